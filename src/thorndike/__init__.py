@@ -1,0 +1,1 @@
+"""Thorndike: deep reinforcement learning in JAX."""

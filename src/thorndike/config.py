@@ -1,0 +1,148 @@
+"""Configurations are values: frozen dataclasses whose `float` fields JAX sees as array leaves.
+
+`@config` turns a class of annotated defaults into such a value. Fields annotated `float` (or another config)
+are pytree children: changing one never recompiles, and many values stack along an axis. Every other field is
+static: part of the compilation key, free to be branched on in Python. Nothing is validated in the constructor,
+because JAX also calls it with tracers; `check()` is called where a run starts.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Iterable
+from typing import Any, TypeVar, dataclass_transform
+
+import jax
+import numpy as np
+
+from thorndike.errors import ConfigError
+
+T = TypeVar("T")
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True)
+def config(cls: type[T]) -> type[T]:
+    """Make `cls` a frozen, keyword-only dataclass and a pytree whose leaves are its `float` fields."""
+    cls = dataclasses.dataclass(frozen=True, kw_only=True)(cls)
+    hints = typing.get_type_hints(cls)
+    names = [f.name for f in dataclasses.fields(cls)]  # type: ignore[arg-type]
+    leaves = [name for name in names if _is_child(hints[name])]
+    jax.tree_util.register_dataclass(cls, leaves, [n for n in names if n not in leaves])
+    cls.__thorndike_hints__ = hints  # type: ignore[attr-defined]
+    return cls
+
+
+def _is_child(hint: Any) -> bool:
+    if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
+        return any(_is_child(option) for option in typing.get_args(hint))
+    return hint is float or is_config(hint)
+
+
+def is_config(value: Any) -> bool:
+    """Whether `value` is a config, or a config class."""
+    return hasattr(value, "__thorndike_hints__")
+
+
+def require(condition: bool, message: str) -> None:
+    """Raise `ConfigError(message)` unless `condition` holds."""
+    if not condition:
+        raise ConfigError(message)
+
+
+def check(value: Any, where: str = "") -> None:
+    """Check types and every nested `check()` of a config; raises `ConfigError` naming the field."""
+    name = where or type(value).__name__
+    for field in dataclasses.fields(value):
+        item, hint = getattr(value, field.name), value.__thorndike_hints__[field.name]
+        if is_config(item):
+            check(item, f"{name}.{field.name}")
+        elif not _fits(item, hint):
+            raise ConfigError(f"{name}.{field.name} should be {_spell(hint)}, got {item!r}")
+    if hasattr(value, "check"):
+        value.check()
+
+
+def _fits(item: Any, hint: Any) -> bool:
+    origin = typing.get_origin(hint)
+    if isinstance(hint, types.UnionType) or origin is typing.Union:
+        return any(_fits(item, option) for option in typing.get_args(hint))
+    if origin is typing.Literal:
+        return item in typing.get_args(hint)
+    if origin is tuple:
+        return isinstance(item, tuple) and all(_fits(x, typing.get_args(hint)[0]) for x in item)
+    if hint is float:
+        if isinstance(item, bool) or isinstance(item, str):
+            return False
+        array = np.asarray(item)
+        return array.dtype.kind in "fiu" and array.ndim <= 1 and bool(np.all(np.isfinite(array)))
+    if hint is int:
+        return isinstance(item, (int, np.integer)) and not isinstance(item, bool)
+    if hint is type(None):
+        return item is None
+    if is_config(hint):
+        return isinstance(item, hint)
+    return isinstance(item, hint) if isinstance(hint, type) else True
+
+
+def _spell(hint: Any) -> str:
+    if hint is float:
+        return "a finite float (or a 1-D array of them, for a sweep)"
+    if typing.get_origin(hint) is typing.Literal:
+        return "one of " + ", ".join(map(repr, typing.get_args(hint)))
+    return getattr(hint, "__name__", None) if isinstance(hint, type) else str(hint)  # type: ignore[return-value]
+
+
+def to_json(value: Any) -> Any:
+    """Plain JSON data for a config: nested dictionaries that carry the class name under "type"."""
+    if is_config(value):
+        fields = {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {"type": type(value).__name__, **fields}
+    if isinstance(value, (tuple, list)):
+        return [to_json(item) for item in value]
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    return value
+
+
+def from_json(data: Any, known: dict[str, type]) -> Any:
+    """Rebuild a config from `to_json`'s data; only classes in `known` are made. Raises `ConfigError`."""
+    if isinstance(data, list):
+        return tuple(from_json(item, known) for item in data)
+    if not isinstance(data, dict):
+        return data
+    fields = {name: from_json(item, known) for name, item in data.items() if name != "type"}
+    cls = known.get(data.get("type", ""))
+    if cls is None:
+        raise ConfigError(
+            f"unknown configuration type {data.get('type')!r}{did_you_mean(str(data.get('type')), known)}. "
+            "A type of your own has to be given to the function that loads it (classes=[...])."
+        )
+    for name, item in fields.items():
+        if isinstance(item, tuple) and cls.__thorndike_hints__.get(name) in (float, float | None):  # type: ignore[attr-defined]
+            fields[name] = np.asarray(item, np.float32)
+    unknown = set(fields) - {f.name for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    require(not unknown, f"{cls.__name__} has no field {', '.join(sorted(unknown))}: it was saved by another version")
+    value = cls(**fields)
+    check(value)
+    return value
+
+
+def did_you_mean(word: str, options: Iterable[str]) -> str:
+    """" (did you mean 'x'?)" for the nearest option, or an empty string."""
+    options = list(options)
+    lowered = {option.lower(): option for option in options}
+    near = difflib.get_close_matches(word.lower(), list(lowered), n=1, cutoff=0.5)
+    return f" (did you mean {lowered[near[0]]!r}?)" if near else ""
+
+
+def swept(value: Any) -> int | None:
+    """The common length of the arrays among a config's float fields; None if there is no array.
+
+    Raises `ConfigError` where two lengths differ.
+    """
+    sizes = {np.shape(leaf)[0] for leaf in jax.tree.leaves(value) if np.ndim(leaf) == 1}
+    require(len(sizes) <= 1, f"arrays of hyperparameters must have one length, got lengths {sorted(sizes)}")
+    return sizes.pop() if sizes else None

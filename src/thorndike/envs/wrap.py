@@ -1,0 +1,84 @@
+"""From one JAX environment to a batch that resets itself: time limit, auto-reset, `final_obs`, legal actions.
+
+Auto-reset is same-step and only here: `obs` is already the new episode's, `final_obs` always the true successor,
+`terminated` and `truncated` stay apart. The same boundary clips Box actions and shifts Discrete ones.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from gymnasium import Space
+from gymnasium.spaces import Box, Discrete, MultiDiscrete
+
+from thorndike.config import is_config
+from thorndike.types import Array, Environment, PyTree, Step, Timestep
+
+
+class Simulator(NamedTuple):
+    """What the batch keeps per environment."""
+
+    state: PyTree
+    steps: Array  # in this episode
+
+
+def to_environment(space: Space, action: Any) -> Any:
+    """An algorithm's action in the environment's terms: Box clipped to its bounds, Discrete shifted by `start`."""
+    if isinstance(space, Box):
+        xp = np if isinstance(action, np.ndarray) else jnp
+        return xp.clip(action, space.low, space.high).astype(space.dtype)
+    if isinstance(space, (Discrete, MultiDiscrete)):
+        start = np.asarray(space.start)
+        return action + start.astype(space.dtype) if start.any() else action
+    return action
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=["env"], meta_fields=["num_envs"])
+@dataclasses.dataclass(frozen=True)
+class Batched:
+    """`num_envs` copies of a JAX environment, stepped together. A pytree: its leaves are the physics."""
+
+    env: Environment
+    num_envs: int
+
+    def reset(self, key: Array) -> Timestep:
+        """The first timestep, leading axis [E]."""
+        fresh = jax.vmap(self.env.reset)(jax.random.split(key, self.num_envs))
+        no, info = jnp.zeros(self.num_envs, bool), dict(fresh.info)
+        if "mask" in info:
+            info["final_mask"] = info["mask"]
+        zero = jnp.zeros(self.num_envs)
+        sim = Simulator(fresh.state, jnp.zeros(self.num_envs, jnp.int32))
+        return Timestep(fresh.obs, zero, no, no, fresh.obs, ~no, info, sim)
+
+    def step(self, now: Timestep, action: Array, key: Array) -> Timestep:
+        """The timestep after `action` [E, ...]; environments whose episode ended are already reset."""
+        step_key, reset_key = jax.random.split(key)
+        action = to_environment(self.env.action_space, action)
+        stepped: Step = jax.vmap(self.env.step)(now.sim.state, action, jax.random.split(step_key, self.num_envs))
+        terminated = jnp.asarray(stepped.terminated, bool)
+        steps = now.sim.steps + 1
+        truncated = (steps >= self.env.max_steps) & ~terminated
+        done = terminated | truncated
+        fresh: Step = jax.vmap(self.env.reset)(jax.random.split(reset_key, self.num_envs))
+
+        def choose(new, old):
+            return jnp.where(done.reshape(done.shape + (1,) * (old.ndim - 1)), new, old)
+
+        state, obs = jax.tree.map(choose, (fresh.state, fresh.obs), (stepped.state, stepped.obs))
+        info = dict(stepped.info)
+        if "mask" in info:
+            info = {**info, "mask": choose(fresh.info["mask"], info["mask"]), "final_mask": info["mask"]}
+        sim = Simulator(state, jnp.where(done, 0, steps))
+        reward = jnp.asarray(stepped.reward, jnp.float32)
+        return Timestep(obs, reward, terminated, truncated, stepped.obs, done, info, sim)
+
+
+def is_jax(env: Any) -> bool:
+    """Whether `env` is a JAX environment: a config with pure `reset` and `step`."""
+    return is_config(env) and not isinstance(env, type) and isinstance(env, Environment)

@@ -1,0 +1,143 @@
+"""The core types: what the world shows, what is remembered of it, and what an algorithm is.
+
+Axes, everywhere: `T` time, `E` environments, `B` batch, `A` actions, `K` ensemble members, `R` runs (seeds and
+configurations of one call).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import jax
+from gymnasium import Space
+
+PyTree = Any
+Array = jax.Array
+Metrics = dict[str, Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class Spec:
+    """What an algorithm may know of its environment and its budget."""
+
+    observation: Space  # of one environment, Gymnasium's
+    action: Space  # of one environment, Gymnasium's
+    steps: int = 0  # environment steps planned for the run: what schedules run over
+    id: str = ""  # the name that made the environment
+    masked: bool = False  # info["mask"] says which actions are legal
+
+
+class Clock(NamedTuple):
+    """How far a run is. Algorithms with schedules keep one in their state; drivers move `total` on resume."""
+
+    steps: Array  # environment steps learned from
+    total: Array  # environment steps planned
+
+    @property
+    def progress(self) -> Array:
+        """Fraction of the plan that is done, in [0, 1]."""
+        return (self.steps / self.total).clip(0.0, 1.0)
+
+    def tick(self, steps: int) -> Clock:
+        """The clock `steps` environment steps later."""
+        return self._replace(steps=self.steps + steps)
+
+
+class Timestep(NamedTuple):
+    """What the world shows now. Leading axis [E]."""
+
+    obs: PyTree  # act on this (after an auto-reset: the new episode's first observation)
+    reward: Array  # reward of the step that led here
+    terminated: Array  # the task ended: there is no future to bootstrap from
+    truncated: Array  # the clock or the driver ended it: bootstrap from final_obs
+    final_obs: PyTree  # true successor observation, also when the episode just ended
+    first: Array  # obs is the first of an episode: reset carries here
+    info: dict[str, Array]  # fixed keys only: "mask" (legal actions at obs), "final_mask" (at final_obs)
+    sim: PyTree = ()  # simulator state; JAX environments only, never stored
+
+
+class Transition(NamedTuple):
+    """One step of experience. Leading axes [T, E]."""
+
+    obs: PyTree
+    first: Array  # obs began an episode
+    action: PyTree
+    extras: dict[str, PyTree]  # what `act` wants `learn` to know
+    reward: Array
+    terminated: Array
+    truncated: Array
+    next_obs: PyTree  # the true successor, never the next episode's first observation
+    info: dict[str, Array]  # "mask" at obs, "next_mask" at next_obs
+
+    @property
+    def ended(self) -> Array:
+        """Whether the episode ended with this step, for either reason."""
+        return self.terminated | self.truncated
+
+
+class Rollout(NamedTuple):
+    """A chunk of experience: what `learn` eats."""
+
+    steps: Transition  # [T, E, ...]
+    carry: PyTree  # acting memory at the chunk's start
+    last: Timestep  # where the chunk stopped, without the simulator  [E, ...]
+
+
+class Step(NamedTuple):
+    """What one JAX environment answers to `reset` and `step`; a single instance, no leading axis."""
+
+    state: PyTree
+    obs: PyTree
+    reward: Any = 0.0
+    terminated: Any = False
+    info: dict[str, Array] = {}  # "mask": legal actions at `obs`
+
+
+@runtime_checkable
+class Environment(Protocol):
+    """A JAX environment: a config of pure functions over one instance. It never resets itself.
+
+    `max_steps` is its time limit; the wrapper counts it and reports `truncated`.
+    """
+
+    max_steps: int
+
+    @property
+    def observation_space(self) -> Space: ...
+
+    @property
+    def action_space(self) -> Space: ...
+
+    def reset(self, key: Array) -> Step: ...
+
+    def step(self, state: PyTree, action: Array, key: Array) -> Step: ...
+
+
+class Algorithm(Protocol):
+    """An on-policy algorithm: it learns from each rollout once.
+
+    An off-policy one has `update(state, batch, key) -> state, metrics` in the place of `learn`, and a `replay` and
+    `gradient_steps`; the drivers turn these into `learn` (see `thorndike.drivers.learner`).
+    """
+
+    num_envs: int
+    rollout_length: int
+
+    def supports(self, spec: Spec) -> str | None:
+        """None, or one sentence that says why this algorithm cannot serve such an environment."""
+
+    def init(self, key: Array, spec: Spec) -> PyTree: ...
+
+    def actor(self, state: PyTree) -> PyTree:
+        """The small part that acting needs; what is exported."""
+
+    def carry(self, n: int) -> PyTree:
+        """Acting memory for n environments; () for most."""
+
+    def act(
+        self, actor: PyTree, carry: PyTree, now: Timestep, key: Array, explore: bool
+    ) -> tuple[PyTree, PyTree, dict[str, PyTree]]:
+        """Action [E, ...], next carry, extras."""
+
+    def learn(self, state: PyTree, rollout: Rollout, key: Array) -> tuple[PyTree, Metrics]: ...
