@@ -1,0 +1,195 @@
+"""Soft actor-critic."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from gymnasium.spaces import Box
+
+from thorndike.config import config, require
+from thorndike.memory.replay import Uniform
+from thorndike.nets.mlp import Linear
+from thorndike.nets.policy import Actions
+from thorndike.nets.torso import Network, Torso
+from thorndike.ops.distributions import TanhNormal
+from thorndike.ops.optimise import adam, descend, polyak
+from thorndike.ops.returns import td_target
+from thorndike.types import Array, Clock, Metrics, PyTree, Spec, Timestep, Transition
+
+
+class Actor(eqx.Module):
+    """π(a | s), a tanh-Gaussian; actions in (-1, 1)."""
+
+    torso: Network
+    head: Linear
+    actions: Actions = eqx.field(static=True)
+
+    def __init__(self, key: Array, torso: Torso, spec: Spec):
+        tkey, hkey = jax.random.split(key)
+        self.actions = Actions.of(spec.action)
+        self.torso = torso.build(tkey, spec.observation)
+        self.head = Linear(hkey, self.torso.features, 2 * self.actions.dimensions, init="uniform")
+
+    def __call__(self, obs: PyTree) -> TanhNormal:
+        mean, log_std = jnp.split(self.head(self.torso(obs)), 2, -1)
+        return TanhNormal(mean, jnp.clip(log_std, -20.0, 2.0))
+
+
+class Critic(eqx.Module):
+    """Q(s, a), [...]."""
+
+    torso: Network
+    head: Linear
+
+    def __init__(self, key: Array, torso: Torso, spec: Spec):
+        tkey, hkey = jax.random.split(key)
+        self.torso = torso.build(tkey, spec.observation, extra=Actions.of(spec.action).dimensions)
+        self.head = Linear(hkey, self.torso.features, 1, init="uniform")
+
+    def __call__(self, obs: PyTree, action: Array) -> Array:
+        return self.head(self.torso(obs, action))[..., 0]
+
+
+class Optimisers(NamedTuple):
+    """One per objective."""
+
+    actor: Any
+    critics: Any
+    temperature: Any
+
+
+class State(NamedTuple):
+    """All that changes, but for the replay memory."""
+
+    actor: Actor  # φ
+    critics: tuple[Critic, ...]  # θ_i
+    targets: tuple[Critic, ...]  # θ⁻_i
+    log_temperature: Array  # log α
+    optimisers: Optimisers
+    clock: Clock
+
+
+@config
+class SAC:
+    """Soft actor-critic with twin critics and an automatic temperature (Haarnoja et al. 2018, "Algorithms and
+    Applications").
+
+    y = r + γ (1 - terminated) (min_i Q_i(s', a'; θ⁻) - α log π(a' | s')),   a' ~ π(· | s')
+    L(θ_i) = E[(Q_i(s, a) - y)²],   L(φ) = E[α log π(a | s) - min_i Q_i(s, a)],   L(α) = E[-α (log π(a | s) + H̄)]
+    """
+
+    learning_rate: float = 3e-4  # Adam's step size, of all three
+    discount: float = 0.99  # γ
+    tau: float = 0.005  # θ⁻ <- θ⁻ + τ (θ - θ⁻) after each update
+    temperature: float | None = None  # α; None: learned, so that the entropy stays near target_entropy
+    initial_temperature: float = 1.0  # where a learned α starts
+    target_entropy: float | None = None  # H̄ of actions scaled to [-1, 1]; None: minus their dimension
+    critics: int = 2
+    gradient_steps: int = 1  # updates per rollout; replay ratio = gradient_steps / (num_envs x rollout_length)
+    replay: Uniform = Uniform(capacity=1_000_000, batch_size=256, warmup=1_000)
+    torso: Torso = Torso(widths=(256, 256), activation="relu", init="uniform")
+    num_envs: int = 1
+    rollout_length: int = 1
+
+    def check(self) -> None:
+        """Positive sizes."""
+        sizes = (self.critics, self.gradient_steps, self.num_envs, self.rollout_length)
+        require(min(sizes) > 0, "critics, gradient_steps, num_envs and rollout_length must be positive")
+        require(bool(np.all(np.asarray(self.initial_temperature) > 0)), "initial_temperature must be positive")
+
+    def supports(self, spec: Spec) -> str | None:
+        """Box actions with finite bounds."""
+        if not isinstance(spec.action, Box):
+            return f"SAC's policy is a squashed Gaussian, and {spec.action} is not a Box"
+        if not spec.action.is_bounded():
+            return "SAC squashes actions into finite bounds, and this environment's action space has none"
+        return None
+
+    def init(self, key: Array, spec: Spec) -> State:
+        """Networks, targets equal to the critics, and three optimisers."""
+        akey, *ckeys = jax.random.split(key, self.critics + 1)
+        actor = Actor(akey, self.torso, spec)
+        critics = tuple(Critic(k, self.torso, spec) for k in ckeys)
+        log_temperature = jnp.log(jnp.float32(self.initial_temperature))
+        return State(
+            actor,
+            critics,
+            jax.tree.map(jnp.copy, critics),
+            log_temperature,
+            Optimisers(*(self.optimiser.init(p) for p in (actor, critics, log_temperature))),
+            Clock(jnp.int32(0), jnp.int32(spec.steps)),
+        )
+
+    @property
+    def optimiser(self):
+        """Adam."""
+        return adam(self.learning_rate)
+
+    def actor(self, state: State) -> Actor:
+        """The policy."""
+        return state.actor
+
+    def carry(self, n: int) -> tuple[()]:
+        """No acting memory."""
+        return ()
+
+    def act(self, actor: Actor, carry: PyTree, now: Timestep, key: Array, explore: bool):
+        """Sample from the policy, or take its median."""
+        pi = actor(now.obs)
+        return actor.actions.to_environment(pi.sample(key) if explore else pi.mode()), carry, {}
+
+    def alpha(self, state: State) -> Array:
+        """The temperature α."""
+        return jnp.exp(state.log_temperature) if self.temperature is None else jnp.float32(self.temperature)
+
+    def target(self, state: State, batch: Transition, key: Array) -> Array:
+        """y, [B]."""
+        next_action, log_prob = state.actor(batch.next_obs).sample_and_log_prob(key)
+        next_value = smallest(state.targets, batch.next_obs, next_action) - self.alpha(state) * log_prob
+        return td_target(batch.reward, next_value, batch.terminated, self.discount)
+
+    def critic_loss(self, critics: tuple[Critic, ...], batch: Transition, action: Array, target: Array):
+        """Σ_i ½ (Q_i(s, a) - y)², averaged over the batch."""
+        values = [critic(batch.obs, action) for critic in critics]
+        loss = sum(0.5 * ((q - target) ** 2).mean() for q in values)
+        return loss, {"td_error": jnp.abs(values[0] - target).mean(), "q_value": values[0].mean()}
+
+    def actor_loss(self, actor: Actor, critics: tuple[Critic, ...], alpha: Array, batch: Transition, key: Array):
+        """α log π(a | s) - min_i Q_i(s, a), averaged over the batch."""
+        action, log_prob = actor(batch.obs).sample_and_log_prob(key)
+        loss = (alpha * log_prob - smallest(critics, batch.obs, action)).mean()
+        return loss, -log_prob.mean()
+
+    def update(self, state: State, batch: Transition, key: Array) -> tuple[State, Metrics]:
+        """Critics, actor, temperature, targets: one step each on a batch [B, ...]."""
+        tkey, akey = jax.random.split(key)
+        optimisers, alpha = state.optimisers, self.alpha(state)
+        action = state.actor.actions.from_environment(batch.action)
+        target = self.target(state, batch, tkey)
+        critic_grad = jax.value_and_grad(self.critic_loss, has_aux=True)
+        (critic_loss, metrics), gradient = critic_grad(state.critics, batch, action, target)
+        critics, copt, norms = descend(self.optimiser, gradient, optimisers.critics, state.critics)
+
+        actor_grad = jax.value_and_grad(self.actor_loss, has_aux=True)
+        (actor_loss, entropy), gradient = actor_grad(state.actor, critics, alpha, batch, akey)
+        actor, aopt, actor_norms = descend(self.optimiser, gradient, optimisers.actor, state.actor)
+
+        log_temperature, topt = state.log_temperature, optimisers.temperature
+        if self.temperature is None:
+            goal = -float(state.actor.actions.dimensions) if self.target_entropy is None else self.target_entropy
+            surplus = entropy - goal  # more entropy than asked: lower α
+            log_temperature, topt, _ = descend(self.optimiser, surplus * alpha, topt, log_temperature)
+
+        targets = polyak(state.targets, critics, self.tau)
+        metrics |= {"critic_loss": critic_loss, "actor_loss": actor_loss, "entropy": entropy, "ent_coef": alpha, **norms}
+        metrics["actor_gradient_norm"] = actor_norms["gradient_norm"]
+        return State(actor, critics, targets, log_temperature, Optimisers(aopt, copt, topt), state.clock), metrics
+
+
+def smallest(critics: tuple[Critic, ...], obs: PyTree, action: Array) -> Array:
+    """min_i Q_i(s, a), [B]."""
+    return jnp.stack([critic(obs, action) for critic in critics]).min(0)

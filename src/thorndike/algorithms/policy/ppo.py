@@ -1,0 +1,246 @@
+"""Proximal policy optimisation."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
+
+from thorndike.config import config, require
+from thorndike.nets.mlp import Linear
+from thorndike.nets.policy import PolicyHead
+from thorndike.nets.torso import Network, Torso, example
+from thorndike.ops.losses import explained_variance, standardise
+from thorndike.ops.optimise import adam, descend
+from thorndike.ops.returns import discounted_sums, gae
+from thorndike.ops.statistics import Running, normalise_tree, running, running_tree, update_tree
+from thorndike.types import Array, Clock, Metrics, PyTree, Rollout, Spec, Timestep
+
+
+class Policy(eqx.Module):
+    """π(a | s)."""
+
+    torso: Network
+    head: PolicyHead
+
+    def __call__(self, obs: PyTree, mask: Array | None = None):
+        return self.head(self.torso(obs), mask)
+
+
+class Critic(eqx.Module):
+    """V(s); without a torso of its own it reads the policy's features."""
+
+    torso: Network | None
+    head: Linear
+
+    def __call__(self, obs: PyTree, policy: Policy) -> Array:
+        features = self.torso(obs) if self.torso is not None else policy.torso(obs)
+        return self.head(features)[..., 0]
+
+
+class Params(NamedTuple):
+    """What the optimiser moves: θ (policy) and φ (critic)."""
+
+    policy: Policy
+    critic: Critic
+
+    def value(self, obs: PyTree) -> Array:
+        """V(s)."""
+        return self.critic(obs, self.policy)
+
+
+class Actor(NamedTuple):
+    """What acting needs: the policy and the statistics that its observations are normalised with."""
+
+    policy: Policy
+    statistics: PyTree
+
+
+class State(NamedTuple):
+    """All that changes."""
+
+    params: Params
+    optimiser: Any
+    clock: Clock
+    statistics: PyTree  # of observations; () where they are not normalised
+    returns: tuple[Running, Array] | tuple[()]  # statistics of discounted returns, and the sums so far [E]
+
+
+class Minibatch(NamedTuple):
+    """What the loss reads, [B, ...]."""
+
+    obs: PyTree
+    mask: Array | None
+    action: Array
+    log_prob: Array
+    value: Array
+    advantage: Array
+    target: Array
+
+
+@config
+class PPO:
+    """Proximal policy optimisation with a clipped objective (Schulman et al. 2017) and GAE (Schulman et al. 2016).
+
+    L(θ) = E[ min( ρ A, clip(ρ, 1 - ε, 1 + ε) A ) ],   ρ = π_θ(a | s) / π_old(a | s),   plus an entropy bonus;
+    the critic regresses A + V_old. Details follow Huang et al., "The 37 Implementation Details of PPO" (2022).
+    """
+
+    learning_rate: float = 3e-4  # Adam's step size
+    anneal_learning_rate: bool = False  # linearly to zero over the run
+    discount: float = 0.99  # γ
+    trace: float = 0.95  # λ of the advantage estimates
+    clip: float = 0.2  # ε
+    anneal_clip: bool = False  # linearly to zero over the run
+    value_clip: float | None = None  # clip the value's change as the ratio is clipped; None: do not
+    epochs: int = 4  # passes over a rollout
+    minibatch_size: int = 256
+    normalize_advantage: bool = True  # per minibatch
+    entropy_coefficient: float = 0.0
+    value_coefficient: float = 0.5
+    max_grad_norm: float = 0.5
+    target_kl: float | None = None  # stop a rollout's updates once the KL divergence passes 1.5 times this
+    normalize_observation: bool = False  # by running mean and variance, which are saved with the actor
+    normalize_reward: bool = False  # divide by the running standard deviation of the discounted return
+    shared_torso: bool = False  # one network below both heads
+    log_std: float = 0.0  # initial log standard deviation of continuous actions, in units of half the range
+    torso: Torso = Torso(widths=(64, 64))
+    num_envs: int = 8
+    rollout_length: int = 128
+
+    def check(self) -> None:
+        """A rollout splits evenly into minibatches."""
+        batch = self.num_envs * self.rollout_length
+        require(self.num_envs > 0 and self.rollout_length > 0 and self.epochs > 0, "sizes must be positive")
+        require(
+            self.minibatch_size > 0 and batch % self.minibatch_size == 0,
+            f"minibatch_size ({self.minibatch_size}) must divide num_envs x rollout_length ({batch})",
+        )
+
+    def supports(self, spec: Spec) -> str | None:
+        """Discrete, MultiDiscrete, MultiBinary and Box actions."""
+        if isinstance(spec.action, (Discrete, MultiDiscrete, MultiBinary, Box)):
+            return None
+        return f"PPO does not know how to act in {spec.action}"
+
+    def init(self, key: Array, spec: Spec) -> State:
+        """Networks, optimiser, statistics."""
+        pkey, hkey, ckey, vkey = jax.random.split(key, 4)
+        torso = self.torso.build(pkey, spec.observation)
+        policy = Policy(torso, PolicyHead(hkey, torso.features, spec.action, self.log_std))
+        own = None if self.shared_torso else self.torso.build(ckey, spec.observation)
+        params = Params(policy, Critic(own, Linear(vkey, torso.features, 1)))
+        return State(
+            params,
+            self.optimiser(1.0).init(params),  # type: ignore[arg-type]
+            Clock(jnp.int32(0), jnp.int32(spec.steps)),
+            running_tree(example(spec.observation)) if self.normalize_observation else (),
+            (running(), jnp.zeros(self.num_envs)) if self.normalize_reward else (),
+        )
+
+    def optimiser(self, remaining: Array | float):
+        """Adam on the clipped gradient; `remaining` is the fraction of the run that is left."""
+        rate = self.learning_rate * remaining if self.anneal_learning_rate else self.learning_rate
+        return adam(rate, self.max_grad_norm, eps=1e-5)
+
+    def actor(self, state: State) -> Actor:
+        """The policy with its observation statistics."""
+        return Actor(state.params.policy, state.statistics)
+
+    def carry(self, n: int) -> tuple[()]:
+        """No acting memory."""
+        return ()
+
+    def act(self, actor: Actor, carry: PyTree, now: Timestep, key: Array, explore: bool):
+        """Sample from the policy, or take its mode."""
+        pi = actor.policy(self.normalised(actor.statistics, now.obs), now.info.get("mask"))
+        action = pi.sample(key) if explore else pi.mode()
+        return actor.policy.head.actions.to_environment(action), carry, {"log_prob": pi.log_prob(action)}
+
+    def normalised(self, statistics: PyTree, obs: PyTree) -> PyTree:
+        """Observations as the networks see them."""
+        return normalise_tree(statistics, obs) if self.normalize_observation else obs
+
+    def loss(self, params: Params, batch: Minibatch, clip: Array | float) -> tuple[Array, Metrics]:
+        """The clipped objective, negated, with the critic's loss and the entropy bonus."""
+        pi = params.policy(batch.obs, batch.mask)
+        log_ratio = pi.log_prob(batch.action) - batch.log_prob
+        ratio = jnp.exp(log_ratio)  # ρ
+        advantage = standardise(batch.advantage) if self.normalize_advantage else batch.advantage
+        clipped = jnp.clip(ratio, 1 - clip, 1 + clip)
+        policy_loss = -jnp.minimum(ratio * advantage, clipped * advantage).mean()
+
+        value = params.value(batch.obs)
+        error = (value - batch.target) ** 2
+        if self.value_clip is not None:
+            near = batch.value + jnp.clip(value - batch.value, -self.value_clip, self.value_clip)
+            error = jnp.maximum(error, (near - batch.target) ** 2)
+        value_loss, entropy = error.mean(), pi.entropy().mean()
+
+        loss = policy_loss + self.value_coefficient * value_loss - self.entropy_coefficient * entropy
+        return loss, {
+            "loss": loss,
+            "policy_gradient_loss": policy_loss,
+            "value_loss": value_loss,
+            "entropy": entropy,
+            "approx_kl": ((ratio - 1) - log_ratio).mean(),  # Schulman's estimator k3
+            "clip_fraction": (jnp.abs(ratio - 1) > clip).mean(),
+        }
+
+    def learn(self, state: State, rollout: Rollout, key: Array) -> tuple[State, Metrics]:
+        """Estimate advantages on the rollout [T, E], then `epochs` passes of minibatch descent over it."""
+        steps = rollout.steps
+        obs, next_obs = (self.normalised(state.statistics, o) for o in (steps.obs, steps.next_obs))
+        reward, returns = self.scaled_reward(state, rollout)
+        value, next_value = state.params.value(obs), state.params.value(next_obs)
+        advantage = gae(reward, value, next_value, steps.terminated, steps.ended, self.discount, self.trace)
+        target = advantage + value
+
+        action = state.params.policy.head.actions.from_environment(steps.action)
+        mask, log_prob = steps.info.get("mask"), steps.extras["log_prob"]
+        data = Minibatch(obs, mask, action, log_prob, value, advantage, target)
+        params, optimiser, metrics = self.descend(state, data, key)
+
+        statistics = update_tree(state.statistics, steps.obs) if self.normalize_observation else ()
+        metrics |= {"explained_variance": explained_variance(value, target), "value": value.mean()}
+        return State(params, optimiser, state.clock, statistics, returns), metrics
+
+    def descend(self, state: State, data: Minibatch, key: Array) -> tuple[Params, Any, Metrics]:
+        """Shuffled minibatches of `data` [T, E, ...], `epochs` times over."""
+        remaining = 1.0 - state.clock.progress
+        optimiser = self.optimiser(remaining)
+        clip = self.clip * remaining if self.anneal_clip else self.clip
+        size = self.num_envs * self.rollout_length
+        flat = jax.tree.map(lambda x: x.reshape((size, *x.shape[2:])), data)
+
+        def epoch(carry, key):
+            order = jax.random.permutation(key, size).reshape(-1, self.minibatch_size)
+            shuffled = jax.tree.map(lambda x: x[order], flat)
+            return jax.lax.scan(minibatch, carry, shuffled)
+
+        def minibatch(carry, batch):
+            params, opt_state, going = carry
+            gradient, metrics = jax.grad(self.loss, has_aux=True)(params, batch, clip)
+            stepped, stepped_opt, norms = descend(optimiser, gradient, opt_state, params)
+            if self.target_kl is not None:
+                going = going & (metrics["approx_kl"] <= 1.5 * self.target_kl)
+                keep = lambda new, old: jax.tree.map(lambda n, o: jnp.where(going, n, o), new, old)  # noqa: E731
+                stepped, stepped_opt = keep(stepped, params), keep(stepped_opt, opt_state)
+            return (stepped, stepped_opt, going), metrics | norms
+
+        carry = (state.params, state.optimiser, jnp.bool_(True))
+        (params, opt_state, _), metrics = jax.lax.scan(epoch, carry, jax.random.split(key, self.epochs))
+        return params, opt_state, jax.tree.map(jnp.mean, metrics)
+
+    def scaled_reward(self, state: State, rollout: Rollout) -> tuple[Array, Any]:
+        """Rewards over the standard deviation of the discounted return, and the statistics of the latter."""
+        reward = rollout.steps.reward
+        if not self.normalize_reward:
+            return reward, ()
+        statistics, sums = state.returns  # type: ignore[misc]
+        sums, history = discounted_sums(sums, reward, rollout.steps.ended, self.discount)
+        statistics = statistics.update(history)
+        return jnp.clip(reward / jnp.sqrt(statistics.var + 1e-8), -10, 10), (statistics, sums)

@@ -1,0 +1,69 @@
+"""What every driver does with an algorithm, whoever produces the experience.
+
+An on-policy algorithm has `learn(state, rollout, key)`. An off-policy one has `update(state, batch, key)`, a `replay`
+and `gradient_steps`: a rollout is then added to the memory, and batches are drawn from it. Adding and improving are
+two functions, so that a driver can donate the storage to the first and hand it read-only to the second.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from gymnasium import Space
+from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
+
+from thorndike.types import Array, Clock, Metrics, PyTree, Rollout, Timestep, Transition
+
+
+def replays(algorithm: Any) -> bool:
+    """Whether the algorithm learns from a memory."""
+    return hasattr(algorithm, "update")
+
+
+def init_memory(algorithm: Any, example: Transition) -> PyTree:
+    """An empty memory for rollouts shaped like `example` [T, E, ...]; () where there is none."""
+    return algorithm.replay.init(example) if replays(algorithm) else ()
+
+
+def collect(algorithm: Any, memory: PyTree, rollout: Rollout) -> PyTree:
+    """The memory with a rollout added."""
+    return algorithm.replay.add(memory, rollout.steps) if replays(algorithm) else memory
+
+
+def improve(algorithm: Any, agent: PyTree, memory: PyTree, rollout: Rollout, key: Array) -> tuple[PyTree, Metrics]:
+    """Learn from a rollout, or from the memory; metrics are means over the gradient steps."""
+    if not replays(algorithm):
+        return algorithm.learn(agent, rollout, key)
+
+    def step(agent: PyTree, key: Array):
+        skey, ukey = jax.random.split(key)
+        return algorithm.update(agent, algorithm.replay.sample(memory, skey), ukey)
+
+    if algorithm.gradient_steps == 1:
+        return step(agent, key)
+    agent, metrics = jax.lax.scan(step, agent, jax.random.split(key, algorithm.gradient_steps))
+    return agent, jax.tree.map(jnp.mean, metrics)
+
+
+def set_clock(agent: PyTree, steps: Array, total: Array) -> PyTree:
+    """The agent's state with every `Clock` in it showing `steps` of `total`."""
+    is_clock = lambda x: isinstance(x, Clock)  # noqa: E731
+    return jax.tree.map(lambda x: Clock(steps, total) if is_clock(x) else x, agent, is_leaf=is_clock)
+
+
+def random_action(space: Space, now: Timestep, key: Array) -> Array:
+    """A uniformly random legal action for each environment [E, ...], as an algorithm would emit it (from 0)."""
+    n = now.reward.shape[0]
+    if isinstance(space, Discrete):
+        noise = jax.random.uniform(key, (n, int(space.n)))
+        mask = now.info.get("mask")
+        return (noise if mask is None else jnp.where(mask, noise, -1.0)).argmax(-1)
+    if isinstance(space, MultiDiscrete):
+        return jax.random.randint(key, (n, *space.shape), 0, jnp.asarray(space.nvec))
+    if isinstance(space, MultiBinary):
+        return jax.random.bernoulli(key, 0.5, (n, *space.shape)).astype(jnp.int8)
+    assert isinstance(space, Box), space
+    low, high = jnp.clip(space.low, -1e3, 1e3), jnp.clip(space.high, -1e3, 1e3)
+    return jax.random.uniform(key, (n, *space.shape), minval=low, maxval=high)

@@ -1,0 +1,172 @@
+"""The driver for JAX environments: acting, stepping and learning in one compiled loop.
+
+Only here and in the other drivers are `jit`, donation, seeds and devices. The loop's length is an argument of the
+compiled program, so one compilation serves chunks of any length; it stops by itself at the first metric that is not
+finite. Runs (seeds, configurations of a sweep) are an axis under `vmap`, shared over the devices where they divide.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from thorndike.drivers.learner import collect, improve, init_memory, random_action, set_clock
+from thorndike.drivers.state import Episodes, RunState, Tally, rollout_health
+from thorndike.envs.wrap import Batched
+from thorndike.types import Array, PyTree, Rollout, Spec, Timestep, Transition
+
+
+def step_world(algorithm: Any, world: Batched, actor: PyTree, carry: PyTree, now: Timestep, key: Array, how: str):
+    """One step of every environment; `how` is "explore", "exploit" or "random"."""
+    akey, skey = jax.random.split(key)
+    action, next_carry, extras = algorithm.act(actor, carry, now, akey, how != "exploit")
+    if how == "random":
+        action = random_action(world.env.action_space, now, akey).astype(action.dtype)
+    later = world.step(now, action, skey)
+    info = {name: now.info[name] for name in now.info if not name.startswith("final_")}
+    if "mask" in info:
+        info["next_mask"] = later.info["final_mask"]
+    transition = Transition(
+        now.obs, now.first, action, extras, later.reward, later.terminated, later.truncated, later.final_obs, info
+    )
+    return later, next_carry, transition
+
+
+def rollout(algorithm: Any, world: Batched, actor: PyTree, carry: PyTree, now: Timestep, key: Array, how: str):
+    """A `Rollout` of `algorithm.rollout_length` steps, and the timestep and carry after it."""
+
+    def step(state, key):
+        now, carry = state
+        now, carry, transition = step_world(algorithm, world, actor, carry, now, key, how)
+        return (now, carry), transition
+
+    if algorithm.rollout_length == 1:
+        (later, next_carry), transition = step((now, carry), key)
+        steps = jax.tree.map(lambda x: x[None], transition)
+    else:
+        (later, next_carry), steps = jax.lax.scan(step, (now, carry), jax.random.split(key, algorithm.rollout_length))
+    return Rollout(steps, carry, later._replace(sim=())), later, next_carry
+
+
+def init_run(algorithm: Any, world: Batched, spec: Spec, key: Array) -> RunState:
+    """The state of one run before its first step."""
+    ikey, wkey, key = jax.random.split(key, 3)
+    agent = algorithm.init(ikey, spec)
+    carry, now = algorithm.carry(algorithm.num_envs), world.reset(wkey)
+
+    def probe(agent, carry, now, key):
+        return rollout(algorithm, world, algorithm.actor(agent), carry, now, key, "explore")[0]
+
+    example = jax.eval_shape(probe, agent, carry, now, key)
+    memory = init_memory(algorithm, example.steps)
+    metrics = jax.eval_shape(partial(_learn, algorithm), agent, memory, example, key)[2]
+    zero = jnp.int32(0)
+    episodes, tally = Episodes.start(algorithm.num_envs), Tally.start(list(metrics))
+    return RunState(agent, memory, now, carry, key, zero, jnp.int32(spec.steps), zero, episodes, tally)
+
+
+def _learn(algorithm: Any, agent: PyTree, memory: PyTree, experience: Rollout, key: Array):
+    memory = collect(algorithm, memory, experience)
+    agent, metrics = improve(algorithm, agent, memory, experience, key)
+    named = {f"train/{name}": value for name, value in metrics.items()}
+    return agent, memory, {**rollout_health(experience), **named}
+
+
+def iterate(algorithm: Any, world: Batched, state: RunState, warm: bool) -> RunState:
+    """One rollout and what is learned from it; with `warm`, random actions that only fill the memory."""
+    key, rkey, lkey = jax.random.split(state.key, 3)
+    actor = algorithm.actor(state.agent)
+    how = "random" if warm else "explore"
+    experience, now, carry = rollout(algorithm, world, actor, state.carry, state.now, rkey, how)
+    steps = state.steps + algorithm.rollout_length * algorithm.num_envs
+    if warm:
+        agent, memory = state.agent, collect(algorithm, state.memory, experience)
+        tally = state.tally
+    else:
+        agent, memory, metrics = _learn(algorithm, state.agent, state.memory, experience, lkey)
+        tally = state.tally.add(metrics, state.iterations)
+    agent = set_clock(agent, steps, state.total)
+    episodes = state.episodes.add(experience.steps.reward, experience.steps.ended)
+    return RunState(agent, memory, now, carry, key, steps, state.total, state.iterations + 1, episodes, tally)
+
+
+def axes(algorithm: Any) -> Any:
+    """`vmap` axes of an algorithm's leaves: 0 for the arrays of a sweep, None for numbers."""
+    return jax.tree.map(lambda leaf: 0 if jnp.ndim(leaf) == 1 else None, algorithm)
+
+
+def _chunk(algorithm: Any, world: Batched, state: RunState, n: Array, warm: bool) -> RunState:
+    runs, swept = state.steps.shape[0], axes(algorithm)
+    one = partial(iterate, warm=warm)
+    if runs == 1:  # without a batch axis the kernels are the plain ones
+        algorithm = jax.tree.map(lambda x, axis: x if axis is None else x[0], algorithm, swept, is_leaf=_none)
+        state = jax.tree.map(lambda x: x[0], state)
+        step = lambda s: one(algorithm, world, s)  # noqa: E731
+    else:
+        step = lambda s: jax.vmap(one, in_axes=(swept, None, 0))(algorithm, world, s)  # noqa: E731
+    going = lambda carry: (carry[0] < n) & carry[1].tally.healthy()  # noqa: E731
+    _, state = jax.lax.while_loop(going, lambda carry: (carry[0] + 1, step(carry[1])), (0, state))
+    return jax.tree.map(lambda x: x[None], state) if runs == 1 else state
+
+
+def _none(x: Any) -> bool:
+    return x is None
+
+
+def devices_for(runs: int) -> int:
+    """How many devices share `runs`: the most that divide them."""
+    return max(d for d in range(1, jax.device_count() + 1) if runs % d == 0)
+
+
+class ScanDriver:
+    """Owns the compiled programs of one (algorithm, environment, number of runs)."""
+
+    simulates = True  # the simulator is part of the run state
+
+    def __init__(self, algorithm: Any, env: Any, spec: Spec, runs: int):
+        self.algorithm, self.spec, self.runs = algorithm, spec, runs
+        self.world = Batched(env, algorithm.num_envs)
+        self.mesh = Mesh(np.array(jax.devices()[: devices_for(runs)]), ("runs",))
+        swept = jax.tree.map(lambda axis: P() if axis is None else P("runs"), axes(algorithm), is_leaf=_none)
+
+        def advance(algorithm, world, state, n, warm):
+            f = partial(_chunk, warm=warm)
+            if self.mesh.size == 1:
+                return f(algorithm, world, state, n)
+            specs = (swept, P(), P("runs"), P())
+            return jax.shard_map(f, mesh=self.mesh, in_specs=specs, out_specs=P("runs"), check_vma=False)(
+                algorithm, world, state, n
+            )
+
+        self._advance = jax.jit(advance, static_argnums=4, donate_argnums=2)
+
+    def init(self, keys: Array) -> RunState:
+        """States of all runs, [R]; made one by one, for decompositions under `vmap` can hang on a CPU."""
+        swept = axes(self.algorithm)
+
+        def one(i):
+            algorithm = jax.tree.map(lambda x, a: x if a is None else x[i], self.algorithm, swept, is_leaf=_none)
+            return init_run(algorithm, self.world, self.spec, keys[i])
+
+        return self.place(jax.jit(lambda: jax.lax.map(one, jnp.arange(self.runs)))())
+
+    def place(self, state: RunState) -> RunState:
+        """The state, laid out over the devices as the compiled programs take it."""
+        return jax.device_put(state, NamedSharding(self.mesh, P("runs"))) if self.mesh.size > 1 else jax.device_put(state)
+
+    def lower(self, state: RunState, warm: bool = False) -> Any:
+        """The lowered program, for those who want to look at it."""
+        return self._advance.lower(self.algorithm, self.world, state, jnp.int32(1), warm)
+
+    def advance(self, state: RunState, iterations: int, warm: bool = False) -> RunState:
+        """`iterations` iterations later. The argument is donated: do not use it again."""
+        return self._advance(self.algorithm, self.world, state, jnp.int32(iterations), warm)
+
+    def close(self) -> None:
+        """Nothing to release."""

@@ -1,0 +1,52 @@
+"""The convolutional network of the Nature DQN paper (Mnih et al. 2015)."""
+
+from __future__ import annotations
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from thorndike.nets.mlp import Linear, orthogonal
+from thorndike.types import Array
+
+LAYERS = ((32, 8, 4), (64, 4, 2), (64, 3, 1))  # filters, kernel, stride
+
+
+class NatureCNN(eqx.Module):
+    """uint8 images [..., H, W, C] (or [..., C, H, W], told by the shape) to 512 features; pixels are divided by 255.
+
+    Images smaller than the paper's 84 x 84 keep as many of its layers as fit, with kernels no larger than the image.
+    """
+
+    kernels: tuple[Array, ...]  # [k, k, in, out]
+    biases: tuple[Array, ...]
+    dense: Linear
+    strides: tuple[int, ...] = eqx.field(static=True)
+    channels_first: bool = eqx.field(static=True)
+
+    def __init__(self, key: Array, shape: tuple[int, ...], features: int = 512):
+        self.channels_first = shape[0] < shape[1] and shape[0] < shape[2]
+        height, width, channels = (shape[1], shape[2], shape[0]) if self.channels_first else shape
+        *keys, last = jax.random.split(key, len(LAYERS) + 1)
+        kernels, strides = [], []
+        for k, (filters, kernel, stride) in zip(keys, LAYERS):
+            kernel = min(kernel, height, width)
+            flat = orthogonal(k, (kernel * kernel * channels, filters), 2.0**0.5)
+            kernels.append(flat.reshape(kernel, kernel, channels, filters))
+            strides.append(stride)
+            height, width, channels = (height - kernel) // stride + 1, (width - kernel) // stride + 1, filters
+        self.kernels, self.strides = tuple(kernels), tuple(strides)
+        self.biases = tuple(jnp.zeros(w.shape[-1]) for w in kernels)
+        self.dense = Linear(last, height * width * channels, features, 2.0**0.5)
+
+    def __call__(self, image: Array) -> Array:
+        image = jnp.moveaxis(image, -3, -1) if self.channels_first else image
+        batch = image.shape[:-3]
+        x = image.reshape((-1, *image.shape[-3:])).astype(jnp.float32) / 255.0
+        for kernel, bias, stride in zip(self.kernels, self.biases, self.strides):
+            x = jax.lax.conv_general_dilated(
+                x, kernel, (stride, stride), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
+            )
+            x = jax.nn.relu(x + bias)
+        x = jax.nn.relu(self.dense(x.reshape(x.shape[0], -1)))
+        return x.reshape((*batch, -1))

@@ -1,0 +1,78 @@
+"""Multilayer perceptrons and their initialisation; modules hold array leaves only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from thorndike.types import Array
+
+ACTIVATIONS = {
+    "tanh": jnp.tanh,
+    "relu": jax.nn.relu,
+    "elu": jax.nn.elu,
+    "gelu": jax.nn.gelu,
+    "silu": jax.nn.silu,
+}
+
+
+def orthogonal(key: Array, shape: tuple[int, int], gain: Array | float = 1.0) -> Array:
+    """A matrix with orthonormal rows or columns, times `gain` (Saxe et al. 2014).
+
+    By Newton-Schulz iteration on a Gaussian matrix, X <- X (3 I - XᵀX) / 2, which uses matrix products only: QR
+    under `vmap` can hang on the CPU backend.
+    """
+    tall = shape[0] >= shape[1]
+    x = jax.random.normal(key, shape if tall else shape[::-1])
+    x = x / (1.1 * (jnp.sqrt(x.shape[0]) + jnp.sqrt(x.shape[1])))  # largest singular value about 0.9
+
+    def iterate(_, x):
+        return 1.5 * x - 0.5 * x @ (x.T @ x)
+
+    x = jax.lax.fori_loop(0, 40, iterate, x)
+    return gain * (x if tall else x.T)
+
+
+def uniform(key: Array, shape: tuple[int, int], gain: Array | float = 1.0) -> Array:
+    """U(-b, b) with b = gain / sqrt(inputs), the common default of deep learning libraries."""
+    bound = gain / jnp.sqrt(shape[0])
+    return jax.random.uniform(key, shape, minval=-bound, maxval=bound)
+
+
+class Linear(eqx.Module):
+    """y = x W + b, on the last axis."""
+
+    weight: Array  # [in, out]
+    bias: Array  # [out]
+
+    def __init__(self, key: Array, inputs: int, outputs: int, gain: float = 1.0, init: str = "orthogonal"):
+        if init == "orthogonal":
+            self.weight, self.bias = orthogonal(key, (inputs, outputs), gain), jnp.zeros(outputs)
+        else:
+            wkey, bkey = jax.random.split(key)
+            self.weight = uniform(wkey, (inputs, outputs), gain)
+            self.bias = jax.random.uniform(bkey, (outputs,), minval=-1, maxval=1) * gain / jnp.sqrt(inputs)
+
+    def __call__(self, x: Array) -> Array:
+        return x @ self.weight + self.bias
+
+
+class MLP(eqx.Module):
+    """Linear layers with an activation after each: [..., sizes[0]] to [..., sizes[-1]]."""
+
+    layers: tuple[Linear, ...]
+    activation: str = eqx.field(static=True)
+
+    def __init__(self, key: Array, sizes: Sequence[int], activation: str = "tanh", init: str = "orthogonal"):
+        gain = 2.0**0.5 if init == "orthogonal" else 1.0
+        keys = jax.random.split(key, max(1, len(sizes) - 1))
+        self.layers = tuple(Linear(k, i, o, gain, init) for k, i, o in zip(keys, sizes[:-1], sizes[1:]))
+        self.activation = activation
+
+    def __call__(self, x: Array) -> Array:
+        for layer in self.layers:
+            x = ACTIVATIONS[self.activation](layer(x))
+        return x

@@ -1,0 +1,96 @@
+"""The last layer of a policy: from features to a distribution over any supported action space."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from gymnasium import Space
+from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
+
+from thorndike.nets.mlp import Linear
+from thorndike.ops.distributions import ILLEGAL, Bernoulli, Categorical, MultiCategorical, Normal
+from thorndike.types import Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Actions:
+    """A hashable description of an action space, and the map between network units and the environment's.
+
+    A Box with finite bounds is seen by networks as [-1, 1] in each dimension; one without is left as it is.
+    """
+
+    kind: str  # "discrete", "multidiscrete", "multibinary" or "box"
+    shape: tuple[int, ...]
+    sizes: tuple[int, ...] = ()  # choices per dimension
+    centre: tuple[float, ...] = ()
+    scale: tuple[float, ...] = ()
+
+    @staticmethod
+    def of(space: Space) -> Actions:
+        """Describe a Gymnasium action space."""
+        if isinstance(space, Discrete):
+            return Actions("discrete", (), (int(space.n),))
+        if isinstance(space, MultiDiscrete):
+            return Actions("multidiscrete", tuple(space.shape), tuple(int(n) for n in space.nvec.ravel()))
+        if isinstance(space, MultiBinary):
+            return Actions("multibinary", tuple(space.shape), (2,) * int(np.prod(space.shape)))
+        assert isinstance(space, Box), space
+        low, high = space.low.ravel().astype(float), space.high.ravel().astype(float)
+        finite = np.isfinite(low) & np.isfinite(high)
+        centre = np.where(finite, (np.where(finite, high, 0) + np.where(finite, low, 0)) / 2, 0.0)
+        scale = np.where(finite, (np.where(finite, high, 1) - np.where(finite, low, -1)) / 2, 1.0)
+        return Actions("box", tuple(space.shape), (), tuple(centre.tolist()), tuple(scale.tolist()))
+
+    @property
+    def dimensions(self) -> int:
+        """How many numbers a policy network has to emit."""
+        return len(self.centre) if self.kind == "box" else len(self.sizes) if self.kind == "multibinary" else sum(self.sizes)
+
+    def to_environment(self, action: Array) -> Array:
+        """From network units [..., D] to the environment's [..., *shape]."""
+        if self.kind == "box":
+            action = action * jnp.asarray(self.scale) + jnp.asarray(self.centre)
+        flat = action.ndim - (0 if self.kind == "discrete" else 1)
+        return action.reshape((*action.shape[:flat], *self.shape))
+
+    def from_environment(self, action: Array) -> Array:
+        """The inverse of `to_environment`."""
+        if self.kind == "discrete":
+            return action
+        action = action.reshape((*action.shape[: action.ndim - len(self.shape)], -1))
+        return (action - jnp.asarray(self.centre)) / jnp.asarray(self.scale) if self.kind == "box" else action
+
+
+class PolicyHead(eqx.Module):
+    """Features [..., F] to a distribution; a Gaussian's log standard deviation is a free parameter."""
+
+    linear: Linear
+    log_std: Array | None
+    actions: Actions = eqx.field(static=True)
+
+    def __init__(self, key: Array, features: int, space: Space, log_std: float = 0.0):
+        self.actions = Actions.of(space)
+        self.linear = Linear(key, features, self.actions.dimensions, gain=0.01)
+        self.log_std = jnp.full(self.actions.dimensions, log_std) if self.actions.kind == "box" else None
+
+    def __call__(self, features: Array, mask: Array | None = None):
+        out = self.linear(features)
+        if self.log_std is not None:
+            return Normal(out, self.log_std)
+        if mask is not None:
+            out = jnp.where(mask.reshape(out.shape), out, ILLEGAL)
+        if self.actions.kind == "discrete":
+            return Categorical(out)
+        if self.actions.kind == "multibinary":
+            return Bernoulli(out)
+        most = max(self.actions.sizes)
+        starts = np.cumsum((0, *self.actions.sizes))
+        pad = [(0, 0)] * (out.ndim - 1)
+        rows = [
+            jnp.pad(out[..., a:b], [*pad, (0, most - (b - a))], constant_values=ILLEGAL)
+            for a, b in zip(starts[:-1], starts[1:])
+        ]
+        return MultiCategorical(jnp.stack(rows, -2))

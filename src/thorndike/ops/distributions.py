@@ -1,0 +1,141 @@
+"""Action distributions. Parameters carry leading batch axes; an action's own axes are summed over.
+
+Each has `sample(key)`, `mode()`, `log_prob(action)` and `entropy()`.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from thorndike.types import Array
+
+LOG_2PI = float(np.log(2 * np.pi))
+ILLEGAL = -1e9  # logit of an action that the mask rules out: finite, so that no gradient is NaN
+
+
+class Categorical(NamedTuple):
+    """One choice out of A; logits [..., A], actions int [...]."""
+
+    logits: Array
+
+    @property
+    def log_probs(self) -> Array:
+        """Normalised log-probabilities [..., A]."""
+        return jax.nn.log_softmax(self.logits)
+
+    def sample(self, key: Array) -> Array:
+        """By the Gumbel-max trick."""
+        return jax.random.categorical(key, self.logits)
+
+    def mode(self) -> Array:
+        """The likeliest action."""
+        return self.logits.argmax(-1)
+
+    def log_prob(self, action: Array) -> Array:
+        """log π(a), [...]."""
+        one_hot = action[..., None] == jnp.arange(self.logits.shape[-1])
+        return jnp.where(one_hot, self.log_probs, 0.0).sum(-1)
+
+    def entropy(self) -> Array:
+        """-Σ π log π, [...]."""
+        log_probs = self.log_probs
+        return -(jnp.exp(log_probs) * log_probs).sum(-1)
+
+
+class MultiCategorical(NamedTuple):
+    """D independent choices; logits [..., D, A] (short ones padded with `ILLEGAL`), actions int [..., D]."""
+
+    logits: Array
+
+    def sample(self, key: Array) -> Array:
+        """One draw for each of the D choices."""
+        return Categorical(self.logits).sample(key)
+
+    def mode(self) -> Array:
+        """The likeliest of each choice."""
+        return Categorical(self.logits).mode()
+
+    def log_prob(self, action: Array) -> Array:
+        """Summed over the D choices."""
+        return Categorical(self.logits).log_prob(action).sum(-1)
+
+    def entropy(self) -> Array:
+        """Summed over the D choices."""
+        return Categorical(self.logits).entropy().sum(-1)
+
+
+class Bernoulli(NamedTuple):
+    """D independent bits; logits [..., D], actions int8 [..., D]."""
+
+    logits: Array
+
+    def sample(self, key: Array) -> Array:
+        """One draw for each bit."""
+        return jax.random.bernoulli(key, jax.nn.sigmoid(self.logits)).astype(jnp.int8)
+
+    def mode(self) -> Array:
+        """The likelier value of each bit."""
+        return (self.logits > 0).astype(jnp.int8)
+
+    def log_prob(self, action: Array) -> Array:
+        """Summed over the bits."""
+        return jnp.where(action == 1, jax.nn.log_sigmoid(self.logits), jax.nn.log_sigmoid(-self.logits)).sum(-1)
+
+    def entropy(self) -> Array:
+        """Summed over the bits."""
+        p = jax.nn.sigmoid(self.logits)
+        return -(p * jax.nn.log_sigmoid(self.logits) + (1 - p) * jax.nn.log_sigmoid(-self.logits)).sum(-1)
+
+
+class Normal(NamedTuple):
+    """Diagonal Gaussian; mean and log_std [..., D]."""
+
+    mean: Array
+    log_std: Array
+
+    def sample(self, key: Array) -> Array:
+        """mean + std · ε."""
+        return self.mean + jnp.exp(self.log_std) * jax.random.normal(key, self.mean.shape)
+
+    def mode(self) -> Array:
+        """The mean."""
+        return self.mean
+
+    def log_prob(self, action: Array) -> Array:
+        """Summed over dimensions."""
+        z = (action - self.mean) * jnp.exp(-self.log_std)
+        return -(0.5 * z**2 + self.log_std + 0.5 * LOG_2PI).sum(-1)
+
+    def entropy(self) -> Array:
+        """Σ log σ + ½ log 2πe."""
+        return jnp.broadcast_to(self.log_std + 0.5 * (1 + LOG_2PI), self.mean.shape).sum(-1)
+
+
+class TanhNormal(NamedTuple):
+    """tanh of a diagonal Gaussian (Haarnoja et al. 2018, appendix C); actions in (-1, 1)."""
+
+    mean: Array
+    log_std: Array
+
+    def sample_and_log_prob(self, key: Array) -> tuple[Array, Array]:
+        """A reparameterised action [..., D] and its log-density [...].
+
+        log π(a) = log N(u; μ, σ) - Σ log(1 - tanh² u), the last as 2 (log 2 - u - softplus(-2u)), which is exact
+        where tanh saturates.
+        """
+        normal = Normal(self.mean, self.log_std)
+        u = normal.sample(key)
+        correction = 2.0 * (np.log(2.0) - u - jax.nn.softplus(-2.0 * u))
+        return jnp.tanh(u), normal.log_prob(u) - correction.sum(-1)
+
+    def sample(self, key: Array) -> Array:
+        """A reparameterised action."""
+        return self.sample_and_log_prob(key)[0]
+
+    def mode(self) -> Array:
+        """tanh of the mean: the median, and the usual greedy action."""
+        return jnp.tanh(self.mean)

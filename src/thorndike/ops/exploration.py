@@ -1,0 +1,96 @@
+"""Exploration over discrete action values: epsilon-greedy and softmax, both annealed linearly."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from thorndike.config import config, require
+from thorndike.ops.distributions import ILLEGAL
+from thorndike.types import Array
+
+
+def linear(start: Array | float, end: Array | float, fraction: Array | float, progress: Array) -> Array:
+    """From `start` to `end` over the first `fraction` of the run; `progress` in [0, 1]."""
+    return start + (end - start) * jnp.clip(progress / jnp.maximum(fraction, 1e-8), 0.0, 1.0)
+
+
+def legal(values: Array, mask: Array | None) -> Array:
+    """Values [..., A] with illegal actions pushed below every legal one."""
+    return values if mask is None else jnp.where(mask, values, ILLEGAL)
+
+
+def greedy_probabilities(values: Array, epsilon: Array, mask: Array | None = None) -> Array:
+    """π(a) of epsilon-greedy with ties shared evenly, [..., A]."""
+    allowed = jnp.ones(values.shape, bool) if mask is None else mask
+    values = legal(values, mask)
+    best = values == values.max(-1, keepdims=True)
+    uniform = allowed / allowed.sum(-1, keepdims=True)
+    return (1 - epsilon) * best / best.sum(-1, keepdims=True) + epsilon * uniform
+
+
+def softmax_probabilities(values: Array, temperature: Array, mask: Array | None = None) -> Array:
+    """π(a) ∝ exp(Q(a) / τ), [..., A]."""
+    return jax.nn.softmax(legal(values, mask) / temperature)
+
+
+@config
+class Epsilon:
+    """Epsilon-greedy: with probability ε a uniformly random legal action, else the best."""
+
+    start: float = 1.0
+    end: float = 0.05
+    fraction: float = 0.5  # of the run, over which ε goes from start to end
+
+    def check(self) -> None:
+        """Probabilities lie in [0, 1]."""
+        for name in ("start", "end", "fraction"):
+            require(_all(getattr(self, name), 0, 1), f"Epsilon.{name} must lie in [0, 1], got {getattr(self, name)}")
+
+    def level(self, progress: Array) -> Array:
+        """ε at this point of the run."""
+        return linear(self.start, self.end, self.fraction, progress)
+
+    def probabilities(self, values: Array, level: Array, mask: Array | None = None) -> Array:
+        """π(a) for Q-values [..., A]."""
+        return greedy_probabilities(values, level, mask)
+
+    def choose(self, key: Array, values: Array, level: Array, mask: Array | None = None) -> Array:
+        """Actions [...] for Q-values [..., A]; ties are broken at random."""
+        coin, uniform = jax.random.split(key)
+        values = legal(values, mask)
+        random = jax.random.uniform(uniform, values.shape)
+        best = jnp.where(values == values.max(-1, keepdims=True), random, -1.0)
+        anything = random if mask is None else jnp.where(mask, random, -1.0)
+        explore = jax.random.uniform(coin, values.shape[:-1]) < level
+        return jnp.where(explore, anything.argmax(-1), best.argmax(-1))
+
+
+@config
+class Softmax:
+    """Boltzmann exploration: π(a) ∝ exp(Q(a) / τ)."""
+
+    start: float = 1.0  # temperature τ, in units of reward
+    end: float = 0.05
+    fraction: float = 0.5  # of the run, over which τ goes from start to end
+
+    def check(self) -> None:
+        """Temperatures are positive."""
+        for name in ("start", "end"):
+            require(_all(getattr(self, name), 1e-8, 1e8), f"Softmax.{name} must be positive")
+
+    def level(self, progress: Array) -> Array:
+        """τ at this point of the run."""
+        return linear(self.start, self.end, self.fraction, progress)
+
+    def probabilities(self, values: Array, level: Array, mask: Array | None = None) -> Array:
+        """π(a) for Q-values [..., A]."""
+        return softmax_probabilities(values, level, mask)
+
+    def choose(self, key: Array, values: Array, level: Array, mask: Array | None = None) -> Array:
+        """Actions [...] for Q-values [..., A]."""
+        return jax.random.categorical(key, legal(values, mask) / level)
+
+
+def _all(value, low, high) -> bool:
+    return bool(jnp.all((jnp.asarray(value) >= low) & (jnp.asarray(value) <= high)))

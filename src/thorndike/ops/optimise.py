@@ -1,0 +1,34 @@
+"""One gradient step, and what it tells of the health of training."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from thorndike.types import Array, Metrics, PyTree
+
+
+def adam(learning_rate: Array | float, max_grad_norm: Array | float | None = None, eps: float = 1e-8):
+    """Adam (Kingma & Ba 2015), after clipping the gradient's global norm where `max_grad_norm` is given."""
+    step = optax.adam(learning_rate, eps=eps)
+    return step if max_grad_norm is None else optax.chain(optax.clip_by_global_norm(max_grad_norm), step)  # type: ignore[arg-type]
+
+
+def descend(optimiser: Any, gradient: PyTree, state: PyTree, params: PyTree) -> tuple[PyTree, PyTree, Metrics]:
+    """Apply one step; returns the new parameters, the new optimiser state and two norms."""
+    updates, state = optimiser.update(gradient, state, params)
+    norms = {"gradient_norm": optax.global_norm(gradient), "update_norm": optax.global_norm(updates)}
+    return optax.apply_updates(params, updates), state, norms
+
+
+def polyak(target: PyTree, online: PyTree, tau: Array | float) -> PyTree:
+    """Soft copy θ⁻ <- θ⁻ + τ (θ - θ⁻)."""
+    return jax.tree.map(lambda t, o: t + tau * (o - t), target, online)
+
+
+def every(step: Array, period: int, new: PyTree, old: PyTree) -> PyTree:
+    """`new` when `step` is a multiple of `period`, else `old`; for trees of parameters, not of data."""
+    return new if period == 1 else jax.tree.map(lambda n, o: jnp.where(step % period == 0, n, o), new, old)

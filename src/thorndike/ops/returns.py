@@ -1,0 +1,62 @@
+"""Returns and advantages. Bootstrapping stops at termination only; traces stop at every episode end."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from thorndike.types import Array
+
+
+def td_target(reward: Array, next_value: Array, terminated: Array, discount: Array | float) -> Array:
+    """One-step target r + γ (1 - terminated) V(s'); any shape."""
+    return reward + discount * jnp.where(terminated, 0.0, next_value)
+
+
+def gae(
+    reward: Array,
+    value: Array,
+    next_value: Array,
+    terminated: Array,
+    ended: Array,
+    discount: Array | float,
+    trace: Array | float,
+) -> Array:
+    """Generalised advantage estimates (Schulman et al. 2016, eq. 16), [T, ...].
+
+    δ_t = r_t + γ (1 - terminated_t) V(s'_t) - V(s_t),    A_t = δ_t + γ λ (1 - ended_t) A_{t+1}
+
+    Args:
+        reward, value, next_value: [T, ...]; `next_value` is V at the true successor, so that a truncated step
+            bootstraps from the state that it reached and not from the next episode's first.
+        terminated, ended: bool [T, ...]; `ended` is terminated or truncated.
+        discount, trace: γ and λ.
+    """
+    delta = td_target(reward, next_value, terminated, discount) - value
+    decay = discount * trace * (1.0 - ended)
+
+    def backwards(advantage, step):
+        delta, decay = step
+        advantage = delta + decay * advantage
+        return advantage, advantage
+
+    return jax.lax.scan(backwards, jnp.zeros_like(delta[0]), (delta, decay), reverse=True)[1]
+
+
+def discounted_sums(start: Array, reward: Array, ended: Array, discount: Array | float) -> tuple[Array, Array]:
+    """Running discounted sums of rewards forwards in time: G_t = r_t + γ (1 - ended_{t-1}) G_{t-1}.
+
+    Args:
+        start: [E], the sum before the first step (0 where an episode begins).
+        reward, ended: [T, E].
+
+    Returns:
+        The value to start the next chunk with [E], and G [T, E].
+    """
+
+    def forwards(total, step):
+        reward, ended = step
+        total = reward + discount * total
+        return jnp.where(ended, 0.0, total), total
+
+    return jax.lax.scan(forwards, start, (reward, ended))
