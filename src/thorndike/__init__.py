@@ -1,1 +1,80 @@
-"""Thorndike: deep reinforcement learning in JAX."""
+"""Thorndike: deep reinforcement learning in JAX.
+
+    import thorndike as td
+
+    run = td.train("ppo", "CartPole-v1", steps=100_000)
+    print(run.evaluate(episodes=100))
+    run.watch()
+
+Names are loaded when they are first used, so that importing the package costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_NAMES = {
+    "runs.train": ("train", "resume"),
+    "runs.run": ("Run", "open_run"),
+    "runs.agent": ("Agent", "load"),
+    "runs.plot": ("plot",),
+    "envs": ("make",),
+    "config": ("config",),
+    "drivers.evaluate": ("Evaluation", "evaluate"),
+    "algorithms.tabular.td_control": ("QLearning", "SARSA", "ExpectedSARSA"),
+    "algorithms.value.dqn": ("DQN",),
+    "algorithms.policy.ppo": ("PPO",),
+    "algorithms.actor_critic.sac": ("SAC",),
+    "memory.replay": ("Uniform",),
+    "nets.torso": ("Torso",),
+    "ops.exploration": ("Epsilon", "Softmax"),
+    "envs.adapters.gymnasium": ("GymnasiumEnvironment",),
+    "envs.cartpole": ("CartPole",),
+    "envs.acrobot": ("Acrobot",),
+    "envs.mountain_car": ("MountainCar",),
+    "envs.mountain_car_continuous": ("MountainCarContinuous",),
+    "envs.pendulum": ("Pendulum",),
+    "envs.grid_world": ("GridWorld", "cliff_walking", "four_rooms"),
+    "types": ("Algorithm", "Environment", "Rollout", "Spec", "Step", "Timestep", "Transition"),
+    "errors": (
+        "ThorndikeError", "ConfigError", "UnknownNameError", "IncompatibleError", "MissingExtraError", "EnvError",
+        "CheckpointError", "DivergedError",
+    ),
+}  # fmt: skip
+_HOME = {name: module for module, names in _NAMES.items() for name in names}
+
+__all__ = sorted(_HOME)  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        value = getattr(importlib.import_module(f"thorndike.{_HOME[name]}"), name)
+        globals()[name] = value
+        return value
+    from thorndike.names import did_you_mean
+
+    raise AttributeError(f"thorndike has no {name!r}{did_you_mean(name, _HOME)}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+if TYPE_CHECKING:
+    from thorndike.algorithms.actor_critic.sac import SAC
+    from thorndike.algorithms.policy.ppo import PPO
+    from thorndike.algorithms.tabular.td_control import SARSA, ExpectedSARSA, QLearning
+    from thorndike.algorithms.value.dqn import DQN
+    from thorndike.config import config
+    from thorndike.drivers.evaluate import Evaluation, evaluate
+    from thorndike.envs import make
+    from thorndike.memory.replay import Uniform
+    from thorndike.nets.torso import Torso
+    from thorndike.ops.exploration import Epsilon, Softmax
+    from thorndike.runs.agent import Agent, load
+    from thorndike.runs.plot import plot
+    from thorndike.runs.run import Run, open_run
+    from thorndike.runs.train import resume, train

@@ -9,16 +9,15 @@ because JAX also calls it with tracers; `check()` is called where a run starts.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import types
 import typing
-from collections.abc import Iterable
 from typing import Any, TypeVar, dataclass_transform
 
 import jax
 import numpy as np
 
 from thorndike.errors import ConfigError
+from thorndike.names import did_you_mean
 
 T = TypeVar("T")
 
@@ -128,14 +127,6 @@ def from_json(data: Any, known: dict[str, type]) -> Any:
     value = cls(**fields)
     check(value)
     return value
-
-
-def did_you_mean(word: str, options: Iterable[str]) -> str:
-    """" (did you mean 'x'?)" for the nearest option, or an empty string."""
-    options = list(options)
-    lowered = {option.lower(): option for option in options}
-    near = difflib.get_close_matches(word.lower(), list(lowered), n=1, cutoff=0.5)
-    return f" (did you mean {lowered[near[0]]!r}?)" if near else ""
 
 
 def swept(value: Any) -> int | None:

@@ -1,0 +1,38 @@
+"""Every algorithm by name. Importing this imports none of them."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+ALGORITHMS = {  # name on the command line: (module, class, one line)
+    "q-learning": ("tabular.td_control", "QLearning", "tabular Q-learning"),
+    "sarsa": ("tabular.td_control", "SARSA", "tabular SARSA"),
+    "expected-sarsa": ("tabular.td_control", "ExpectedSARSA", "tabular Expected SARSA"),
+    "dqn": ("value.dqn", "DQN", "deep Q-network, with double targets as a field"),
+    "ppo": ("policy.ppo", "PPO", "proximal policy optimisation with GAE"),
+    "sac": ("actor_critic.sac", "SAC", "soft actor-critic, twin critics, automatic temperature"),
+}
+
+
+def algorithm_class(name: str) -> type:
+    """The class of an algorithm, by its name on the command line or its class name; raises `UnknownNameError`."""
+    from thorndike.errors import UnknownNameError
+    from thorndike.names import did_you_mean
+
+    simple = {key.replace("-", ""): key for key in ALGORITHMS}
+    key = simple.get(name.lower().replace("-", "").replace("_", ""))
+    if key is None:
+        raise UnknownNameError(f"no algorithm {name!r}{did_you_mean(name, ALGORITHMS)}; there are {', '.join(ALGORITHMS)}")
+    module, cls, _ = ALGORITHMS[key]
+    return getattr(importlib.import_module(f"thorndike.algorithms.{module}"), cls)
+
+
+def known_configs(classes: Any = ()) -> dict[str, type]:
+    """Every config class that a saved run may name: ours, and those given."""
+    from thorndike.memory.replay import Uniform
+    from thorndike.nets.torso import Torso
+    from thorndike.ops.exploration import Epsilon, Softmax
+
+    own = [algorithm_class(name) for name in ALGORITHMS]
+    return {cls.__name__: cls for cls in [Uniform, Torso, Epsilon, Softmax, *own, *classes]}

@@ -145,6 +145,18 @@ class ScanDriver:
             )
 
         self._advance = jax.jit(advance, static_argnums=4, donate_argnums=2)
+        self._compiled: dict[bool, Any] = {}
+
+    def __enter__(self) -> ScanDriver:
+        return self
+
+    def __exit__(self, *exc: Any) -> None:
+        """Nothing to release."""
+
+    @property
+    def devices(self) -> int:
+        """How many devices share the runs."""
+        return self.mesh.size
 
     def init(self, keys: Array) -> RunState:
         """States of all runs, [R]; made one by one, for decompositions under `vmap` can hang on a CPU."""
@@ -160,13 +172,17 @@ class ScanDriver:
         """The state, laid out over the devices as the compiled programs take it."""
         return jax.device_put(state, NamedSharding(self.mesh, P("runs"))) if self.mesh.size > 1 else jax.device_put(state)
 
-    def lower(self, state: RunState, warm: bool = False) -> Any:
-        """The lowered program, for those who want to look at it."""
-        return self._advance.lower(self.algorithm, self.world, state, jnp.int32(1), warm)
+    def like(self) -> RunState:
+        """Shapes of the state."""
+        return jax.eval_shape(self.init, jax.vmap(jax.random.key)(jnp.zeros(self.runs, jnp.uint32)))
+
+    def compile(self, state: RunState, warm: bool = False) -> Any:
+        """Compile the program that `advance` calls; returned for those who want to look at it."""
+        if warm not in self._compiled:
+            lowered = self._advance.lower(self.algorithm, self.world, state, jnp.int32(1), warm)
+            self._compiled[warm] = lowered.compile()
+        return self._compiled[warm]
 
     def advance(self, state: RunState, iterations: int, warm: bool = False) -> RunState:
         """`iterations` iterations later. The argument is donated: do not use it again."""
-        return self._advance(self.algorithm, self.world, state, jnp.int32(iterations), warm)
-
-    def close(self) -> None:
-        """Nothing to release."""
+        return self.compile(state, warm)(self.algorithm, self.world, state, jnp.int32(iterations))

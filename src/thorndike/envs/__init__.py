@@ -1,0 +1,65 @@
+"""Environments: built in (pure JAX, one per file), Gymnasium's on the host, and your own of either kind."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+BUILT_IN = {  # id: (module, factory); where Gymnasium has one of that id, parity is proven by a test
+    "CartPole-v1": ("cartpole", "CartPole"),
+    "Acrobot-v1": ("acrobot", "Acrobot"),
+    "MountainCar-v0": ("mountain_car", "MountainCar"),
+    "MountainCarContinuous-v0": ("mountain_car_continuous", "MountainCarContinuous"),
+    "Pendulum-v1": ("pendulum", "Pendulum"),
+    "CliffWalking-v1": ("grid_world", "cliff_walking"),
+    "GridWorld": ("grid_world", "GridWorld"),
+    "FourRooms": ("grid_world", "four_rooms"),
+}
+
+
+def built_in(name: str, **kwargs: Any) -> Any:
+    """The built-in JAX environment of that name."""
+    module, factory = BUILT_IN[name]
+    return getattr(importlib.import_module(f"thorndike.envs.{module}"), factory)(**kwargs)
+
+
+def make(env: Any, **kwargs: Any) -> Any:
+    """An environment that `td.train` can use.
+
+    Args:
+        env: an id ("CartPole-v1" takes the built-in twin, else Gymnasium's; "gymnasium/CartPole-v1" and
+            "thorndike/CartPole-v1" force one), a JAX environment, a `gymnasium.Env` class, instance or factory.
+        **kwargs: given to the environment's constructor.
+
+    Raises:
+        UnknownNameError: no such id; names the nearest.
+        MissingExtraError: it needs a package that is not installed; says which.
+    """
+    from thorndike.errors import IncompatibleError, UnknownNameError
+    from thorndike.names import did_you_mean
+
+    if isinstance(env, str):
+        backend, _, name = env.rpartition("/") if env.startswith(("gymnasium/", "thorndike/")) else ("", "", env)
+        if name in BUILT_IN and backend != "gymnasium":
+            return built_in(name, **kwargs)
+        if backend == "thorndike":
+            raise UnknownNameError(f"no built-in environment {name!r}{did_you_mean(name, BUILT_IN)}")
+        lowered = {known.lower(): known for known in BUILT_IN}
+        if name.lower() in lowered and not backend:
+            raise UnknownNameError(f"no environment {name!r} (did you mean {lowered[name.lower()]!r}?)")
+        from thorndike.envs.adapters.gymnasium import GymnasiumEnvironment
+
+        return GymnasiumEnvironment(name, **kwargs)
+    from thorndike.envs.wrap import is_jax
+
+    if is_jax(env):
+        return env
+    from thorndike.envs.adapters.gymnasium import GymnasiumEnvironment
+
+    if isinstance(env, GymnasiumEnvironment):
+        return env
+    if callable(env) or hasattr(env, "step"):
+        return GymnasiumEnvironment(env, **kwargs)
+    raise IncompatibleError(
+        f"{env!r} is not an environment: give an id, a JAX environment, or a gymnasium.Env class, instance or factory"
+    )

@@ -1,0 +1,124 @@
+"""Evaluation: whole episodes with the greedy policy, apart from training and from its random keys."""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from thorndike.drivers.scan import axes, step_world
+from thorndike.envs.wrap import Batched, is_jax, to_environment
+from thorndike.ops.summary import bootstrap_interval, iqm
+from thorndike.types import Array, PyTree, Timestep
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """Returns and lengths of evaluation episodes, [R, N]: runs (seeds, configurations) by episodes."""
+
+    returns: np.ndarray
+    lengths: np.ndarray
+
+    @property
+    def mean(self) -> float:
+        """Mean return over all runs and episodes."""
+        return float(self.returns.mean())
+
+    @property
+    def iqm(self) -> float:
+        """Interquartile mean over all runs and episodes."""
+        return iqm(self.returns)
+
+    @property
+    def per_seed(self) -> list[float]:
+        """Mean return of each run."""
+        return [float(x) for x in self.returns.mean(1)]
+
+    def to_json(self) -> dict[str, Any]:
+        """The summary that `thorndike evaluate --json` prints."""
+        return {
+            "episodes": int(self.returns.shape[1]),
+            "mean": self.mean,
+            "std": float(self.returns.std()),
+            "median": float(np.median(self.returns)),
+            "iqm": self.iqm,
+            "ci95": list(bootstrap_interval(self.returns)),
+            "per_seed": self.per_seed,
+        }
+
+    def __str__(self) -> str:
+        low, high = bootstrap_interval(self.returns)
+        runs, episodes = self.returns.shape
+        each = "" if runs == 1 else "; per seed " + ", ".join(f"{x:.1f}" for x in self.per_seed)
+        return (
+            f"return {self.mean:.1f} ± {self.returns.std():.1f} over {runs} x {episodes} episodes, "
+            f"IQM {self.iqm:.1f} [{low:.1f}, {high:.1f}]{each}"
+        )
+
+
+def evaluate(algorithm: Any, actor: PyTree, env: Any, episodes: int, seed: int = 0) -> Evaluation:
+    """Play `episodes` episodes with each of the actors [R]."""
+    if is_jax(env):
+        runs = jax.tree.leaves(actor)[0].shape[0]
+        keys = jax.random.split(jax.random.key(seed), runs)
+        returns, lengths = _episodes(algorithm, Batched(env, episodes), actor, keys)
+        return Evaluation(np.asarray(returns), np.asarray(lengths))
+    return _host(algorithm, actor, env, episodes, seed)
+
+
+@jax.jit
+def _episodes(algorithm: Any, world: Batched, actor: PyTree, keys: Array) -> tuple[Array, Array]:
+    one = jax.vmap(_one_run, in_axes=(axes(algorithm), None, 0, 0))
+    return one(algorithm, world, actor, keys)
+
+
+def _one_run(algorithm: Any, world: Batched, actor: PyTree, key: Array) -> tuple[Array, Array]:
+    """The first episode of each of `world.num_envs` environments."""
+    n = world.num_envs
+    reset_key, key = jax.random.split(key)
+
+    def step(state):
+        now, carry, key, returns, lengths, over = state
+        key, skey = jax.random.split(key)
+        now, carry, seen = step_world(algorithm, world, actor, carry, now, skey, "exploit")
+        returns = returns + jnp.where(over, 0.0, seen.reward)
+        return now, carry, key, returns, lengths + ~over, over | seen.ended
+
+    start = (world.reset(reset_key), algorithm.carry(n), key, jnp.zeros(n), jnp.zeros(n, jnp.int32), jnp.zeros(n, bool))
+    *_, returns, lengths, _ = jax.lax.while_loop(lambda state: ~state[-1].all(), step, start)
+    return returns, lengths
+
+
+@partial(jax.jit, static_argnames="explore")
+def act(algorithm: Any, actor: PyTree, carry: PyTree, now: Timestep, key: Array, explore: bool):
+    """`algorithm.act`, compiled."""
+    action, carry, _ = algorithm.act(actor, carry, now, key, explore)
+    return action, carry
+
+
+def _host(algorithm: Any, actors: PyTree, env: Any, episodes: int, seed: int) -> Evaluation:
+    runs = jax.tree.leaves(actors)[0].shape[0]
+    n = min(episodes, 8)
+    quota = np.array([len(range(i, episodes, n)) for i in range(n)])  # the same for all, so that short ones don't win
+    returns, lengths = [], []
+    with env.batch(n, seed=seed + 2**20) as batch:
+        for run in range(runs):
+            actor = jax.tree.map(lambda x, run=run: x[run], actors)
+            now, carry, key = batch.reset(), algorithm.carry(n), jax.random.key(seed)
+            total, length, finished = np.zeros(n), np.zeros(n, int), [[] for _ in range(n)]
+            while any(len(f) < q for f, q in zip(finished, quota)):
+                key, akey = jax.random.split(key)
+                action, carry = act(algorithm, actor, carry, now, akey, False)
+                now = batch.step(to_environment(env.action_space, np.asarray(action)))
+                total, length = total + now.reward, length + 1
+                for i in np.flatnonzero(now.terminated | now.truncated):
+                    finished[i].append((total[i], length[i]))
+                    total[i], length[i] = 0.0, 0
+            done = [pair for f, q in zip(finished, quota) for pair in f[:q]]
+            returns.append([pair[0] for pair in done])
+            lengths.append([pair[1] for pair in done])
+    return Evaluation(np.array(returns), np.array(lengths))

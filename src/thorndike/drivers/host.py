@@ -1,0 +1,177 @@
+"""The driver for environments on the host: they step in NumPy, acting and learning are compiled.
+
+Adding to the replay memory is a program of its own, with the storage donated; learning takes the storage read-only.
+The simulator is not part of the run state: a resumed run begins new episodes.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from thorndike.drivers.learner import collect, improve, init_memory, random_action, set_clock
+from thorndike.drivers.scan import axes
+from thorndike.drivers.state import Episodes, RunState, Tally, rollout_health
+from thorndike.envs.wrap import to_environment
+from thorndike.types import Array, PyTree, Rollout, Spec, Timestep, Transition
+
+
+class HostDriver:
+    """Owns the environments and the compiled programs of one (algorithm, environment, number of runs)."""
+
+    simulates = False
+    devices = 1
+
+    def __init__(self, algorithm: Any, env: Any, spec: Spec, runs: int, seed: int, workers: str = "auto"):
+        self.algorithm, self.spec, self.runs = algorithm, spec, runs
+        self.batch = env.batch(runs * algorithm.num_envs, seed=seed, workers=workers)
+        self.now: Timestep | None = None
+
+        def over_runs(f):
+            """`f(algorithm, *args)` over the axis [R] of args; plain where there is one run."""
+
+            def single(algorithm, *args):
+                algorithm, args = jax.tree.map(lambda x: x[0] if jnp.ndim(x) == 1 else x, algorithm), _first(args)
+                return jax.tree.map(lambda x: x[None], f(algorithm, *args))
+
+            def several(algorithm, *args):
+                return jax.vmap(f, in_axes=(axes(algorithm), *(0 for _ in args)))(algorithm, *args)
+
+            return single if runs == 1 else several
+
+        def act(algorithm, agent, carry, now, key, warm):
+            key, akey, rkey = jax.random.split(key, 3)
+            action, carry, extras = algorithm.act(algorithm.actor(agent), carry, now, akey, True)
+            if warm:
+                action = random_action(spec.action, now, rkey).astype(action.dtype)
+            return action, carry, extras, key
+
+        self._act = {warm: jax.jit(over_runs(partial(act, warm=warm))) for warm in (False, True)}
+        self._learn = {
+            warm: jax.jit(over_runs(partial(_learn, warm=warm)), donate_argnums=1) for warm in (False, True)
+        }
+        self._collect = jax.jit(over_runs(collect), donate_argnums=1)
+
+    def __enter__(self) -> HostDriver:
+        return self
+
+    def __exit__(self, *exc: Any) -> None:
+        self.batch.close()
+
+    def init(self, keys: Array) -> RunState:
+        """States of all runs, [R]."""
+        now = self.observe()
+        swept = axes(self.algorithm)
+
+        def one(i):
+            algorithm = jax.tree.map(lambda x, a: x if a is None else x[i], self.algorithm, swept, is_leaf=_none)
+            return _init_run(algorithm, self.spec, keys[i], jax.tree.map(lambda x: jnp.asarray(x[0]), now))
+
+        return jax.jit(lambda: jax.lax.map(one, jnp.arange(self.runs)))()
+
+    def like(self) -> RunState:
+        """Shapes of the state."""
+        keys = jax.vmap(jax.random.key)(jnp.zeros(self.runs, jnp.uint32))
+        return jax.eval_shape(self.init, keys)
+
+    def place(self, state: RunState) -> RunState:
+        """The state on the device."""
+        return jax.device_put(state)
+
+    def compile(self, state: RunState, warm: bool) -> None:
+        """Nothing: the programs compile when `advance` first calls them."""
+
+    def advance(self, state: RunState, iterations: int, warm: bool = False) -> RunState:
+        """`iterations` iterations later. The argument is donated: do not use it again."""
+        for _ in range(iterations):
+            rollout, carry, key = self.rollout(state, warm)
+            memory = self._collect(self.algorithm, state.memory, rollout)
+            state = state._replace(memory=(), carry=carry, key=key)
+            state = self._learn[warm](self.algorithm, state, memory, rollout)._replace(memory=memory)
+        return state
+
+    def rollout(self, state: RunState, warm: bool) -> tuple[Rollout, PyTree, Array]:
+        """`rollout_length` steps of every environment of every run: leaves [R, T, E, ...]."""
+        now, carry, key, steps = self.observe(), state.carry, state.key, []
+        for _ in range(self.algorithm.rollout_length):
+            action, carry, extras, key = self._act[warm](self.algorithm, state.agent, carry, now, key)
+            action = np.asarray(action)
+            flat = action.reshape((-1, *action.shape[2:]))
+            later = self.split(self.batch.step(to_environment(self.spec.action, flat)))
+            info = {"mask": now.info["mask"], "next_mask": later.info["final_mask"]} if now.info else {}
+            ending = (later.reward, later.terminated, later.truncated, later.final_obs)
+            steps.append(Transition(now.obs, now.first, action, extras, *ending, info))
+            now = later
+        self.now = now
+        if len(steps) == 1:
+            stacked = jax.tree.map(lambda x: x[:, None], steps[0])
+        else:
+            stacked = jax.tree.map(lambda *xs: np.stack(xs, 1), *steps)
+        return Rollout(stacked, state.carry, now), carry, key
+
+    def observe(self) -> Timestep:
+        """The present timestep, [R, E, ...]; the first call resets the environments."""
+        if self.now is None:
+            self.now = self.split(self.batch.reset())
+        return self.now
+
+    def split(self, now: Timestep) -> Timestep:
+        """[R·E, ...] to [R, E, ...]."""
+        shape = (self.runs, self.algorithm.num_envs)
+        return jax.tree.map(lambda x: x.reshape(shape + x.shape[1:]), now)
+
+
+def _init_run(algorithm: Any, spec: Spec, key: Array, now: Timestep) -> RunState:
+    ikey, key = jax.random.split(key)
+    agent, carry = algorithm.init(ikey, spec), algorithm.carry(algorithm.num_envs)
+    example = jax.eval_shape(partial(_example, algorithm), agent, carry, now, key)
+    memory, zero = init_memory(algorithm, example.steps), jnp.int32(0)
+    metrics = jax.eval_shape(partial(_metrics, algorithm), agent, memory, example, key)
+    episodes, tally = Episodes.start(algorithm.num_envs), Tally.start(list(metrics))
+    return RunState(agent, memory, (), carry, key, zero, jnp.int32(spec.steps), zero, episodes, tally)
+
+
+def _example(algorithm: Any, agent: PyTree, carry: PyTree, now: Timestep, key: Array) -> Rollout:
+    action, _, extras = algorithm.act(algorithm.actor(agent), carry, now, key, True)
+    info = {"mask": now.info["mask"], "next_mask": now.info["final_mask"]} if now.info else {}
+    step = Transition(
+        now.obs, now.first, action, extras, now.reward, now.terminated, now.truncated, now.final_obs, info
+    )
+    steps = jax.tree.map(lambda x: jnp.broadcast_to(x, (algorithm.rollout_length, *x.shape)), step)
+    return Rollout(steps, carry, now)
+
+
+def _metrics(algorithm: Any, agent: PyTree, memory: PyTree, rollout: Rollout, key: Array):
+    return _improve(algorithm, agent, memory, rollout, key)[1]
+
+
+def _improve(algorithm: Any, agent: PyTree, memory: PyTree, rollout: Rollout, key: Array):
+    agent, metrics = improve(algorithm, agent, memory, rollout, key)
+    named = {f"train/{name}": value for name, value in metrics.items()}
+    return agent, {**rollout_health(rollout), **named}
+
+
+def _learn(algorithm: Any, state: RunState, memory: PyTree, rollout: Rollout, warm: bool) -> RunState:
+    key, lkey = jax.random.split(state.key)
+    steps = state.steps + algorithm.rollout_length * algorithm.num_envs
+    agent, tally = state.agent, state.tally
+    if not warm:
+        agent, metrics = _improve(algorithm, agent, memory, rollout, lkey)
+        tally = tally.add(metrics, state.iterations)
+    episodes = state.episodes.add(rollout.steps.reward, rollout.steps.ended)
+    agent = set_clock(agent, steps, state.total)
+    return state._replace(
+        agent=agent, key=key, steps=steps, iterations=state.iterations + 1, episodes=episodes, tally=tally
+    )
+
+
+def _first(tree: PyTree) -> PyTree:
+    return jax.tree.map(lambda x: x[0], tree)
+
+
+def _none(x: Any) -> bool:
+    return x is None

@@ -1,0 +1,133 @@
+"""A trained agent: what acting needs and nothing else, in one safetensors file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from gymnasium import Space
+from gymnasium.spaces import Dict, Tuple
+from safetensors import SafetensorError, safe_open
+
+from thorndike.algorithms import known_configs
+from thorndike.config import from_json, to_json
+from thorndike.drivers.evaluate import act
+from thorndike.envs.wrap import to_environment
+from thorndike.errors import CheckpointError, ConfigError, IncompatibleError
+from thorndike.nets.torso import leaves
+from thorndike.runs.arrays import digest, encode, from_arrays, read, to_arrays
+from thorndike.runs.spaces import space_from_json, space_to_json
+from thorndike.types import PyTree, Spec, Timestep
+
+FORMAT = 1
+
+
+class Agent:
+    """One policy. `act` takes observations as the environment gives them, single or in a batch."""
+
+    def __init__(self, algorithm: Any, spec: Spec, actor: PyTree):
+        self.algorithm, self.spec, self.actor = algorithm, spec, jax.tree.map(jnp.asarray, actor)
+        self._key, self._carry = jax.random.key(0), None
+
+    def reset(self, seed: int = 0) -> None:
+        """Forget what was seen (agents with memory) and restart the random numbers (with `explore`)."""
+        self._key, self._carry = jax.random.key(seed), None
+
+    def act(self, obs: Any, explore: bool = False, mask: Any = None) -> Any:
+        """The action for `obs`, ready for the environment's `step`.
+
+        Args:
+            obs: an observation of `spec.observation`, or a batch of them with one leading axis.
+            explore: act as in training; by default the best action is taken.
+            mask: legal actions, where the environment has them.
+
+        Raises:
+            IncompatibleError: `obs` does not fit the space that the agent was trained on.
+        """
+        obs = _arrays(self.spec.observation, obs)
+        parts, space = jax.tree.leaves(obs), leaves(self.spec.observation)
+        shapes = [np.shape(part) for part in parts]
+        single = [tuple(s.shape or ()) for s in space]
+        batched = len(parts) == len(space) and shapes != single
+        if len(parts) != len(space) or (batched and [s[1:] for s in shapes] != single):
+            raise IncompatibleError(f"expected an observation of {self.spec.observation}, got shapes {shapes}")
+        if not batched:
+            obs = jax.tree.map(lambda x: x[None], obs)
+            mask = None if mask is None else np.asarray(mask)[None]
+        n = jax.tree.leaves(obs)[0].shape[0]
+        if self._carry is None:
+            self._carry = self.algorithm.carry(n)
+        no = np.zeros(n, bool)
+        info = {} if mask is None else {"mask": np.asarray(mask, bool)}
+        now = Timestep(obs, np.zeros(n, np.float32), no, no, obs, no, info)
+        self._key, key = jax.random.split(self._key)
+        action, self._carry = act(self.algorithm, self.actor, self._carry, now, key, explore)
+        action = to_environment(self.spec.action, np.asarray(action))
+        return action if batched else action[0]
+
+    def save(self, path: str | Path) -> Path:
+        """Write one file: the arrays of the actor, the algorithm's settings and the spaces."""
+        path = Path(path)
+        spec = {
+            "observation": space_to_json(self.spec.observation),
+            "action": space_to_json(self.spec.action),
+            "id": self.spec.id,
+            "masked": self.spec.masked,
+        }
+        arrays = to_arrays(self.actor)
+        meta = {"format": FORMAT, "algorithm": to_json(self.algorithm), "spec": spec, "sha256": digest(arrays)}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(encode(arrays, {"thorndike": json.dumps(meta)}))
+        return path
+
+    def __repr__(self) -> str:
+        return f"Agent({type(self.algorithm).__name__}, {self.spec.id!r})"
+
+
+def load(path: str | Path, classes: Any = ()) -> Agent:
+    """Read an agent that `Agent.save` wrote. Nothing in the file is executed.
+
+    Args:
+        path: the file.
+        classes: config classes of your own that the agent's settings name.
+
+    Raises:
+        CheckpointError: not such a file, damaged, or from another version.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"there is no file {path}")
+    try:
+        with safe_open(path, "np") as file:  # type: ignore[no-untyped-call]
+            meta = json.loads((file.metadata() or {}).get("thorndike", "null"))
+    except (SafetensorError, OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} is not an agent's file: {error}") from None
+    try:
+        if meta["format"] != FORMAT:
+            raise CheckpointError(f"{path} has format {meta['format']}, this version reads {FORMAT}")
+        algorithm = from_json(meta["algorithm"], known_configs(classes))
+        spaces = meta["spec"]
+        spec = Spec(
+            space_from_json(spaces["observation"]), space_from_json(spaces["action"]), 1, spaces["id"], spaces["masked"]
+        )
+    except (KeyError, TypeError, AttributeError, ConfigError) as error:
+        raise CheckpointError(f"{path} is not an agent's file: {error}") from None
+    like = jax.eval_shape(lambda: algorithm.actor(algorithm.init(jax.random.key(0), spec)))
+    arrays = read(path)
+    if digest(arrays) != meta.get("sha256"):
+        raise CheckpointError(f"{path} is damaged: its arrays are not the ones that were saved")
+    return Agent(algorithm, spec, from_arrays(arrays, like, str(path)))
+
+
+def _arrays(space: Space, obs: Any) -> PyTree:
+    """The observation as a pytree of arrays, in the precision that JAX computes in."""
+    if isinstance(space, Dict) and isinstance(obs, dict) and set(obs) == set(space.spaces):
+        return {name: _arrays(part, obs[name]) for name, part in space.spaces.items()}
+    if isinstance(space, Tuple) and isinstance(obs, (tuple, list)) and len(obs) == len(space.spaces):
+        return tuple(_arrays(part, x) for part, x in zip(space.spaces, obs))
+    x = np.asarray(obs)
+    return x.astype({"float64": np.float32, "int64": np.int32}.get(x.dtype.name, x.dtype))

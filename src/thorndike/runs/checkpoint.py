@@ -1,0 +1,101 @@
+"""Checkpoints: the whole run state, written so that a crash at any moment leaves the previous one intact.
+
+`checkpoints/<step>/` holds `arrays.safetensors`, `state.json` and `manifest.json` with the SHA-256 of both. A folder
+is written under a temporary name, synced to disk and renamed; the newest one whose hashes hold is the one to resume.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from thorndike.errors import CheckpointError
+from thorndike.runs.arrays import encode, read, read_json, to_arrays
+from thorndike.types import PyTree
+
+ARRAYS, STATE, MANIFEST = "arrays.safetensors", "state.json", "manifest.json"
+
+
+def save(folder: Path, step: int, tree: PyTree, meta: dict[str, Any], keep: int = 3) -> Path:
+    """Write `checkpoints/<step>` and remove all but the newest `keep`. Raises `CheckpointError` if the disk refuses."""
+    final, temporary = folder / f"{step:012d}", folder / f".{step:012d}.tmp"
+    files = {ARRAYS: encode(to_arrays(tree)), STATE: json.dumps(meta).encode()}
+    manifest = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
+    files[MANIFEST] = json.dumps(manifest).encode()
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        for name, data in files.items():
+            _write(temporary / name, data)
+        _sync(temporary)
+        if final.exists():
+            shutil.rmtree(final)
+        temporary.rename(final)
+        _sync(folder)
+    except OSError as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise CheckpointError(
+            f"could not save a checkpoint in {folder}: {error.strerror or error}. The last good one is kept; "
+            "free some space or make the folder writable."
+        ) from error
+    for old in steps(folder)[:-keep]:
+        shutil.rmtree(folder / f"{old:012d}", ignore_errors=True)
+    return final
+
+
+def steps(folder: Path) -> list[int]:
+    """Steps of all checkpoints, oldest first."""
+    return sorted(int(path.name) for path in folder.glob("*") if path.name.isdigit()) if folder.is_dir() else []
+
+
+def load(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Arrays and metadata of one checkpoint, after checking its hashes. Raises `CheckpointError`."""
+    manifest = read_json(path / MANIFEST)
+    if not isinstance(manifest, dict) or set(manifest) != {ARRAYS, STATE}:
+        raise CheckpointError(f"{path / MANIFEST} is not a manifest")
+    for name, expected in manifest.items():
+        try:
+            with (path / name).open("rb") as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise CheckpointError(f"{path / name} cannot be read: {error.strerror}") from None
+        if found != expected:
+            raise CheckpointError(f"{path / name} is damaged: its SHA-256 is not the one in the manifest")
+    return read(path / ARRAYS), read_json(path / STATE)
+
+
+def load_newest(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, Any], list[str]] | None:
+    """The newest checkpoint that is whole, with a message for each damaged one passed over; None without any.
+
+    Raises `CheckpointError` where there are checkpoints and none is whole.
+    """
+    damaged: list[str] = []
+    for step in reversed(steps(folder)):
+        try:
+            return *load(folder / f"{step:012d}"), damaged
+        except CheckpointError as error:
+            damaged.append(str(error))
+    if damaged:
+        raise CheckpointError("no checkpoint is whole:\n  " + "\n  ".join(damaged))
+    return None
+
+
+def _write(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

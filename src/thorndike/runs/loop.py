@@ -1,0 +1,239 @@
+"""The training loop on the host: chunks of compiled work, and between them logs, checkpoints, progress and signals."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import sys
+import threading
+import time
+from typing import Any
+
+import numpy as np
+
+from thorndike.drivers.state import WINDOW, RunState
+from thorndike.errors import CheckpointError, DivergedError
+from thorndike.runs import checkpoint
+from thorndike.runs.metrics import MetricsFile
+from thorndike.runs.progress import Progress
+from thorndike.runs.run import Run, write_json
+
+CHUNK_SECONDS = 0.25  # of compiled work between two looks at the world: signals, progress
+
+CAUSES = {  # in the order in which trouble spreads
+    "rollout/observation_max": "the environment gave an observation that is not finite: look at its step function",
+    "rollout/reward_mean": "the environment gave a reward that is not finite: look at its reward function",
+    "": "usual causes: too high a learning rate, rewards or observations of large magnitude (normalise or scale "
+    "them), or too large a max_grad_norm",
+}
+
+
+class Loop:
+    """Drives one run from its present state to its planned number of steps."""
+
+    def __init__(self, run: Run, driver: Any, found: Any, progress: bool | None):
+        from thorndike.runs.train import seed_keys, warm_iterations
+
+        self.run, self.driver, self.algorithm = run, driver, driver.algorithm
+        self.chunk = self.algorithm.num_envs * self.algorithm.rollout_length
+        self.warm_until = warm_iterations(self.algorithm)
+        self.total = run.info["steps"] // self.chunk
+        self.seconds, self.compile_seconds, self.saved_at = 0.0, 0.0, -1
+        self.progress = Progress(run, progress)
+        if found is None:
+            self.state = driver.init(seed_keys(run))
+            self.iterations, keep_until = 0, -1
+        else:
+            self.state, meta, damaged = found
+            for message in damaged:
+                self.progress.say(f"skipped a checkpoint: {message}")
+            if meta["devices"] != driver.devices:
+                self.progress.say(
+                    f"saved with {meta['devices']} devices, resumed with {driver.devices}: equal up to rounding only"
+                )
+            self.iterations, self.seconds = meta["iterations"], meta["seconds"]
+            keep_until = self.saved_at = self.iterations * self.chunk
+            self.state = driver.place(self.state._replace(total=np.full_like(self.state.total, run.info["steps"])))
+            if not driver.simulates:
+                self.progress.say("the simulator cannot be saved: new episodes begin, all else is as it was")
+        self.metrics = MetricsFile(run.path / "metrics.jsonl", keep_until, run.info["tensorboard"])
+
+    def go(self) -> None:
+        """Train until the planned steps are done. Raises `DivergedError`, `KeyboardInterrupt` or `SystemExit`."""
+        with Signals() as signals, self.progress:
+            try:
+                self.loop(signals)
+            finally:
+                self.metrics.close()
+            if signals.caught is not None:
+                self.save()
+                self.status("interrupted")
+                self.progress.say(f"stopped and saved at {self.steps} steps; go on with: thorndike resume {self.run.path}")
+            else:
+                if self.saved_at != self.steps:
+                    self.save()
+                self.status("finished")
+        if signals.caught == signal.SIGTERM:
+            raise SystemExit(143)
+        if signals.caught is not None:
+            raise KeyboardInterrupt
+
+    @property
+    def steps(self) -> int:
+        """Environment steps of each agent so far."""
+        return self.iterations * self.chunk
+
+    def loop(self, signals: Signals) -> None:
+        """Chunk after chunk."""
+        compiled: set[bool] = set()
+        per_iteration, last_save, log_every = math.inf, time.monotonic(), self.run.info["log_every"]
+        self.status("running")
+        while self.iterations < self.total and signals.caught is None:
+            warm = self.iterations < self.warm_until
+            if warm not in compiled:
+                self.progress.say("compiling ...", transient=True)
+                if not self.compile(warm, signals):
+                    return
+                compiled.add(warm)
+                per_iteration = math.inf
+            n = 1 if per_iteration == math.inf else max(1, int(CHUNK_SECONDS / per_iteration))
+            if warm:
+                n = min(n, self.warm_until - self.iterations)
+            n = min(n, self.total - self.iterations, log_every - self.iterations % log_every)
+
+            start = time.monotonic()
+            self.state = self.driver.advance(self.state, n, warm)
+            healthy = bool(self.state.tally.healthy())  # waits for the chunk
+            spent = time.monotonic() - start
+            self.seconds += spent
+            per_iteration = spent / n if per_iteration == math.inf else 0.5 * (per_iteration + spent / n)
+            if not healthy:
+                self.diverged()
+            self.iterations += n
+
+            if self.iterations % log_every == 0 or self.iterations == self.total:
+                self.log(warm)
+            self.progress.show(self.steps, self.seconds, self.returns())
+            if time.monotonic() - last_save > self.run.info["checkpoint_every"]:
+                try:
+                    self.save()
+                except CheckpointError as error:
+                    self.progress.say(f"warning: {error}")
+                last_save = time.monotonic()
+
+    def compile(self, warm: bool, signals: Signals) -> bool:
+        """Compile in a thread, so that a signal is heard meanwhile; False if one came."""
+        start = time.monotonic()
+        errors: list[BaseException] = []
+
+        def work() -> None:
+            try:
+                self.driver.compile(self.state, warm)
+            except BaseException as error:
+                errors.append(error)
+
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
+        while thread.is_alive() and signals.caught is None:
+            thread.join(0.05)
+        self.compile_seconds += time.monotonic() - start
+        if errors:
+            raise errors[0]
+        return signals.caught is None
+
+    def returns(self) -> np.ndarray:
+        """Mean return over the last episodes of each run [R]; NaN before the first has ended."""
+        return self.window(self.state.episodes.returns)
+
+    def window(self, ring: Any) -> np.ndarray:
+        """Mean over the filled part of a ring [R, WINDOW]."""
+        ring, count = np.asarray(ring, float), np.minimum(np.asarray(self.state.episodes.count), WINDOW)
+        filled = np.arange(WINDOW) < count[:, None]
+        return np.where(count > 0, (ring * filled).sum(1) / np.maximum(count, 1), np.nan)
+
+    def log(self, warm: bool) -> None:
+        """One row of metrics."""
+        tally, episodes = self.state.tally, self.state.episodes
+        values = {
+            "rollout/ep_rew_mean": self.returns(),
+            "rollout/ep_len_mean": self.window(episodes.lengths),
+            "rollout/episodes": np.asarray(episodes.count),
+            "time/fps": np.array([self.steps * self.run.runs / max(self.seconds, 1e-9)]),
+            "time/seconds": np.array([self.seconds]),
+        }
+        if not warm:
+            count = np.maximum(np.asarray(tally.count), 1)
+            values |= {name: np.asarray(total) / count for name, total in tally.sums.items()}
+            self.state = self.state._replace(tally=tally.reset())
+        self.metrics.write(self.steps, values)
+
+    def save(self) -> None:
+        """A checkpoint of everything."""
+        if self.saved_at == self.steps:
+            return
+        meta = {"iterations": self.iterations, "seconds": self.seconds, "devices": self.driver.devices}
+        state: RunState = self.state
+        checkpoint.save(self.run.path / "checkpoints", self.steps, state, meta, self.run.info["keep"])
+        self.saved_at = self.steps
+        self.status("running")
+
+    def status(self, state: str, **more: Any) -> None:
+        """Where the run is, in `status.json`."""
+        returns = [None if math.isnan(x) else float(x) for x in self.returns()]
+        write_json(
+            self.run.path / "status.json",
+            {
+                "state": state,
+                "steps": self.steps,
+                "seconds": round(self.seconds, 3),
+                "compile_seconds": round(self.compile_seconds, 3),
+                "steps_per_second": round(self.steps * self.run.runs / max(self.seconds, 1e-9), 1),
+                "return_mean": returns,
+                **more,
+            },
+        )
+
+    def diverged(self) -> None:
+        """Say which metric went first and what usually causes it."""
+        bad = {name: np.asarray(when) for name, when in self.state.tally.bad.items()}
+        first = min(int(when[when >= 0].min()) for when in bad.values() if (when >= 0).any())
+        names = [name for name, when in bad.items() if (when == first).any()]
+        name = next((n for n in CAUSES if n in names), names[0])
+        runs = np.flatnonzero(bad[name] == first)
+        members = self.run.members()
+        where = "" if len(members) == 1 else f" in the run of {members[runs[0]]}"
+        at = (first + 1) * self.chunk
+        kept = f"the checkpoint at {self.saved_at} steps is kept" if self.saved_at > 0 else "no checkpoint was due yet"
+        self.status("diverged", metric=name)
+        raise DivergedError(
+            f"training diverged: {name} was the first metric that is not finite, at step {at}{where}. "
+            f"{CAUSES.get(name, CAUSES[''])}. The run at {self.run.path} is stopped; {kept}."
+        )
+
+
+class Signals:
+    """SIGINT and SIGTERM set a flag that the loop looks at; a second Ctrl-C ends the process at once."""
+
+    def __init__(self) -> None:
+        self.caught: int | None = None
+        self.old: dict[int, Any] = {}
+
+    def __enter__(self) -> Signals:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self.old[number] = signal.signal(number, self.handle)
+        return self
+
+    def handle(self, number: int, frame: Any) -> None:
+        """First signal: remember it. Second Ctrl-C: out."""
+        if self.caught is not None and number == signal.SIGINT:
+            sys.stderr.write("\ninterrupted twice: leaving without saving\n")
+            sys.stderr.flush()
+            os._exit(130)
+        self.caught = number
+
+    def __exit__(self, *exc: Any) -> None:
+        for number, handler in self.old.items():
+            signal.signal(number, handler)
+

@@ -1,0 +1,72 @@
+"""`metrics.jsonl`: one line per log interval, appended as training goes; TensorBoard as an optional sink."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from thorndike.errors import MissingExtraError
+
+
+class MetricsFile:
+    """Appends rows {"steps": n, tag: number, or a list with a number per run}."""
+
+    def __init__(self, path: Path, keep_until: int | None = None, tensorboard: bool = False):
+        """Open for appending; with `keep_until`, drop rows beyond that step first (they will be written again)."""
+        if keep_until is not None and path.exists():
+            rows = [row for row in read(path) if row["steps"] <= keep_until]
+            path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        self.file = path.open("a", buffering=1)
+        self.board = _tensorboard(path.parent / "tensorboard") if tensorboard else None
+
+    def write(self, steps: int, values: dict[str, np.ndarray]) -> None:
+        """One row; each value is [R]."""
+        row: dict[str, Any] = {"steps": steps}
+        for name, value in values.items():
+            numbers = [None if not np.isfinite(v) else float(f"{v:.7g}") for v in np.ravel(value)]
+            row[name] = numbers[0] if len(numbers) == 1 else numbers
+            if self.board is not None:
+                self.board.add_scalar(name, float(np.mean(value)), steps)
+        self.file.write(json.dumps(row) + "\n")
+
+    def close(self) -> None:
+        """Flush and close."""
+        self.file.close()
+        if self.board is not None:
+            self.board.close()
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """All whole rows; a last line cut short by a crash is passed over."""
+    rows = []
+    for line in path.read_text().splitlines() if path.exists() else []:
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            continue
+    return rows
+
+
+def table(rows: list[dict[str, Any]]) -> dict[str, np.ndarray]:
+    """Columns: "steps" [N], every other tag [N, R]; NaN where a row lacks it."""
+    names = {name: None for row in rows for name in row}
+    columns = {}
+    for name in names:
+        width = max(np.size(row.get(name, 0.0)) for row in rows)
+        blank = np.full(width, np.nan)
+        cells = [np.asarray(row[name], float).reshape(-1) if name in row else blank for row in rows]
+        columns[name] = np.stack([np.broadcast_to(cell, width) for cell in cells])
+    if "steps" in columns:
+        columns["steps"] = columns["steps"][:, 0].astype(int)
+    return columns
+
+
+def _tensorboard(folder: Path) -> Any:
+    try:
+        from tensorboardX import SummaryWriter
+    except ModuleNotFoundError:
+        raise MissingExtraError('TensorBoard logs need one more package: pip install "thorndike[tensorboard]"') from None
+    return SummaryWriter(str(folder))

@@ -1,0 +1,234 @@
+"""A run: the directory that holds everything of one training, and what one does with it afterwards."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from thorndike.algorithms import known_configs
+from thorndike.config import from_json, swept, to_json
+from thorndike.drivers.evaluate import Evaluation, evaluate
+from thorndike.envs import make
+from thorndike.envs.wrap import is_jax
+from thorndike.errors import CheckpointError, ConfigError
+from thorndike.runs import checkpoint
+from thorndike.runs.agent import Agent
+from thorndike.runs.arrays import from_arrays, read_json
+from thorndike.runs.metrics import read, table
+from thorndike.types import PyTree, Spec
+
+FORMAT = 1
+
+
+class Run:
+    """A run directory. Open a finished or interrupted one with `td.open_run(path)`."""
+
+    def __init__(self, path: str | Path, env: Any = None, classes: Any = ()):
+        """Open the run at `path`.
+
+        Args:
+            path: the directory.
+            env: the environment, where it is an object of your own that the directory cannot name.
+            classes: config classes of your own that the settings name.
+
+        Raises:
+            CheckpointError: there is no run at `path`, or its description is damaged.
+        """
+        self.path = Path(path)
+        if not (self.path / "run.json").is_file():
+            raise CheckpointError(f"there is no run at {self.path}: no run.json in it")
+        self.info = read_json(self.path / "run.json")
+        try:
+            if self.info["format"] != FORMAT:
+                raise CheckpointError(f"{self.path} has format {self.info['format']}, this version reads {FORMAT}")
+            self.algorithm = from_json(self.info["algorithm"], known_configs(classes))
+            self.seed, self.seeds = int(self.info["seed"]), int(self.info["seeds"])
+            self._env, self._described = env, self.info["environment"]
+        except (KeyError, TypeError, ConfigError) as error:
+            raise CheckpointError(f"{self.path / 'run.json'} is not the description of a run: {error}") from None
+        self._classes = classes
+        self._agents: PyTree = None
+
+    @property
+    def runs(self) -> int:
+        """How many agents are trained side by side: seeds times configurations of a sweep."""
+        return self.seeds * (swept(self.algorithm) or 1)
+
+    @property
+    def status(self) -> dict[str, Any]:
+        """{"state": "running" | "finished" | "interrupted" | "diverged", "steps", "seconds", ...}."""
+        path = self.path / "status.json"
+        return read_json(path) if path.is_file() else {"state": "new", "steps": 0, "seconds": 0.0}
+
+    @property
+    def env(self) -> Any:
+        """The environment, made anew from its description unless it was given."""
+        if self._env is None:
+            self._env = remake(self._described, self._classes)
+        return self._env
+
+    @property
+    def spec(self) -> Spec:
+        """What the algorithm knows of the environment."""
+        return describe(self.env, self.info["steps"], self._described["id"])
+
+    def members(self) -> list[dict[str, Any]]:
+        """Seed and swept hyperparameters of each of the runs, in the order of every per-run result."""
+        configurations = swept(self.algorithm) or 1
+        fields = _swept_fields(to_json(self.algorithm)) if configurations > 1 else {}
+        return [
+            {"seed": self.seed + i % self.seeds, **{name: values[i // self.seeds] for name, values in fields.items()}}
+            for i in range(self.runs)
+        ]
+
+    def metrics(self) -> dict[str, np.ndarray]:
+        """All that was logged: "steps" [N], and every other tag [N, runs]."""
+        return table(read(self.path / "metrics.jsonl"))
+
+    def state(self, driver: Any) -> tuple[PyTree, dict[str, Any], list[str]] | None:
+        """The newest whole checkpoint as a run state, its metadata, and a message for each damaged one."""
+        found = checkpoint.load_newest(self.path / "checkpoints")
+        if found is None:
+            return None
+        arrays, meta, damaged = found
+        return from_arrays(arrays, driver.like(), f"the checkpoint of {self.path}"), meta, damaged
+
+    def actors(self) -> PyTree:
+        """The acting part of every agent, leading axis [runs]."""
+        if self._agents is None:
+            found = checkpoint.load_newest(self.path / "checkpoints")
+            if found is None:
+                raise CheckpointError(f"{self.path} has no checkpoint yet: nothing to act with")
+            arrays = {k.removeprefix(".agent"): v for k, v in found[0].items() if k.startswith(".agent")}
+            algorithm = expand(self.algorithm, self.seeds)
+            like = jax.eval_shape(lambda: stacked_init(algorithm, self.spec, self.runs))
+            agents = from_arrays(arrays, like, f"the checkpoint of {self.path}")
+            self._agents = [member(algorithm, i).actor(jax.tree.map(lambda x, i=i: x[i], agents)) for i in range(self.runs)]
+            self._agents = jax.tree.map(lambda *xs: np.stack(xs), *self._agents)
+        return self._agents
+
+    def agent(self, seed: int | None = None) -> Agent:
+        """The trained agent of one seed (the first by default; for a sweep, of the first configuration)."""
+        offset = 0 if seed is None else seed - self.seed
+        if not 0 <= offset < self.seeds:
+            raise ConfigError(f"this run has seeds {self.seed} to {self.seed + self.seeds - 1}, not {seed}")
+        return self._agent(offset)
+
+    def _agent(self, index: int) -> Agent:
+        actor = jax.tree.map(lambda x: x[index], self.actors())
+        return Agent(member(expand(self.algorithm, self.seeds), index), self.spec, actor)
+
+    def evaluate(self, episodes: int = 20, seed: int = 0) -> Evaluation:
+        """Play `episodes` whole episodes with each agent, greedily."""
+        if episodes < 1:
+            raise ConfigError(f"episodes must be at least 1, got {episodes}")
+        return evaluate(expand(self.algorithm, self.seeds), self.actors(), self.env, episodes, seed)
+
+    def plot(self, out: str | Path | None = None) -> Any:
+        """The learning curve as a matplotlib figure; saved to `out` if given."""
+        from thorndike.runs.plot import plot
+
+        return plot([self], out)
+
+    def watch(self, out: str | Path | None = None, seed: int | None = None, episodes: int = 1) -> Any:
+        """Film the agent; a notebook shows the film, elsewhere its path is the result.
+
+        Args:
+            out: .gif or .mp4; by default `video/<steps>.gif` in the run directory.
+            seed: whose agent to watch.
+            episodes: how many to film.
+        """
+        from thorndike.runs.video import film
+
+        out = out or self.path / "video" / f"{self.status['steps']}.gif"
+        return film(self.agent(seed), self.env, Path(out), episodes)
+
+    def picture(self, out: str | Path | None = None, seed: int | None = None) -> Any:
+        """Tabular agents on a grid: values and greedy actions as a matplotlib figure."""
+        from thorndike.envs.grid_picture import draw_values
+
+        actor = self.agent(seed).actor
+        if not hasattr(actor, "q") or not hasattr(self.env, "transitions"):
+            raise ConfigError("a picture of values needs a tabular algorithm on a GridWorld")
+        return draw_values(self.env, np.asarray(actor.q), out)
+
+    def __repr__(self) -> str:
+        name, status = type(self.algorithm).__name__, self.status
+        return f"Run({str(self.path)!r}: {name} on {self._described['id']}, {status['state']} at {status['steps']} steps)"
+
+
+def open_run(path: str | Path, env: Any = None, classes: Any = ()) -> Run:
+    """The run at `path`; see `Run`."""
+    return Run(path, env, classes)
+
+
+def describe(env: Any, steps: int, name: str) -> Spec:
+    """What an algorithm may know of `env`."""
+    masked = bool(getattr(env, "masked", False))
+    return Spec(env.observation_space, env.action_space, steps, name, masked)
+
+
+def describe_environment(env: Any, name: str | None, kwargs: dict[str, Any]) -> dict[str, Any]:
+    """How `run.json` names an environment: by id, by the fields of a JAX one, or not at all."""
+    if name is not None:
+        return {"id": name, "kwargs": kwargs}
+    if is_jax(env):
+        return {"id": type(env).__name__, "fields": to_json(env)}
+    return {"id": getattr(env, "id", type(env).__name__), "object": True}
+
+
+def remake(described: dict[str, Any], classes: Any = ()) -> Any:
+    """The environment that `describe_environment` described; raises `ConfigError` where it has to be given."""
+    if "kwargs" in described:
+        return make(described["id"], **described["kwargs"])
+    if "fields" in described:
+        own = {type(e).__name__: type(e) for e in _built_in_values()}
+        return from_json(described["fields"], own | {c.__name__: c for c in classes})
+    raise ConfigError(
+        f"this run's environment ({described['id']}) was an object of yours, which a file cannot name: "
+        "give it again, as env=..."
+    )
+
+
+def _built_in_values() -> list[Any]:
+    from thorndike.envs import BUILT_IN, built_in
+
+    return [built_in(name) for name in BUILT_IN]
+
+
+def expand(algorithm: Any, seeds: int) -> Any:
+    """The algorithm with arrays of hyperparameters repeated for each seed: [C] to [C·seeds]."""
+    return jax.tree.map(lambda x: np.repeat(np.asarray(x, np.float32), seeds) if np.ndim(x) else x, algorithm)
+
+
+def member(algorithm: Any, index: int) -> Any:
+    """The algorithm of one run."""
+    return jax.tree.map(lambda x: x[index] if np.ndim(x) else x, algorithm)
+
+
+def stacked_init(algorithm: Any, spec: Spec, runs: int) -> PyTree:
+    """Fresh agents of all runs, [R]; for their shapes."""
+    one = member(algorithm, 0).init(jax.random.key(0), spec)
+    return jax.tree.map(lambda x: jax.numpy.broadcast_to(x, (runs, *x.shape)), one)
+
+
+def _swept_fields(data: dict[str, Any], prefix: str = "") -> dict[str, list[float]]:
+    found: dict[str, list[float]] = {}
+    for name, value in data.items():
+        if isinstance(value, dict):
+            found |= _swept_fields(value, f"{prefix}{name}.")
+        elif isinstance(value, list) and value and isinstance(value[0], float):
+            found[prefix + name] = value
+    return found
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Write JSON whole or not at all."""
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(data, indent=2) + "\n")
+    os.replace(temporary, path)

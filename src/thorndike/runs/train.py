@@ -1,0 +1,220 @@
+"""`td.train` and `td.resume`: from an algorithm and an environment to a run, and on from where a run stopped."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import platform
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from thorndike.algorithms import algorithm_class
+from thorndike.config import check, require, swept, to_json
+from thorndike.drivers.host import HostDriver
+from thorndike.drivers.learner import replays
+from thorndike.drivers.scan import ScanDriver
+from thorndike.envs import make
+from thorndike.envs.wrap import is_jax
+from thorndike.errors import ConfigError, IncompatibleError
+from thorndike.presets import preset_for
+from thorndike.runs.loop import Loop
+from thorndike.runs.run import FORMAT, Run, describe, describe_environment, expand, write_json
+
+
+def train(
+    algorithm: Any,
+    env: Any,
+    steps: int | None = None,
+    *,
+    seed: int = 0,
+    seeds: int = 1,
+    out: str | Path | None = None,
+    env_kwargs: dict[str, Any] | None = None,
+    progress: bool | None = None,
+    log_every: int | None = None,
+    checkpoint_every: float = 60.0,
+    keep: int = 3,
+    tensorboard: bool = False,
+    workers: str = "auto",
+) -> Run:
+    """Train an agent, or many side by side.
+
+    Args:
+        algorithm: a value (`td.PPO(learning_rate=1e-3)`), used as it is; or a name ("ppo"), which takes the preset
+            for this environment where there is one. Float hyperparameters may be 1-D arrays: a sweep.
+        env: an id, a JAX environment, or a `gymnasium.Env` class, instance or factory; see `td.make`.
+        steps: environment steps for each agent, rounded up to whole rollouts. Default: the preset's, or 100,000.
+        seed: first seed; the same seed gives the same result.
+        seeds: how many seeds, `seed` to `seed + seeds - 1`; as an axis of one program, each like its own run.
+        out: the run's directory; by default a new one under `runs/`.
+        env_kwargs: for the environment's constructor, where `env` is an id.
+        progress: show a progress bar; by default on a terminal or in a notebook.
+        log_every: steps between rows of `metrics.jsonl`; by default a 200th of `steps`.
+        checkpoint_every: seconds between checkpoints; there is always one at the end.
+        keep: how many checkpoints are kept.
+        tensorboard: also write TensorBoard logs.
+        workers: for host environments: "serial", "thread", "process" or "auto".
+
+    Returns:
+        The run: `run.evaluate()`, `run.plot()`, `run.watch()`, `run.agent()`.
+
+    Raises:
+        ConfigError, IncompatibleError, UnknownNameError, MissingExtraError: before anything starts.
+        DivergedError: a metric became NaN or infinite; the last good checkpoint is kept.
+        KeyboardInterrupt: after Ctrl-C, once the run is saved; `td.resume(run.path)` goes on.
+    """
+    prepare_jax()
+    kwargs = dict(env_kwargs or {})
+    name = env if isinstance(env, str) else None
+    world = make(env, **kwargs)
+    algorithm, steps = choose(algorithm, name, steps)
+    validate(algorithm, world, steps, seeds)
+    path = new_directory(out, algorithm, name or type(world).__name__)
+    chunk = algorithm.num_envs * algorithm.rollout_length
+    info = {
+        "format": FORMAT,
+        "algorithm": to_json(algorithm),
+        "environment": describe_environment(world, name, kwargs),
+        "steps": -(-steps // chunk) * chunk,
+        "seed": seed,
+        "seeds": seeds,
+        "log_every": max(1, round((log_every or steps / 200) / chunk)),  # in rollouts
+        "checkpoint_every": checkpoint_every,
+        "keep": keep,
+        "tensorboard": tensorboard,
+        "workers": workers,
+        "made": time.strftime("%Y-%m-%dT%H:%M:%S"),
+        "versions": versions(),
+    }
+    write_json(path / "run.json", info)
+    run = Run(path, world, classes=[type(algorithm)])
+    with driver_of(run) as driver:
+        Loop(run, driver, None, progress).go()
+    return run
+
+
+def resume(path: str | Path, steps: int | None = None, env: Any = None, classes: Any = (), progress: bool | None = None) -> Run:
+    """Go on with a run from its newest whole checkpoint.
+
+    On JAX environments the result is bit for bit that of a run that was never interrupted; on host environments all
+    but the simulator is restored, and new episodes are begun.
+
+    Args:
+        path: the run's directory.
+        steps: a new total, to train longer than was planned; schedules then run over the new total.
+        env: the environment, where the run was made with an object of your own.
+        classes: config classes of your own that the settings name.
+        progress: as in `train`.
+    """
+    prepare_jax()
+    run = Run(path, env, classes)
+    if steps is not None:
+        chunk = run.algorithm.num_envs * run.algorithm.rollout_length
+        require(steps >= run.status["steps"], f"the run has {run.status['steps']} steps already, more than {steps}")
+        run.info["steps"] = -(-steps // chunk) * chunk
+        write_json(run.path / "run.json", run.info)
+    with driver_of(run) as driver:
+        Loop(run, driver, run.state(driver), progress).go()
+    return run
+
+
+def prepare_jax() -> None:
+    """One CPU device per core, and compiled programs kept on disk; where JAX runs already it stays as it is."""
+    import os
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        jax.config.update("jax_num_cpu_devices", min(cores, 16))
+    except RuntimeError:
+        pass
+    if jax.config.jax_compilation_cache_dir is None:
+        cache = os.environ.get("XDG_CACHE_HOME", os.path.expanduser("~/.cache"))
+        jax.config.update("jax_compilation_cache_dir", os.path.join(cache, "thorndike", "xla"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+
+
+def choose(algorithm: Any, env: str | None, steps: int | None) -> tuple[Any, int]:
+    """The algorithm value and the number of steps, from a value, a class or a name."""
+    if isinstance(algorithm, str):
+        cls = algorithm_class(algorithm)
+        settings, preset_steps = preset_for(cls.__name__, env)
+        return dataclasses.replace(cls(), **settings), steps or preset_steps or 100_000  # type: ignore[type-var]
+    if isinstance(algorithm, type):
+        algorithm = algorithm()
+    return algorithm, steps or 100_000
+
+
+def validate(algorithm: Any, env: Any, steps: int, seeds: int) -> None:
+    """Everything that can be wrong before a run starts."""
+    if not dataclasses.is_dataclass(algorithm) or not hasattr(algorithm, "act"):
+        raise ConfigError(f"{algorithm!r} is not an algorithm: give one like td.PPO(), or a name like 'ppo'")
+    check(algorithm)
+    swept(algorithm)
+    require(isinstance(steps, int) and steps > 0, f"steps must be a positive whole number, got {steps!r}")
+    require(isinstance(seeds, int) and seeds > 0, f"seeds must be a positive whole number, got {seeds!r}")
+    problem = algorithm.supports(describe(env, steps, ""))
+    if problem:
+        raise IncompatibleError(problem + "." + able(env))
+
+
+def able(env: Any) -> str:
+    """Which algorithms can serve `env`, as a sentence."""
+    from thorndike.algorithms import ALGORITHMS
+
+    spec = describe(env, 1, "")
+    names = [name for name in ALGORITHMS if algorithm_class(name)().supports(spec) is None]  # type: ignore[attr-defined]
+    return f" Algorithms that can serve it: {', '.join(names)}." if names else ""
+
+
+def driver_of(run: Run) -> Any:
+    """The driver for a run's environment."""
+    algorithm = expand(run.algorithm, run.seeds)
+    if is_jax(run.env):
+        return ScanDriver(algorithm, run.env, run.spec, run.runs)
+    return HostDriver(algorithm, run.env, run.spec, run.runs, run.seed, run.info["workers"])
+
+
+def warm_iterations(algorithm: Any) -> int:
+    """Rollouts of random actions before the first update."""
+    chunk = algorithm.num_envs * algorithm.rollout_length
+    return -(-algorithm.replay.warmup // chunk) if replays(algorithm) else 0
+
+
+def seed_keys(run: Run) -> jax.Array:
+    """A random key for each run [R]; seeds vary fastest."""
+    seeds = [member["seed"] for member in run.members()]
+    return jax.vmap(jax.random.key)(jnp.asarray(seeds, jnp.uint32))
+
+
+def new_directory(out: str | Path | None, algorithm: Any, env: str) -> Path:
+    """A directory for a new run; raises `ConfigError` rather than write into another run's."""
+    if out is not None:
+        path = Path(out)
+        require(not (path / "run.json").exists(), f"{path} holds a run already: resume it, or choose another directory")
+        _make(path)
+        return path
+    base = f"{env.replace('/', '-')}_{type(algorithm).__name__.lower()}"
+    for i in itertools.count(1):
+        path = Path("runs") / f"{base}_{i}"
+        if not path.exists():
+            _make(path)
+            return path
+    raise AssertionError
+
+
+def _make(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"cannot make the directory {path}: {error.strerror}") from None
+
+
+def versions() -> dict[str, str]:
+    """What the run was made with."""
+    packages = ("thorndike", "jax", "jaxlib", "equinox", "optax", "numpy", "gymnasium")
+    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
