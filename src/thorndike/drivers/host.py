@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from thorndike.drivers.learner import collect, improve, init_memory, random_action, set_clock
-from thorndike.drivers.scan import axes
+from thorndike.drivers.scan import axes, member
 from thorndike.drivers.state import Episodes, RunState, Tally, rollout_health
 from thorndike.envs.wrap import to_environment
 from thorndike.types import Array, PyTree, Rollout, Spec, Timestep, Transition
@@ -35,8 +35,8 @@ class HostDriver:
             """`f(algorithm, *args)` over the axis [R] of args; plain where there is one run."""
 
             def single(algorithm, *args):
-                algorithm, args = jax.tree.map(lambda x: x[0] if jnp.ndim(x) == 1 else x, algorithm), _first(args)
-                return jax.tree.map(lambda x: x[None], f(algorithm, *args))
+                out = f(member(algorithm, 0), *jax.tree.map(lambda x: x[0], args))
+                return jax.tree.map(lambda x: x[None], out)
 
             def several(algorithm, *args):
                 return jax.vmap(f, in_axes=(axes(algorithm), *(0 for _ in args)))(algorithm, *args)
@@ -65,11 +65,9 @@ class HostDriver:
     def init(self, keys: Array) -> RunState:
         """States of all runs, [R]."""
         now = self.observe()
-        swept = axes(self.algorithm)
 
         def one(i):
-            algorithm = jax.tree.map(lambda x, a: x if a is None else x[i], self.algorithm, swept, is_leaf=_none)
-            return _init_run(algorithm, self.spec, keys[i], jax.tree.map(lambda x: jnp.asarray(x[0]), now))
+            return _init_run(member(self.algorithm, i), self.spec, keys[i], jax.tree.map(lambda x: x[0], now))
 
         return jax.jit(lambda: jax.lax.map(one, jnp.arange(self.runs)))()
 
@@ -82,7 +80,7 @@ class HostDriver:
         """The state on the device."""
         return jax.device_put(state)
 
-    def compile(self, state: RunState, warm: bool) -> None:
+    def compile(self, warm: bool) -> None:
         """Nothing: the programs compile when `advance` first calls them."""
 
     def advance(self, state: RunState, iterations: int, warm: bool = False) -> RunState:
@@ -167,11 +165,3 @@ def _learn(algorithm: Any, state: RunState, memory: PyTree, rollout: Rollout, wa
     return state._replace(
         agent=agent, key=key, steps=steps, iterations=state.iterations + 1, episodes=episodes, tally=tally
     )
-
-
-def _first(tree: PyTree) -> PyTree:
-    return jax.tree.map(lambda x: x[0], tree)
-
-
-def _none(x: Any) -> bool:
-    return x is None

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
+from jax.sharding import SingleDeviceSharding
 
 from thorndike.drivers.learner import collect, improve, init_memory, random_action, set_clock
 from thorndike.drivers.state import Episodes, RunState, Tally, rollout_health
@@ -101,12 +102,16 @@ def axes(algorithm: Any) -> Any:
     return jax.tree.map(lambda leaf: 0 if jnp.ndim(leaf) == 1 else None, algorithm)
 
 
+def member(algorithm: Any, index: Any) -> Any:
+    """The algorithm of one run: the numbers at `index` of the arrays of a sweep."""
+    return jax.tree.map(lambda x: jnp.asarray(x)[index] if jnp.ndim(x) else x, algorithm)
+
+
 def _chunk(algorithm: Any, world: Batched, state: RunState, n: Array, warm: bool) -> RunState:
     runs, swept = state.steps.shape[0], axes(algorithm)
     one = partial(iterate, warm=warm)
     if runs == 1:  # without a batch axis the kernels are the plain ones
-        algorithm = jax.tree.map(lambda x, axis: x if axis is None else x[0], algorithm, swept, is_leaf=_none)
-        state = jax.tree.map(lambda x: x[0], state)
+        algorithm, state = member(algorithm, 0), jax.tree.map(lambda x: x[0], state)
         step = lambda s: one(algorithm, world, s)  # noqa: E731
     else:
         step = lambda s: jax.vmap(one, in_axes=(swept, None, 0))(algorithm, world, s)  # noqa: E731
@@ -159,30 +164,35 @@ class ScanDriver:
         return self.mesh.size
 
     def init(self, keys: Array) -> RunState:
-        """States of all runs, [R]; made one by one, for decompositions under `vmap` can hang on a CPU."""
-        swept = axes(self.algorithm)
+        """States of all runs, [R]; made one after another, as each alone would be."""
 
         def one(i):
-            algorithm = jax.tree.map(lambda x, a: x if a is None else x[i], self.algorithm, swept, is_leaf=_none)
-            return init_run(algorithm, self.world, self.spec, keys[i])
+            return init_run(member(self.algorithm, i), self.world, self.spec, keys[i])
 
         return self.place(jax.jit(lambda: jax.lax.map(one, jnp.arange(self.runs)))())
 
+    def like(self) -> RunState:
+        """Shapes of the state, and how it lies on the devices."""
+        keys = jax.vmap(jax.random.key)(jnp.zeros(self.runs, jnp.uint32))
+        shapes = jax.eval_shape(jax.vmap(partial(init_run, member(self.algorithm, 0), self.world, self.spec)), keys)
+        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self.layout), shapes)
+
+    @property
+    def layout(self) -> Any:
+        """Where the state lies: its runs shared over the mesh."""
+        return NamedSharding(self.mesh, P("runs")) if self.mesh.size > 1 else SingleDeviceSharding(jax.devices()[0])
+
     def place(self, state: RunState) -> RunState:
         """The state, laid out over the devices as the compiled programs take it."""
-        return jax.device_put(state, NamedSharding(self.mesh, P("runs"))) if self.mesh.size > 1 else jax.device_put(state)
+        return jax.device_put(state, self.layout)
 
-    def like(self) -> RunState:
-        """Shapes of the state."""
-        return jax.eval_shape(self.init, jax.vmap(jax.random.key)(jnp.zeros(self.runs, jnp.uint32)))
-
-    def compile(self, state: RunState, warm: bool = False) -> Any:
+    def compile(self, warm: bool = False) -> Any:
         """Compile the program that `advance` calls; returned for those who want to look at it."""
         if warm not in self._compiled:
-            lowered = self._advance.lower(self.algorithm, self.world, state, jnp.int32(1), warm)
+            lowered = self._advance.lower(self.algorithm, self.world, self.like(), jnp.int32(1), warm)
             self._compiled[warm] = lowered.compile()
         return self._compiled[warm]
 
     def advance(self, state: RunState, iterations: int, warm: bool = False) -> RunState:
         """`iterations` iterations later. The argument is donated: do not use it again."""
-        return self.compile(state, warm)(self.algorithm, self.world, state, jnp.int32(iterations))
+        return self.compile(warm)(self.algorithm, self.world, state, jnp.int32(iterations))

@@ -41,9 +41,12 @@ class Loop:
         self.total = run.info["steps"] // self.chunk
         self.seconds, self.compile_seconds, self.saved_at = 0.0, 0.0, -1
         self.progress = Progress(run, progress)
+        self.started = self.waiting_since = time.monotonic()
+        self.iterations = 0 if found is None else found[1]["iterations"]
+        self.compilations = self.compile()
         if found is None:
             self.state = driver.init(seed_keys(run))
-            self.iterations, keep_until = 0, -1
+            keep_until = -1
         else:
             self.state, meta, damaged = found
             for message in damaged:
@@ -52,7 +55,7 @@ class Loop:
                 self.progress.say(
                     f"saved with {meta['devices']} devices, resumed with {driver.devices}: equal up to rounding only"
                 )
-            self.iterations, self.seconds = meta["iterations"], meta["seconds"]
+            self.seconds = meta["seconds"]
             keep_until = self.saved_at = self.iterations * self.chunk
             self.state = driver.place(self.state._replace(total=np.full_like(self.state.total, run.info["steps"])))
             if not driver.simulates:
@@ -86,17 +89,16 @@ class Loop:
 
     def loop(self, signals: Signals) -> None:
         """Chunk after chunk."""
-        compiled: set[bool] = set()
+        program: bool | None = None
         per_iteration, last_save, log_every = math.inf, time.monotonic(), self.run.info["log_every"]
         self.status("running")
         while self.iterations < self.total and signals.caught is None:
             warm = self.iterations < self.warm_until
-            if warm not in compiled:
-                self.progress.say("compiling ...", transient=True)
-                if not self.compile(warm, signals):
+            if warm != program:
+                self.waiting_since = time.monotonic() if program is not None else self.started
+                if not self.wait(self.compilations[warm], signals):
                     return
-                compiled.add(warm)
-                per_iteration = math.inf
+                program, per_iteration = warm, math.inf
             n = 1 if per_iteration == math.inf else max(1, int(CHUNK_SECONDS / per_iteration))
             if warm:
                 n = min(n, self.warm_until - self.iterations)
@@ -122,24 +124,19 @@ class Loop:
                     self.progress.say(f"warning: {error}")
                 last_save = time.monotonic()
 
-    def compile(self, warm: bool, signals: Signals) -> bool:
-        """Compile in a thread, so that a signal is heard meanwhile; False if one came."""
-        start = time.monotonic()
-        errors: list[BaseException] = []
+    def compile(self) -> dict[bool, Compilation]:
+        """Start to compile all programs that are still needed, in threads, the first needed first."""
+        needed = [True, False] if self.iterations < self.warm_until else [False]
+        return {warm: Compilation(self.driver, warm) for warm in needed}
 
-        def work() -> None:
-            try:
-                self.driver.compile(self.state, warm)
-            except BaseException as error:
-                errors.append(error)
-
-        thread = threading.Thread(target=work, daemon=True)
-        thread.start()
-        while thread.is_alive() and signals.caught is None:
-            thread.join(0.05)
-        self.compile_seconds += time.monotonic() - start
-        if errors:
-            raise errors[0]
+    def wait(self, compilation: Compilation, signals: Signals) -> bool:
+        """Wait for a program; False if a signal came first."""
+        self.progress.say("compiling ...", transient=True)
+        while compilation.is_alive() and signals.caught is None:
+            compilation.join(0.02)
+        self.compile_seconds += time.monotonic() - self.waiting_since
+        if compilation.error is not None:
+            raise compilation.error
         return signals.caught is None
 
     def returns(self) -> np.ndarray:
@@ -210,6 +207,22 @@ class Loop:
             f"training diverged: {name} was the first metric that is not finite, at step {at}{where}. "
             f"{CAUSES.get(name, CAUSES[''])}. The run at {self.run.path} is stopped; {kept}."
         )
+
+
+class Compilation(threading.Thread):
+    """Compiles one program of a driver beside the main thread, which stays free to hear signals."""
+
+    def __init__(self, driver: Any, warm: bool):
+        super().__init__(daemon=True)
+        self.driver, self.warm, self.error = driver, warm, None
+        self.start()
+
+    def run(self) -> None:
+        """Compile, and keep the error if there is one."""
+        try:
+            self.driver.compile(self.warm)
+        except Exception as error:
+            self.error = error
 
 
 class Signals:

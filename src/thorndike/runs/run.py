@@ -13,6 +13,7 @@ import numpy as np
 from thorndike.algorithms import known_configs
 from thorndike.config import from_json, swept, to_json
 from thorndike.drivers.evaluate import Evaluation, evaluate
+from thorndike.drivers.scan import member
 from thorndike.envs import make
 from thorndike.envs.wrap import is_jax
 from thorndike.errors import CheckpointError, ConfigError
@@ -204,11 +205,6 @@ def _built_in_values() -> list[Any]:
 def expand(algorithm: Any, seeds: int) -> Any:
     """The algorithm with arrays of hyperparameters repeated for each seed: [C] to [C·seeds]."""
     return jax.tree.map(lambda x: np.repeat(np.asarray(x, np.float32), seeds) if np.ndim(x) else x, algorithm)
-
-
-def member(algorithm: Any, index: int) -> Any:
-    """The algorithm of one run."""
-    return jax.tree.map(lambda x: x[index] if np.ndim(x) else x, algorithm)
 
 
 def stacked_init(algorithm: Any, spec: Spec, runs: int) -> PyTree:

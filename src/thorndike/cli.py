@@ -1,0 +1,279 @@
+"""The command line: parses, calls the Python API, prints. Heavy imports wait until a command needs them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import Any, Literal
+
+from thorndike.algorithms import ALGORITHMS, algorithm_class
+from thorndike.errors import (
+    ConfigError,
+    IncompatibleError,
+    MissingExtraError,
+    ThorndikeError,
+    UnknownNameError,
+)
+from thorndike.names import did_you_mean
+
+USAGE = """\
+thorndike: deep reinforcement learning in JAX
+
+  thorndike train ALGORITHM ENV   train an agent        (thorndike train ppo CartPole-v1)
+  thorndike resume RUN            go on with a run that stopped
+  thorndike evaluate RUN          play whole episodes and summarise the returns
+  thorndike watch RUN             film the agent
+  thorndike plot RUN...           draw learning curves
+  thorndike list                  algorithms and environments
+
+thorndike COMMAND --help has the options; thorndike train ALGORITHM ENV --help the hyperparameters.
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    argv = sys.argv[1:] if argv is None else argv
+    commands = {"train": train, "resume": resume, "evaluate": evaluate, "watch": watch, "plot": plot, "list": list_}
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(USAGE, end="")
+        return 0
+    if argv[0] == "--version":
+        from thorndike import __version__
+
+        print(__version__)
+        return 0
+    name, rest = argv[0], argv[1:]
+    if name not in commands:
+        return _fail(f"no command {name!r}{did_you_mean(name, commands)}; there are {', '.join(commands)}", 2)
+    try:
+        if name == "train":
+            _train_command(rest)
+        else:
+            _parse(commands[name], name, rest)
+    except (ConfigError, UnknownNameError, IncompatibleError, MissingExtraError) as error:
+        return _fail(str(error), 2)
+    except ThorndikeError as error:
+        return _fail(str(error), 1)
+    except KeyboardInterrupt:
+        return 130
+    except SystemExit as exit:
+        return exit.code if isinstance(exit.code, int) else 0
+    return 0
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return code
+
+
+def _parse(function: Any, name: str, args: list[str]) -> Any:
+    import tyro
+
+    return tyro.cli(function, args=args, prog=f"thorndike {name}")
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainOptions:
+    """Train an agent. The algorithm's hyperparameters are options too: thorndike train ALGORITHM ENV --help."""
+
+    steps: int | None = None
+    """environment steps for each agent; by default the preset's, or 100,000"""
+    seed: int = 0
+    """the first seed"""
+    seeds: int = 1
+    """how many seeds to train side by side"""
+    out: Path | None = None
+    """the run's directory; by default a new one under runs/"""
+    preset: bool = True
+    """use the settings known to work for this pair, where there are any"""
+    checkpoint_every: float = 60.0
+    """seconds between checkpoints"""
+    workers: Literal["auto", "serial", "thread", "process"] = "auto"
+    """where Gymnasium environments are stepped"""
+    tensorboard: bool = False
+    """also write TensorBoard logs"""
+    json: bool = False
+    """end with one line of JSON on standard output"""
+
+
+def _train_command(args: list[str]) -> None:
+    import tyro
+
+    if len(args) < 2 or args[0].startswith("-") or args[1].startswith("-"):
+        if "-h" not in args and "--help" not in args:
+            raise ConfigError(
+                "say what to train on what: thorndike train ALGORITHM ENV; algorithms are " + ", ".join(ALGORITHMS)
+            )
+        if not args or args[0].startswith("-"):
+            tyro.cli(TrainOptions, args=["--help"], prog="thorndike train ALGORITHM ENV")
+    name, env, *rest = args if len(args) > 1 and not args[1].startswith("-") else [args[0], "ENV", *args[1:]]
+    cls = algorithm_class(name)
+    from thorndike.presets import preset_for
+
+    settings, steps = ({}, None) if "--no-preset" in rest else preset_for(cls.__name__, env)
+    default, rest = _chosen_variants(dataclasses.replace(cls(), **settings), rest)  # type: ignore[type-var]
+    fields = [("options", tyro.conf.OmitArgPrefixes[TrainOptions], TrainOptions(steps=steps))]
+    fields += [("algorithm", tyro.conf.OmitArgPrefixes[cls], default)]  # type: ignore[valid-type, list-item]
+    command = dataclasses.make_dataclass(
+        "Train", [(n, hint, dataclasses.field(default=value)) for n, hint, value in fields], frozen=True
+    )
+    command.__doc__ = TrainOptions.__doc__
+    parsed = tyro.cli(
+        tyro.conf.AvoidSubcommands[command],  # type: ignore[valid-type]
+        args=rest,
+        prog=f"thorndike train {name} {env}",
+        description=cls.__doc__,
+    )
+    if settings:
+        shown = ", ".join(f"{field}={getattr(parsed.algorithm, field)}" for field in settings)
+        print(f"preset for {name} on {env}: {shown} (--no-preset for the defaults)", file=sys.stderr)
+    train(parsed.algorithm, env, parsed.options)
+
+
+def _chosen_variants(default: Any, args: list[str]) -> tuple[Any, list[str]]:
+    """Take "--exploration softmax" and the like out of `args`: fields that hold one of several kinds of config."""
+    import typing
+
+    hints = typing.get_type_hints(type(default))
+    for field, hint in hints.items():
+        kinds = {kind.__name__.lower(): kind for kind in typing.get_args(hint) if hasattr(kind, "__thorndike_hints__")}
+        flag = f"--{field.replace('_', '-')}"
+        if len(kinds) > 1 and flag in args[:-1]:
+            at = args.index(flag)
+            word, args = args[at + 1].lower(), args[:at] + args[at + 2 :]
+            if word not in kinds:
+                raise ConfigError(f"{flag} {word}{did_you_mean(word, kinds)}: there are {', '.join(kinds)}")
+            default = dataclasses.replace(default, **{field: kinds[word]()})
+    return default, args
+
+
+def train(algorithm: Any, env: str, options: TrainOptions) -> None:
+    """Train and say where the run is."""
+    from thorndike.runs.train import train as start
+
+    run = start(
+        algorithm,
+        env,
+        options.steps,
+        seed=options.seed,
+        seeds=options.seeds,
+        out=options.out,
+        checkpoint_every=options.checkpoint_every,
+        workers=options.workers,
+        tensorboard=options.tensorboard,
+        progress=True,
+    )
+    _report(run, options.json)
+
+
+def _report(run: Any, as_json: bool) -> None:
+    status = run.status
+    if as_json:
+        keys = ("steps", "seconds", "steps_per_second", "compile_seconds", "return_mean")
+        print(json.dumps({"run": str(run.path), **{key: status[key] for key in keys}}))
+        return
+    known = [x for x in status["return_mean"] if x is not None]
+    score = ", ".join(f"{x:.1f}" for x in known) or "no episode ended"
+    print(f"run      {run.path}")
+    print(f"return   {score}  (mean of the last 100 training episodes{', per seed' if len(known) > 1 else ''})")
+    print(f"time     {status['seconds']:.1f} s, and {status['compile_seconds']:.1f} s of compilation")
+    print(f"next     thorndike evaluate {run.path}    thorndike watch {run.path}    thorndike plot {run.path}")
+
+
+def resume(run: Path, /, steps: int | None = None, json: bool = False) -> None:
+    """Go on with a run from its newest whole checkpoint.
+
+    Args:
+        run: the run's directory
+        steps: a new total number of steps, to train longer than was planned
+        json: end with one line of JSON on standard output
+    """
+    from thorndike.runs.train import resume as start
+
+    _report(start(run, steps, progress=True), json)
+
+
+def evaluate(run: Path, /, episodes: int = 20, seed: int = 0, json: bool = False) -> None:
+    """Play whole episodes with the trained agents, greedily, and summarise the returns.
+
+    Args:
+        run: the run's directory
+        episodes: how many for each agent
+        seed: of the environments
+        json: print JSON
+    """
+    result = _open(run).evaluate(episodes, seed)
+    print(_json(result.to_json()) if json else result)
+
+
+def watch(run: Path, /, video: Path | None = None, seed: int | None = None, episodes: int = 1) -> None:
+    """Film the trained agent.
+
+    Args:
+        run: the run's directory
+        video: the file, .gif or .mp4; by default video/<steps>.gif in the run's directory
+        seed: whose agent, where several were trained
+        episodes: how many to film
+    """
+    print(_open(run).watch(video, seed, episodes))
+
+
+def plot(runs: tuple[Path, ...], /, out: Path | None = None) -> None:
+    """Draw the learning curves of one or more runs into one picture.
+
+    Args:
+        runs: the runs' directories
+        out: the picture, .png, .svg or .pdf; by default curve.png in the first run's directory
+    """
+    if not runs:
+        raise ConfigError("name at least one run: thorndike plot RUN...")
+    from thorndike.runs.plot import plot as draw
+
+    out = out or runs[0] / "curve.png"
+    draw([_open(run) for run in runs], out)
+    print(out)
+
+
+def list_(what: Literal["all", "algorithms", "environments"] = "all", /, json: bool = False) -> None:
+    """List algorithms, and environments that are built in or that Gymnasium has here.
+
+    Args:
+        what: algorithms or environments; both by default
+        json: print JSON
+    """
+    import gymnasium
+
+    from thorndike.envs import BUILT_IN
+
+    algorithms = {name: line for name, (_, _, line) in ALGORITHMS.items()}
+    registered = sorted(name for name in gymnasium.registry if not name.startswith(("phys2d/", "tabular/", "GymV")))
+    if json:
+        found = {"algorithms": algorithms, "environments": {"built in": list(BUILT_IN), "gymnasium": registered}}
+        print(_json(found if what == "all" else found[what]))
+        return
+    if what != "environments":
+        print("algorithms")
+        for name, line in algorithms.items():
+            print(f"  {name:16} {line}")
+    if what != "algorithms":
+        print("environments, built in (JAX)\n  " + "\n  ".join(BUILT_IN))
+        print("environments, Gymnasium's (prefix gymnasium/ to force it)")
+        print("  " + "\n  ".join(name for name in registered if name not in BUILT_IN))
+
+
+def _open(path: Path) -> Any:
+    from thorndike.runs.run import Run
+    from thorndike.runs.train import prepare_jax
+
+    prepare_jax()
+    return Run(path)
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,133 @@
+"""Films of an agent at work: GIF by Pillow, MP4 where ffmpeg is to be had."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from thorndike.drivers.evaluate import act
+from thorndike.envs.wrap import Batched, is_jax
+from thorndike.errors import ConfigError, MissingExtraError
+from thorndike.runs.agent import Agent
+
+FPS = 30
+
+
+class Film:
+    """A file with a moving picture; notebooks show it."""
+
+    def __init__(self, path: Path, returns: list[float]):
+        self.path, self.returns = path, returns
+
+    def _repr_html_(self) -> str:
+        import base64
+
+        data = base64.b64encode(self.path.read_bytes()).decode()
+        if self.path.suffix == ".mp4":
+            return f'<video controls src="data:video/mp4;base64,{data}"></video>'
+        return f'<img src="data:image/gif;base64,{data}">'
+
+    def __repr__(self) -> str:
+        return f"{self.path} (return {', '.join(f'{x:.1f}' for x in self.returns)})"
+
+
+def film(agent: Agent, env: Any, out: Path, episodes: int = 1, most_frames: int = 1500, seed: int = 0) -> Film:
+    """Film whole episodes of the greedy agent to `out` (.gif or .mp4).
+
+    Raises:
+        ConfigError: another suffix, or an environment that draws nothing.
+        MissingExtraError: .mp4 without ffmpeg.
+    """
+    if out.suffix not in (".gif", ".mp4"):
+        raise ConfigError(f"films are .gif or .mp4, not {out.name!r}")
+    encoder = ffmpeg() if out.suffix == ".mp4" else None
+    record = _film_jax if is_jax(env) else _film_host
+    frames, returns, fps = record(agent, env, episodes, most_frames, seed)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if encoder is None:
+        _write_gif(out, frames, fps)
+    else:
+        _write_mp4(encoder, out, frames, fps)
+    return Film(out, returns)
+
+
+def _film_jax(agent: Agent, env: Any, episodes: int, most: int, seed: int):
+    if not hasattr(env, "render"):
+        raise ConfigError(f"{type(env).__name__} has no render(state) method that draws a frame")
+    world = Batched(env, 1)
+    key = jax.random.key(seed)
+    now, step = jax.jit(world.reset)(key), jax.jit(lambda now, action, key: world.step(now, action, key))
+    frames, returns, total = [], [], 0.0
+    carry = agent.algorithm.carry(1)
+    one = jax.jit(lambda sim: jax.tree.map(lambda x: x[0], sim))
+    while len(returns) < episodes and len(frames) < most:
+        frames.append(env.render(jax.device_get(one(now.sim.state))))
+        key, akey, skey = jax.random.split(key, 3)
+        action, carry = act(agent.algorithm, agent.actor, carry, now._replace(sim=()), akey, False)
+        now = step(now, action, skey)
+        total += float(now.reward[0])
+        if bool(now.first[0]):
+            returns.append(total)
+            total = 0.0
+    return frames, returns or [total], FPS
+
+
+def _film_host(agent: Agent, env: Any, episodes: int, most: int, seed: int):
+    world = env.make_one(render_mode="rgb_array")
+    frames, returns = [], []
+    try:
+        fps = int(world.metadata.get("render_fps") or FPS)
+        for episode in range(episodes):
+            obs, info = world.reset(seed=seed + episode)
+            agent.reset()
+            total, over = 0.0, False
+            while not over and len(frames) < most:
+                frame = world.render()
+                if not isinstance(frame, np.ndarray):
+                    raise ConfigError(f"{env.id} draws no frames (render_mode='rgb_array')")
+                frames.append(frame)
+                mask = info.get("action_mask", info.get("mask"))
+                obs, reward, terminated, truncated, info = world.step(agent.act(obs, mask=mask))
+                total, over = total + float(reward), terminated or truncated
+            returns.append(total)
+    finally:
+        world.close()
+    return frames, returns, fps
+
+
+def _write_gif(out: Path, frames: list[np.ndarray], fps: int) -> None:
+    from PIL import Image
+
+    keep = max(1, round(fps / 25))  # viewers slow down beyond 50 frames a second
+    pictures = [Image.fromarray(frame).quantize(64, dither=Image.Dither.NONE) for frame in frames[::keep]]
+    pictures[0].save(
+        out, save_all=True, append_images=pictures[1:], duration=round(1000 * keep / fps), loop=0, optimize=False
+    )
+
+
+def _write_mp4(encoder: str, out: Path, frames: list[np.ndarray], fps: int) -> None:
+    height, width = (size // 2 * 2 for size in frames[0].shape[:2])
+    command = [encoder, "-y", "-loglevel", "error", "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}"]
+    command += ["-r", str(fps), "-i", "-", "-c:v", "libx264", "-pix_fmt", "yuv420p", str(out)]
+    data = b"".join(np.ascontiguousarray(frame[:height, :width]).tobytes() for frame in frames)
+    done = subprocess.run(command, input=data, capture_output=True, check=False)
+    if done.returncode:
+        raise ConfigError(f"ffmpeg could not write {out}: {done.stderr.decode()[-300:]}")
+
+
+def ffmpeg() -> str:
+    """The encoder's path; raises `MissingExtraError`."""
+    try:
+        import imageio_ffmpeg
+
+        return imageio_ffmpeg.get_ffmpeg_exe()
+    except (ModuleNotFoundError, RuntimeError):
+        found = shutil.which("ffmpeg")
+    if found is None:
+        raise MissingExtraError('films as .mp4 need ffmpeg: pip install "thorndike[video]" (a .gif needs nothing)')
+    return found
