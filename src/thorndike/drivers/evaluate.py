@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from thorndike.drivers.scan import axes, step_world
-from thorndike.envs.wrap import Batched, is_jax, to_environment
+from thorndike.envs.wrap import Batched, is_jax
 from thorndike.ops.summary import bootstrap_interval, iqm
 from thorndike.types import Array, PyTree, Timestep
 
@@ -113,7 +113,7 @@ def _host(algorithm: Any, actors: PyTree, env: Any, episodes: int, seed: int) ->
             while any(len(f) < q for f, q in zip(finished, quota)):
                 key, akey = jax.random.split(key)
                 action, carry = act(algorithm, actor, carry, now, akey, False)
-                now = batch.step(to_environment(env.action_space, np.asarray(action)))
+                now = batch.step(np.asarray(action))
                 total, length = total + now.reward, length + 1
                 for i in np.flatnonzero(now.terminated | now.truncated):
                     finished[i].append((total[i], length[i]))

@@ -16,7 +16,6 @@ import numpy as np
 from thorndike.drivers.learner import collect, improve, init_memory, random_action, set_clock
 from thorndike.drivers.scan import axes, member
 from thorndike.drivers.state import Episodes, RunState, Tally, rollout_health
-from thorndike.envs.wrap import to_environment
 from thorndike.types import Array, PyTree, Rollout, Spec, Timestep, Transition
 
 
@@ -99,7 +98,7 @@ class HostDriver:
             action, carry, extras, key = self._act[warm](self.algorithm, state.agent, carry, now, key)
             action = np.asarray(action)
             flat = action.reshape((-1, *action.shape[2:]))
-            later = self.split(self.batch.step(to_environment(self.spec.action, flat)))
+            later = self.split(self.batch.step(flat))
             info = {"mask": now.info["mask"], "next_mask": later.info["final_mask"]} if now.info else {}
             ending = (later.reward, later.terminated, later.truncated, later.final_obs)
             steps.append(Transition(now.obs, now.first, action, extras, *ending, info))

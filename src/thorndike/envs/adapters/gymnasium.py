@@ -1,0 +1,267 @@
+"""Gymnasium environments: an id, a class, a function or an instance becomes a batch that resets itself."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import difflib
+import importlib
+import inspect
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from functools import cached_property, partial
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
+
+from thorndike.envs.host import HostBatch, cores
+from thorndike.envs.host_layout import Layout, flat_mask, mask_size, stored_space
+from thorndike.errors import ConfigError, EnvError, IncompatibleError, MissingExtraError, UnknownNameError
+
+QUICK = 300e-6  # seconds: a step that takes less is not worth sending to a process
+
+_INSTALL = {  # what a message about a missing package mentions -> what to install
+    "box2d": '"thorndike[box2d]"',
+    "mujoco": '"thorndike[mujoco]"',
+    "ale_py": "ale-py",
+    "pygame": '"gymnasium[classic-control]"',
+    "cv2": '"gymnasium[other]"',
+}
+_FAMILIES = {"ALE/": "ale_py", "MiniGrid-": "minigrid", "BabyAI-": "minigrid"}  # which package registers them
+
+
+class GymnasiumEnvironment:
+    """What is known of a Gymnasium environment, and how to make it.
+
+    `source` is an id (`kwargs` go to `gymnasium.make`), a `gymnasium.Env` class or a function that returns an
+    environment (`kwargs` go to it), or an environment. An instance serves as it is where one is needed, and
+    is never closed; several are made from its `spec`, or are deep copies. To learn the spaces, one
+    environment is made, reset and closed (a user's instance is only reset).
+
+    Attributes: `id`; `observation_space` (float64 boxes as float32) and `action_space` (Discrete, Box,
+    MultiDiscrete or MultiBinary); `masked`, whether the info of reset has an "action_mask" or a "mask";
+    `max_steps`, the time limit or None.
+
+    Raises `UnknownNameError`, `MissingExtraError`, `IncompatibleError` for spaces that are not supported,
+    `EnvError` if making it or its first reset fails, `ConfigError` for what is no source.
+    """
+
+    def __init__(self, source: Any, **kwargs: Any):
+        self._instance = source if isinstance(source, gymnasium.Env) else None
+        if isinstance(source, str):
+            spec = _spec(source)
+            self._given: Callable[..., Any] = partial(
+                gymnasium.make, spec, **{"disable_env_checker": True, **kwargs}
+            )
+        elif self._instance is not None:
+            if kwargs:
+                raise ConfigError(
+                    f"{', '.join(kwargs)}: an environment that exists already takes no arguments"
+                )
+        elif callable(source) and not isinstance(source, gymnasium.vector.VectorEnv):
+            self._given = partial(source, **kwargs) if kwargs else source
+        else:
+            raise ConfigError(
+                f"{type(source).__name__} is no Gymnasium environment: pass an id such as 'CartPole-v1', "
+                "a class, a function that makes an environment, or an environment"
+            )
+        self._name = source if isinstance(source, str) else _name(source)
+        env = source if self._instance is not None else self._made(self._given)
+        try:
+            self._probe(env)
+        finally:
+            if self._instance is None:
+                env.close()
+
+    def _probe(self, env: gymnasium.Env) -> None:
+        self.id: str = env.spec.id if env.spec is not None else self._name
+        self._space, self.action_space = env.observation_space, env.action_space
+        self.max_steps: int | None = _time_limit(env)
+        if not isinstance(self.action_space, (Discrete, Box, MultiDiscrete, MultiBinary)):
+            raise IncompatibleError(
+                f"{self.id} has the action space {self.action_space}; Discrete, Box, MultiDiscrete and "
+                "MultiBinary are supported. Wrap it in a gymnasium.ActionWrapper that gives one of them."
+            )
+        Layout(self._space, self.action_space)  # raises for what has no fixed shape
+        self.observation_space = stored_space(self._space)
+        try:
+            _, info = env.reset(seed=0)
+        except Exception as error:
+            raise EnvError(
+                f"{self.id} failed in its first reset: {error}\n\n{traceback.format_exc()}"
+            ) from None
+        self._mask_key = _mask_key(info, self.action_space, self.id)
+        self.masked: bool = self._mask_key is not None
+
+    def make_one(self, render_mode: str | None = None) -> gymnasium.Env:
+        """A new environment, with that render mode if given; raises `ConfigError` where it takes none."""
+        if render_mode is None:
+            return self._made(self._make)
+        if _takes_render_mode(self._make):
+            return self._made(partial(self._make, render_mode=render_mode))
+        env = self._made(self._make)
+        if env.render_mode == render_mode:
+            return env
+        env.close()
+        raise ConfigError(f"{self.id} takes no render_mode: its class or function needs such a parameter")
+
+    def batch(
+        self,
+        num_envs: int,
+        seed: int = 0,
+        workers: str = "auto",
+        timeout: float = 60.0,
+        on_error: str = "raise",
+    ) -> HostBatch:
+        """`num_envs` copies that step together; see `HostBatch` for seeds, workers and faults.
+
+        "auto" steps one environment, or quick ones (measured: a step below 300 µs), in this thread and others
+        in processes.
+        """
+        if workers == "auto":
+            workers = "process" if num_envs > 1 and cores() > 1 and self._slow() else "serial"
+        itself = self._instance is not None and num_envs == 1 and workers != "process"
+        return HostBatch(
+            (lambda: self._instance) if itself else self._make,
+            self._space,
+            self.action_space,
+            num_envs,
+            seed,
+            mask_key=self._mask_key,
+            workers=workers,
+            timeout=timeout,
+            on_error=on_error,
+            owned=not itself,
+        )
+
+    @cached_property
+    def _make(self) -> Callable[..., Any]:
+        """What makes a new environment; raises `ConfigError` where a user's instance cannot be copied."""
+        if self._instance is None:
+            return self._given
+        original: Any = self._instance
+        if original.spec is not None:
+            limit = None if isinstance(original, gymnasium.Wrapper) else -1  # -1: none, as it has no wrapper
+            make = partial(
+                gymnasium.make, original.spec, max_episode_steps=limit, render_mode=original.render_mode
+            )
+            with contextlib.suppress(Exception):  # such as a wrapper that its spec cannot name
+                make().close()
+                return make
+        try:
+            copy.deepcopy(original).close()
+        except Exception as error:
+            raise ConfigError(
+                f"cannot copy the environment {self._name} ({type(error).__name__}: {error}); "
+                "pass its class or a function that makes one, not an instance"
+            ) from None
+        return partial(copy.deepcopy, original)
+
+    def _slow(self) -> bool:
+        """Whether the median of a few steps takes longer than `QUICK`."""
+        env = self.make_one()
+        taken: list[float] = []
+        try:
+            _, info = env.reset(seed=0)
+            until = time.perf_counter() + 0.2
+            while len(taken) < 30 and time.perf_counter() < until:
+                action = self.action_space.sample(self._sampling_mask(info))
+                start = time.perf_counter()
+                _, _, terminated, truncated, info = env.step(action)
+                taken.append(time.perf_counter() - start)
+                if terminated or truncated:
+                    _, info = env.reset()
+        except Exception:  # the batch will meet it and say where
+            return not taken
+        finally:
+            env.close()
+        return float(np.median(taken)) > QUICK
+
+    def _sampling_mask(self, info: Mapping) -> Any:
+        if not isinstance(self.action_space, Discrete) or self._mask_key not in info:
+            return None
+        return np.asarray(info[self._mask_key]).astype(np.int8)
+
+    def _made(self, make: Callable[[], Any]) -> gymnasium.Env:
+        try:
+            env = make()
+        except (gymnasium.error.DependencyNotInstalled, ModuleNotFoundError) as error:
+            raise _missing(self._name, error) from None
+        except Exception as error:
+            text = f"{self._name} could not be made: {type(error).__name__}: {error}"
+            raise EnvError(f"{text}\n\n{traceback.format_exc()}") from None
+        if isinstance(env, gymnasium.Env):
+            return env
+        raise ConfigError(f"{self._name} made a {type(env).__name__}, not a gymnasium.Env")
+
+
+def _spec(name: str) -> gymnasium.envs.registration.EnvSpec:
+    """The registered spec of `name`, the latest where it names no version. Raises `UnknownNameError`."""
+    module, _, plain = name.rpartition(":")
+    families = [family for prefix, family in _FAMILIES.items() if name.startswith(prefix)]
+    for package in [module] if module else families:
+        try:
+            importlib.import_module(package)
+        except ModuleNotFoundError as error:
+            raise _missing(name, error) from None
+    known = gymnasium.registry
+    versions = [spec for spec in known.values() if spec.id.rpartition("-v")[0] == plain]
+    if versions and plain not in known:
+        return max(versions, key=lambda spec: spec.version or 0)
+    try:
+        return gymnasium.spec(plain)
+    except gymnasium.error.Error as error:
+        near = difflib.get_close_matches(plain, list(known), n=3, cutoff=0.6)
+        hint = f"Did you mean {' or '.join(map(repr, near))}?" if near else str(error)
+        raise UnknownNameError(f"Gymnasium has no environment {name!r}. {hint}") from None
+
+
+def _missing(name: str, error: Exception) -> MissingExtraError:
+    text = str(getattr(error, "name", None) or error)
+    known = [install for word, install in _INSTALL.items() if word in text.lower()]
+    package = known[0] if known else getattr(error, "name", None)
+    return MissingExtraError(
+        f"{name} needs a package that is not installed: {f'pip install {package}' if package else text}"
+    )
+
+
+def _mask_key(info: Any, action_space: gymnasium.Space, name: str) -> str | None:
+    """The key of `info` with the legal actions; raises `IncompatibleError` for a mask that does not fit."""
+    size = mask_size(action_space)
+    for key in ("action_mask", "mask"):
+        if not isinstance(info, Mapping) or key not in info:
+            continue
+        shape = flat_mask(info[key]).shape
+        if size and shape == (size,):
+            return key
+        if key == "action_mask":
+            raise IncompatibleError(
+                f'{name}: info["action_mask"] has shape {shape}; {action_space} needs ({size},)'
+            )
+    return None
+
+
+def _time_limit(env: gymnasium.Env) -> int | None:
+    inner: Any = env
+    while isinstance(inner, gymnasium.Wrapper):
+        if isinstance(inner, gymnasium.wrappers.TimeLimit):
+            return inner._max_episode_steps
+        inner = inner.env
+    return None
+
+
+def _takes_render_mode(source: Callable) -> bool:
+    try:
+        parameters = inspect.signature(source).parameters.values()
+    except (TypeError, ValueError):
+        return False
+    return any(p.name == "render_mode" or p.kind is p.VAR_KEYWORD for p in parameters)
+
+
+def _name(source: Any) -> str:
+    if isinstance(source, gymnasium.Env):
+        return source.spec.id if source.spec is not None else type(source.unwrapped).__name__
+    return getattr(source, "__name__", type(source).__name__)

@@ -1,0 +1,322 @@
+"""Stepping a slice of host environments: the same code in this process, in a thread and in a worker process.
+
+A worker process starts here (`serve`) and imports NumPy and Gymnasium only, never JAX. It is not a
+`multiprocessing` child: the user's script is not imported again, so scripts need no `if __name__ ==
+"__main__"`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import mmap
+import os
+import pickle
+import signal
+import socket
+import struct
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from thorndike.envs.host_layout import Block, Fault, Layout
+
+LIMIT = 10  # consecutive failures of one environment that a restarting batch tolerates
+PHASES = CONSTRUCTION, RESET, STEP = ("construction", "reset", "step")
+GRACE = 2.0  # seconds that a worker has to close its environments
+_CATCH = (Exception, SystemExit)  # an environment may call sys.exit; Ctrl-C is the user's
+_LARGEST = 3.4028234e38  # float32
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """What a worker needs to know, all but the function that makes an environment."""
+
+    layout: Layout
+    first: int  # index in the batch of the slice's first environment
+    size: int
+    seed: int  # the batch's
+    restart: bool
+    owned: bool = True  # close the environments at the end; False for a user's own instance
+    steps: int = 0  # steps that the batch has done already
+
+
+class Failure(Exception):
+    """An environment failed. `index` is its place in the batch, `step` the batch's, `age` the episode's."""
+
+    def __init__(self, index: int, phase: str, step: int, age: int, text: str):
+        super().__init__(index, phase, step, age, text)
+        self.index, self.phase, self.step, self.age, self.text = index, phase, step, age, text
+
+    def __str__(self) -> str:
+        return f"environment {self.index} failed {when(self.phase, self.step, self.age)}: {self.text}"
+
+
+def when(phase: str, step: int, age: int) -> str:
+    """Where in its life an environment was, for messages."""
+    if phase == STEP:
+        return f"in step {step} (step {age} of its episode)"
+    return f"in its {phase}" if phase == CONSTRUCTION or not step else f"in reset, after step {step}"
+
+
+class Slice:
+    """Steps environments one after the other, resets those that ended, checks all that they say."""
+
+    def __init__(self, make: Callable[[], Any], job: Job, block: Block):
+        self._make, self._job, self._layout, self.block = make, job, job.layout, block
+        self._envs: list[Any] = []
+        self._ages = [0] * job.size
+        self._seeded = [False] * job.size
+        self._steps = job.steps
+        self.notes: list[str] = []  # failures that a restart has mended
+
+    def build(self) -> None:
+        """Make the environments; raises `Failure`."""
+        for i in range(self._job.size):
+            self.block.at[:] = i, 0, self._steps, 0
+            try:
+                self._envs.append(self._make())
+            except _CATCH as error:
+                raise self._failure(i, CONSTRUCTION, error) from None
+        self.block.at[0] = -1
+
+    def reset(self) -> bool:
+        """Begin an episode everywhere; raises `Failure`."""
+        for i in range(self._job.size):
+            self._begin(i)
+        self.block.at[0] = -1
+        return False
+
+    def step(self, actions: np.ndarray) -> bool:
+        """Step all with `actions` [n, ...] into the block; whether any episode ended. Raises `Failure`."""
+        block, layout, ages, at = self.block, self._layout, self._ages, self.block.at
+        self._steps += 1
+        any_ended = False
+        at[1], at[2] = 2, self._steps
+        for i, env in enumerate(self._envs):
+            ages[i] += 1
+            at[0], at[3] = i, ages[i]
+            try:
+                result = env.step(actions[i])
+                if type(result) is not tuple or len(result) != 5:
+                    raise Fault(
+                        f"step returned {_describe(result)}, not (obs, reward, terminated, truncated, info)"
+                    )
+                obs, reward, terminated, truncated, info = result
+                values = layout.flat(obs)
+                reward, terminated = _number(reward), _flag(terminated, "terminated")
+                ended = terminated or _flag(truncated, "truncated")
+                mask = layout.mask(info, not terminated) if layout.mask_key else None
+            except _CATCH as error:
+                self._failed(i, STEP, error, actions[i])
+                self._drop(i)
+                any_ended = True
+                continue
+            if block.fails[i]:
+                block.fails[i] = 0
+            for array, value in zip(block.final if ended else block.obs, values):
+                array[i] = value
+            if mask is not None:
+                (block.final_mask if ended else block.mask)[i] = mask
+            block.reward[i] = reward
+            block.code[i] = 1 if terminated else 2 * ended
+            if ended:
+                any_ended = True
+                self._begin(i)
+        at[0] = -1
+        return any_ended
+
+    def _begin(self, i: int) -> None:
+        self.block.at[:] = i, 1, self._steps, self._ages[i]
+        try:
+            self._reset(i)
+        except _CATCH as error:
+            self._failed(i, RESET, error)
+            self._rebuild(i)
+        self.block.at[1] = 2
+
+    def _reset(self, i: int) -> None:
+        env, layout = self._envs[i], self._layout
+        if self._seeded[i]:
+            result = env.reset()
+        else:
+            result = env.reset(
+                seed=env_seed(self._job.seed, self._job.first + i, int(self.block.rebuilds[i]))
+            )
+            self._seeded[i] = True
+        if type(result) is not tuple or len(result) != 2:
+            raise Fault(f"reset returned {_describe(result)}, not (obs, info)")
+        values = layout.flat(result[0])
+        mask = layout.mask(result[1]) if layout.mask_key else None
+        for array, value in zip(self.block.obs, values):
+            array[i] = value
+        if mask is not None:
+            self.block.mask[i] = mask
+        self._ages[i] = 0
+
+    def _drop(self, i: int) -> None:
+        """Report a failed step as a truncation at the last good observation, and begin again."""
+        block = self.block
+        for final, obs in zip(block.final, block.obs):
+            final[i] = obs[i]
+        block.final_mask[i] = block.mask[i]
+        block.reward[i], block.code[i] = 0.0, 2
+        self._rebuild(i)
+
+    def _rebuild(self, i: int) -> None:
+        while True:
+            self._close(i)
+            self.block.rebuilds[i] += 1
+            self._seeded[i] = False
+            self.block.at[:] = i, 1, self._steps, self._ages[i]
+            try:
+                self._envs[i] = self._make()
+                return self._reset(i)
+            except _CATCH as error:
+                self._failed(i, RESET, error)
+
+    def _failed(self, i: int, phase: str, error: BaseException, action: Any = None) -> None:
+        failure = self._failure(i, phase, error, action)
+        self.block.fails[i] += 1
+        if not self._job.restart:
+            raise failure from None
+        if self.block.fails[i] > LIMIT:
+            failure.text += f"\nThis was its failure {LIMIT + 1} without a good step in between."
+            raise failure from None
+        self.notes.append(str(failure))
+
+    def _failure(self, i: int, phase: str, error: BaseException, action: Any = None) -> Failure:
+        if isinstance(error, Fault):
+            text = str(error)
+        else:
+            text = f"{type(error).__name__}: {error}\n\n{''.join(traceback.format_exception(error))}"
+        if action is not None and np.asarray(action).dtype.kind == "f" and not np.isfinite(action).all():
+            text += f"\nThe action was not finite ({action}): the algorithm may have diverged."
+        return Failure(self._job.first + i, phase, self._steps, self._ages[i], text)
+
+    def _close(self, i: int) -> None:
+        if self._job.owned:
+            with contextlib.suppress(*_CATCH):
+                self._envs[i].close()
+
+    def close(self) -> None:
+        """Close the environments, whatever they answer."""
+        for i in range(len(self._envs)):
+            self._close(i)
+        self._envs = []
+
+
+def env_seed(seed: int, index: int, rebuilds: int) -> int:
+    """The seed of an environment's first reset: `(seed * 10007 + index + rebuilds * 1000003) mod 2**31`."""
+    return (seed * 10007 + index + rebuilds * 1_000_003) % 2**31
+
+
+def _number(reward: Any) -> float:
+    if type(reward) is not float:
+        if not isinstance(reward, (int, float, np.number, np.bool_)) and np.shape(reward) != ():
+            raise Fault(f"reward has shape {np.shape(reward)}, it should be a number")
+        try:
+            reward = float(reward)
+        except (TypeError, ValueError):
+            raise Fault(f"reward is {_describe(reward)}, it should be a number") from None
+    if not -_LARGEST <= reward <= _LARGEST:
+        raise Fault(f"reward is {reward}, not a finite float32")
+    return reward
+
+
+def _flag(value: Any, name: str) -> bool:
+    if type(value) is bool:
+        return value
+    if isinstance(value, (np.bool_, int, np.integer, np.ndarray)) and np.shape(value) == ():
+        return bool(value)
+    raise Fault(f"{name} is {_describe(value)}, it should be a bool")
+
+
+def _describe(value: Any) -> str:
+    if isinstance(value, (tuple, list)):
+        return f"a {type(value).__name__} of {len(value)} values"
+    return f"{type(value).__name__} {str(value)[:60]!r}"
+
+
+def send(channel: socket.socket, payload: bytes) -> None:
+    """Send `payload` with its length in front."""
+    channel.sendall(struct.pack("<Q", len(payload)) + payload)
+
+
+def receive(channel: socket.socket) -> bytes:
+    """What `send` sent; raises `EOFError` where the other end is gone."""
+
+    def exactly(count: int) -> bytes:
+        parts = bytearray()
+        while len(parts) < count:
+            part = channel.recv(min(count - len(parts), 1 << 20))
+            if not part:
+                raise EOFError
+            parts += part
+        return bytes(parts)
+
+    return exactly(struct.unpack("<Q", exactly(8))[0])
+
+
+def serve(channel: int, memory: int) -> None:
+    """A worker process: answer b"r" (reset) and b"s" (step) until the driver is gone.
+
+    Answers: b"." done, b"e" done and an episode ended, b"n" the same with notes, b"f" a failure (JSON
+    follows).
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the driver decides
+    threading.Thread(target=_follow_driver, daemon=True).start()
+    sock = socket.socket(fileno=channel)
+    job: Job = pickle.loads(receive(sock))
+    block = Block(job.layout, job.size, mmap.mmap(memory, 0))
+    block.at[0] = -1
+    with contextlib.suppress(EOFError, OSError):  # the driver is gone: nobody is left to tell
+        _serve(sock, job, block)
+
+
+def _serve(sock: socket.socket, job: Job, block: Block) -> None:
+    envs = None
+    try:
+        try:
+            envs = Slice(pickle.loads(receive(sock)), job, block)
+            envs.build()
+            sock.sendall(b".")
+        except Failure as failure:
+            return _tell(sock, failure)
+        except _CATCH as error:
+            trace = "".join(traceback.format_exception(error))
+            text = f"a worker process cannot unpickle it: {error}\n\n{trace}"
+            return _tell(sock, Failure(job.first, CONSTRUCTION, 0, 0, text))
+        while command := sock.recv(1):
+            try:
+                ended = envs.reset() if command == b"r" else envs.step(block.action.copy())
+            except Failure as failure:
+                return _tell(sock, failure)
+            if envs.notes:
+                sock.sendall(b"n")
+                send(sock, json.dumps([ended, envs.notes]).encode())
+                envs.notes.clear()
+            else:
+                sock.sendall(b"e" if ended else b".")
+    finally:
+        if envs is not None:
+            envs.close()
+
+
+def _tell(sock: socket.socket, failure: Failure) -> None:
+    sock.sendall(b"f")
+    send(sock, json.dumps([*failure.args[:4], failure.text]).encode())
+
+
+def _follow_driver() -> None:
+    """Exit soon after the driver is gone, also where an environment hangs: stdin is a pipe that it holds."""
+    with contextlib.suppress(OSError):
+        while os.read(0, 1):
+            pass
+    time.sleep(GRACE)
+    os._exit(1)
