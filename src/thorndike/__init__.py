@@ -22,7 +22,7 @@ _NAMES = {
     "runs.agent": ("Agent", "load"),
     "runs.plot": ("plot",),
     "envs": ("make",),
-    "config": ("config",),
+    "configuration": ("config",),
     "drivers.evaluate": ("Evaluation", "evaluate"),
     "algorithms.tabular.td_control": ("QLearning", "SARSA", "ExpectedSARSA"),
     "algorithms.value.dqn": ("DQN",),
@@ -68,7 +68,7 @@ if TYPE_CHECKING:
     from thorndike.algorithms.policy.ppo import PPO
     from thorndike.algorithms.tabular.td_control import SARSA, ExpectedSARSA, QLearning
     from thorndike.algorithms.value.dqn import DQN
-    from thorndike.config import config
+    from thorndike.configuration import config
     from thorndike.drivers.evaluate import Evaluation, evaluate
     from thorndike.envs import make
     from thorndike.memory.replay import Uniform

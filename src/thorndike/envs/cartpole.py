@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from gymnasium.spaces import Box, Discrete
 
-from thorndike.config import config
+from thorndike.configuration import config
 from thorndike.envs.draw import Canvas
 from thorndike.types import Array, Step
 

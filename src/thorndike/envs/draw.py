@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
 Point = tuple[float, float]
 
+OVERSAMPLE = 4  # drawn this many times larger, so that edges are smooth
+
 
 class Canvas:
-    """Draw in world units (y upwards) on a white picture; twice oversampled, so that edges are smooth."""
+    """Draw in world units (y upwards); both sides of the frame are even, as video encoders ask."""
 
     def __init__(self, x: Point, y: Point, width: int = 480, background: str = "#ffffff"):
         from PIL import Image, ImageDraw
 
-        self.x, self.y, self.scale = x, y, 2 * width / (x[1] - x[0])
-        size = 4 * round(width / 2), 4 * round(self.scale * (y[1] - y[0]) / 4)  # even once halved, as video encoders ask
+        width = 2 * round(width / 2)
+        height = max(2, 2 * round(width * (y[1] - y[0]) / (x[1] - x[0]) / 2))
+        self.x, self.y, self.scale = x, y, OVERSAMPLE * width / (x[1] - x[0])
+        size = OVERSAMPLE * width, OVERSAMPLE * height
         self.image = Image.new("RGB", size, background)
         self.pen = ImageDraw.Draw(self.image)
 
@@ -25,11 +30,15 @@ class Canvas:
 
     def line(self, a: Point, b: Point, colour: str, width: float) -> None:
         """A line from a to b; width in world units, ends rounded."""
-        pixels = max(1, round(width * self.scale))
-        self.pen.line([self._pixel(a), self._pixel(b)], colour, pixels)
-        if pixels > 4:
-            self.circle(a, width / 2, colour)
-            self.circle(b, width / 2, colour)
+        length = math.hypot(b[0] - a[0], b[1] - a[1])
+        if length > 0:
+            across, up = -(b[1] - a[1]) / length * width / 2, (b[0] - a[0]) / length * width / 2
+            corners = [
+                (x + side * across, y + side * up) for (x, y), side in ((a, 1), (b, 1), (b, -1), (a, -1))
+            ]
+            self.polygon(corners, colour)
+        self.circle(a, width / 2, colour)
+        self.circle(b, width / 2, colour)
 
     def polygon(self, points: Sequence[Point], colour: str) -> None:
         """A filled polygon."""
@@ -48,7 +57,4 @@ class Canvas:
 
     def frame(self) -> np.ndarray:
         """The picture, uint8 [height, width, 3]."""
-        from PIL import Image
-
-        width, height = self.image.size
-        return np.asarray(self.image.resize((width // 2, height // 2), Image.Resampling.LANCZOS))
+        return np.array(self.image.reduce(OVERSAMPLE))

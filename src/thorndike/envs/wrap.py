@@ -16,7 +16,7 @@ import numpy as np
 from gymnasium import Space
 from gymnasium.spaces import Box, Discrete, MultiDiscrete
 
-from thorndike.config import is_config
+from thorndike.configuration import is_config
 from thorndike.types import Array, Environment, PyTree, Step, Timestep
 
 

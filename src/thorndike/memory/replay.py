@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from thorndike.config import config, require
+from thorndike.configuration import config, require
 from thorndike.types import Array, PyTree, Transition
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from gymnasium import Space
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tuple
 
-from thorndike.config import config, require
+from thorndike.configuration import config, require
 from thorndike.nets.cnn import NatureCNN
 from thorndike.nets.mlp import MLP
 from thorndike.types import Array, PyTree

@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from thorndike.config import config, require
+from thorndike.configuration import config, require
 from thorndike.ops.distributions import ILLEGAL
 from thorndike.types import Array
 

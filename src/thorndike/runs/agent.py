@@ -14,7 +14,7 @@ from gymnasium.spaces import Dict, Tuple
 from safetensors import SafetensorError, safe_open
 
 from thorndike.algorithms import known_configs
-from thorndike.config import from_json, to_json
+from thorndike.configuration import from_json, to_json
 from thorndike.drivers.evaluate import act
 from thorndike.envs.wrap import to_environment
 from thorndike.errors import CheckpointError, ConfigError, IncompatibleError

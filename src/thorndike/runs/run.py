@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from thorndike.algorithms import known_configs
-from thorndike.config import from_json, swept, to_json
+from thorndike.configuration import from_json, swept, to_json
 from thorndike.drivers.evaluate import Evaluation, evaluate
 from thorndike.drivers.scan import member
 from thorndike.envs import make

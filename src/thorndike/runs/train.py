@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from thorndike.algorithms import algorithm_class
-from thorndike.config import check, require, swept, to_json
+from thorndike.configuration import check, require, swept, to_json
 from thorndike.drivers.host import HostDriver
 from thorndike.drivers.learner import replays
 from thorndike.drivers.scan import ScanDriver

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from gymnasium.spaces import Box
 
-from thorndike.config import config, require
+from thorndike.configuration import config, require
 from thorndike.memory.replay import Uniform
 from thorndike.nets.mlp import Linear
 from thorndike.nets.policy import Actions

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 
-from thorndike.config import config, require
+from thorndike.configuration import config, require
 from thorndike.nets.mlp import Linear
 from thorndike.nets.policy import PolicyHead
 from thorndike.nets.torso import Network, Torso, example

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from gymnasium.spaces import Discrete
 
-from thorndike.config import config, require
+from thorndike.configuration import config, require
 from thorndike.ops.exploration import Epsilon, Softmax, legal
 from thorndike.ops.returns import td_target
 from thorndike.types import Array, Clock, Metrics, PyTree, Rollout, Spec, Timestep, Transition

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from gymnasium.spaces import Discrete
 
-from thorndike.config import config, require
+from thorndike.configuration import config, require
 from thorndike.memory.replay import Uniform
 from thorndike.nets.mlp import Linear
 from thorndike.nets.torso import Network, Torso
