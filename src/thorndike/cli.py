@@ -115,13 +115,13 @@ def _train_command(args: list[str]) -> None:
     settings, steps = ({}, None) if "--no-preset" in rest else preset_for(cls.__name__, env)
     default, rest = _chosen_variants(dataclasses.replace(cls(), **settings), rest)  # type: ignore[type-var]
     fields = [("options", tyro.conf.OmitArgPrefixes[TrainOptions], TrainOptions(steps=steps))]
-    fields += [("algorithm", tyro.conf.OmitArgPrefixes[cls], default)]  # type: ignore[valid-type, list-item]
+    fields += [("algorithm", tyro.conf.OmitArgPrefixes[cls], default)]  # type: ignore
     command = dataclasses.make_dataclass(
         "Train", [(n, hint, dataclasses.field(default=value)) for n, hint, value in fields], frozen=True
     )
     command.__doc__ = TrainOptions.__doc__
     parsed = tyro.cli(
-        tyro.conf.AvoidSubcommands[command],  # type: ignore[valid-type]
+        tyro.conf.AvoidSubcommands[command],  # type: ignore
         args=rest,
         prog=f"thorndike train {name} {env}",
         description=cls.__doc__,

@@ -73,7 +73,7 @@ def _fits(item: Any, hint: Any) -> bool:
     if origin is tuple:
         return isinstance(item, tuple) and all(_fits(x, typing.get_args(hint)[0]) for x in item)
     if hint is float:
-        if isinstance(item, bool) or isinstance(item, str):
+        if isinstance(item, (bool, str)):
             return False
         array = np.asarray(item)
         return array.dtype.kind in "fiu" and array.ndim <= 1 and bool(np.all(np.isfinite(array)))

@@ -14,6 +14,6 @@ def nearest(word: str, options: Iterable[str]) -> str | None:
 
 
 def did_you_mean(word: str, options: Iterable[str]) -> str:
-    """" (did you mean 'x'?)" for the nearest option, or an empty string."""
+    """ " (did you mean 'x'?)" for the nearest option, or an empty string."""
     near = nearest(word, options)
     return f" (did you mean {near!r}?)" if near else ""

@@ -21,11 +21,6 @@ def all_presets() -> dict[tuple[str, str], dict[str, Any]]:
 
 
 def _table() -> dict[tuple[str, str], dict[str, Any]]:
-    from thorndike.memory.replay import Uniform
-    from thorndike.nets.torso import Torso
-    from thorndike.ops.exploration import Epsilon
-
-    wide = Torso(widths=(256, 256), activation="relu", init="uniform")
     return {
         ("PPO", "CartPole-v1"): {  # zoo
             "steps": 100_000, "num_envs": 8, "rollout_length": 32, "minibatch_size": 256, "epochs": 20,

@@ -200,9 +200,7 @@ class Answers(gym.Env):
 
     def step(self, action):
         self.calls += 1
-        return (
-            self.answer if self.answer is not None and self.calls > 2 else (self.good, 0.0, True, False, {})
-        )
+        return self.answer if self.answer is not None and self.calls > 2 else (self.good, 0.0, True, False, {})
 
 
 class Broken(Counter):

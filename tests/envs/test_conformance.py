@@ -76,9 +76,7 @@ def recorder(env, steps: int | None = None) -> Callable[[int], Record]:
         _, rest = jax.lax.scan(one, start, (actions, jax.random.split(key, steps)))
         return jax.tree.map(lambda a, b: jnp.concatenate([a[None], b]), start, rest)
 
-    return lambda seed: Record(
-        *jax.tree.map(np.asarray, (walk(Batched(env, COPIES), jax.random.key(seed)), actions))
-    )
+    return lambda seed: Record(*jax.tree.map(np.asarray, (walk(Batched(env, COPIES), jax.random.key(seed)), actions)))
 
 
 @functools.lru_cache
@@ -124,9 +122,7 @@ def check_successors(env, walk: Record) -> None:
     times = walk.times
     keys = jax.random.split(jax.random.key(9), 64 if isinstance(env, GridWorld) else 1)
     flat = jax.tree.map(lambda x: x.reshape((-1, *x.shape[2:])), (before(times).sim.state, walk.actions))
-    answers = jax.jit(jax.vmap(jax.vmap(env.step, (None, None, 0)), (0, 0, None)))(
-        *flat, keys
-    )  # [T * E, keys]
+    answers = jax.jit(jax.vmap(jax.vmap(env.step, (None, None, 0)), (0, 0, None)))(*flat, keys)  # [T * E, keys]
     close = True
     for got, possible in (
         (times.final_obs, answers.obs),
@@ -245,9 +241,7 @@ def test_physics_is_an_axis(env):
     together = jax.jit(jax.vmap(play))(stacked)
     apart = [jax.jit(play)(world) for world in worlds]
     for i, alone in enumerate(apart):
-        jax.tree.map(
-            lambda a, b, i=i: np.testing.assert_allclose(a[i], b, rtol=1e-4, atol=1e-5), together, alone
-        )
+        jax.tree.map(lambda a, b, i=i: np.testing.assert_allclose(a[i], b, rtol=1e-4, atol=1e-5), together, alone)
     differences = jax.tree.map(lambda a, b: bool(np.any(np.asarray(a) != np.asarray(b))), *apart)
     assert any(jax.tree.leaves(differences))
 
@@ -285,9 +279,7 @@ STEP, RESET = Batched.step, Batched.reset
 
 
 def choose(condition, new, old):
-    return jax.tree.map(
-        lambda a, b: jnp.where(condition.reshape((-1,) + (1,) * (a.ndim - 1)), a, b), new, old
-    )
+    return jax.tree.map(lambda a, b: jnp.where(condition.reshape((-1,) + (1,) * (a.ndim - 1)), a, b), new, old)
 
 
 def reset_as_successor(self, now, action, key):

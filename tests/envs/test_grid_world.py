@@ -16,9 +16,7 @@ from thorndike.envs.grid_world import GridState, GridWorld, cliff_walking, four_
 from thorndike.envs.wrap import Batched
 from thorndike.errors import ConfigError
 
-EVERYTHING = GridWorld(
-    map=("S..G", "C.#C", "#S.."), step_reward=-0.5, goal_reward=3.0, cliff_reward=-7.0, slip=0.3
-)
+EVERYTHING = GridWorld(map=("S..G", "C.#C", "#S.."), step_reward=-0.5, goal_reward=3.0, cliff_reward=-7.0, slip=0.3)
 UP, RIGHT, DOWN, LEFT = range(4)
 
 
@@ -34,9 +32,7 @@ def walk(rows, cell: int, action: int) -> tuple[int, str]:
         x -= 1
     elif action == RIGHT and x < columns - 1:
         x += 1
-    return (
-        (cell, rows[cell // columns][cell % columns]) if rows[y][x] == "#" else (y * columns + x, rows[y][x])
-    )
+    return (cell, rows[cell // columns][cell % columns]) if rows[y][x] == "#" else (y * columns + x, rows[y][x])
 
 
 def random_map(seed: int) -> tuple[str, ...]:
@@ -75,9 +71,7 @@ def test_moves_follow_the_map(seed, cliff_ends):
             back = entered == "C" and not cliff_ends
             assert set(obs[cell, action].tolist()) <= (starts if back else {to})
             assert set(reward[cell, action].tolist()) == {{"G": 5.0, "C": -9.0}.get(entered, -1.0)}
-            assert set(terminated[cell, action].tolist()) == {
-                entered == "G" or (entered == "C" and cliff_ends)
-            }
+            assert set(terminated[cell, action].tolist()) == {entered == "G" or (entered == "C" and cliff_ends)}
 
 
 def test_slip_frequencies():

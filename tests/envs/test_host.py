@@ -160,9 +160,7 @@ SPACES = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("space", "action", "seen"), SPACES, ids=lambda x: str(x) if hasattr(x, "sample") else ""
-)
+@pytest.mark.parametrize(("space", "action", "seen"), SPACES, ids=lambda x: str(x) if hasattr(x, "sample") else "")
 @pytest.mark.parametrize("workers", ["serial", "thread"])
 def test_action_spaces(space, action, seen, workers):
     with GymnasiumEnvironment(Echo, space=space).batch(2, 0, workers) as batch:
@@ -440,11 +438,7 @@ def test_faults_are_named(kind, phase, workers):
     assert time.monotonic() - start < timeout + 5
     text = str(caught.value)
     assert FAULTS[kind][0] in text
-    where = (
-        f"in step {before + 1} (step {before + 1} of its episode)"
-        if phase == "step"
-        else "in reset, after step 4"
-    )
+    where = f"in step {before + 1} (step {before + 1} of its episode)" if phase == "step" else "in reset, after step 4"
     assert text.startswith(f"environment 1 failed {where}")
     assert ("Traceback" in text) == (kind in ("raises", "exits"))
     with pytest.raises(EnvError, match="make a new one"):
@@ -701,9 +695,7 @@ if sys.argv[1] == "hang":
 """
 
 
-@pytest.mark.parametrize(
-    ("ending", "workers"), [("exit", "process"), ("hang", "process"), ("exit", "thread")]
-)
+@pytest.mark.parametrize(("ending", "workers"), [("exit", "process"), ("hang", "process"), ("exit", "thread")])
 def test_scripts_need_no_guard_and_leave_no_orphans(ending, workers, tmp_path):
     (tmp_path / "script.py").write_text(SCRIPT)
     done = subprocess.run(

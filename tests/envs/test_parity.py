@@ -68,9 +68,7 @@ def gymnasium_step(host, state: np.ndarray, action) -> Steps:
 def random_actions(space, rng):
     if isinstance(space, gymnasium.spaces.Discrete):
         return rng.integers(space.n, size=STEPS)
-    return rng.uniform(1.5 * space.low, 1.5 * space.high, (STEPS, *space.shape)).astype(
-        np.float32
-    )  # some too large
+    return rng.uniform(1.5 * space.low, 1.5 * space.high, (STEPS, *space.shape)).astype(np.float32)  # some too large
 
 
 @functools.lru_cache

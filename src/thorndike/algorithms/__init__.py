@@ -15,7 +15,7 @@ ALGORITHMS = {  # name on the command line: (module, class, one line)
 }
 
 
-def algorithm_class(name: str) -> type:
+def algorithm_class(name: str) -> Any:
     """The class of an algorithm, by its name on the command line or its class name; raises `UnknownNameError`."""
     from thorndike.errors import UnknownNameError
     from thorndike.names import did_you_mean
@@ -23,7 +23,9 @@ def algorithm_class(name: str) -> type:
     simple = {key.replace("-", ""): key for key in ALGORITHMS}
     key = simple.get(name.lower().replace("-", "").replace("_", ""))
     if key is None:
-        raise UnknownNameError(f"no algorithm {name!r}{did_you_mean(name, ALGORITHMS)}; there are {', '.join(ALGORITHMS)}")
+        raise UnknownNameError(
+            f"no algorithm {name!r}{did_you_mean(name, ALGORITHMS)}; there are {', '.join(ALGORITHMS)}"
+        )
     module, cls, _ = ALGORITHMS[key]
     return getattr(importlib.import_module(f"thorndike.algorithms.{module}"), cls)
 

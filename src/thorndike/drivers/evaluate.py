@@ -109,7 +109,8 @@ def _host(algorithm: Any, actors: PyTree, env: Any, episodes: int, seed: int) ->
         for run in range(runs):
             actor = jax.tree.map(lambda x, run=run: x[run], actors)
             now, carry, key = batch.reset(), algorithm.carry(n), jax.random.key(seed)
-            total, length, finished = np.zeros(n), np.zeros(n, int), [[] for _ in range(n)]
+            total, length = np.zeros(n), np.zeros(n, int)
+            finished: list[list[tuple[float, int]]] = [[] for _ in range(n)]
             while any(len(f) < q for f, q in zip(finished, quota)):
                 key, akey = jax.random.split(key)
                 action, carry = act(algorithm, actor, carry, now, akey, False)

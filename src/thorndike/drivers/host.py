@@ -50,9 +50,7 @@ class HostDriver:
             return action, carry, extras, key
 
         self._act = {warm: jax.jit(over_runs(partial(act, warm=warm))) for warm in (False, True)}
-        self._learn = {
-            warm: jax.jit(over_runs(partial(_learn, warm=warm)), donate_argnums=1) for warm in (False, True)
-        }
+        self._learn = {warm: jax.jit(over_runs(partial(_learn, warm=warm)), donate_argnums=1) for warm in (False, True)}
         self._collect = jax.jit(over_runs(collect), donate_argnums=1)
 
     def __enter__(self) -> HostDriver:

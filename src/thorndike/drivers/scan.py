@@ -13,9 +13,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import Mesh, NamedSharding, SingleDeviceSharding
 from jax.sharding import PartitionSpec as P
-from jax.sharding import SingleDeviceSharding
 
 from thorndike.drivers.learner import collect, improve, init_memory, random_action, set_clock
 from thorndike.drivers.state import Episodes, RunState, Tally, rollout_health

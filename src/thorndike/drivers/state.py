@@ -19,7 +19,7 @@ class Episodes(NamedTuple):
     running_length: Array  # [E]
     returns: Array  # [WINDOW], a ring
     lengths: Array  # [WINDOW]
-    count: Array  # episodes finished so far
+    count: Array  # type: ignore[assignment]  # episodes finished so far
 
     @staticmethod
     def start(num_envs: int) -> Episodes:
@@ -50,7 +50,7 @@ class Tally(NamedTuple):
     """Sums of the metrics since the last log line, and when each first stopped being finite."""
 
     sums: Metrics
-    count: Array
+    count: Array  # type: ignore[assignment]
     bad: dict[str, Array]  # iteration at which a metric was first not finite; -1: it never was
 
     @staticmethod

@@ -73,9 +73,7 @@ class Acrobot:
             jnp.clip(theta_1_dot, -MAX_SPEED_1, MAX_SPEED_1),
             jnp.clip(theta_2_dot, -MAX_SPEED_2, MAX_SPEED_2),
         )
-        height = -self.length_1 * jnp.cos(state.theta_1) - self.length_2 * jnp.cos(
-            state.theta_1 + state.theta_2
-        )
+        height = -self.length_1 * jnp.cos(state.theta_1) - self.length_2 * jnp.cos(state.theta_1 + state.theta_2)
         up = height > self.goal_height
         return Step(state, _observe(state), jnp.where(up, jnp.float32(0.0), jnp.float32(-1.0)), up)
 
@@ -88,8 +86,8 @@ class Acrobot:
         coupling = self.mass_2 * self.length_1 * self.centre_2
         m22 = self.mass_2 * self.centre_2**2 + self.inertia_2
         m12 = m22 + coupling * jnp.cos(theta_2)
-        m11 = self.mass_1 * self.centre_1**2 + self.inertia_1 + self.mass_2 * self.length_1**2
-        m11 = m11 + m22 + 2 * coupling * jnp.cos(theta_2)
+        lower = self.mass_1 * self.centre_1**2 + self.inertia_1 + self.mass_2 * self.length_1**2
+        m11 = lower + m22 + 2 * coupling * jnp.cos(theta_2)
         swirl = coupling * jnp.sin(theta_2)
         weight_2 = self.gravity * self.mass_2 * self.centre_2 * jnp.sin(theta_1 + theta_2)
         upper = self.mass_1 * self.centre_1 + self.mass_2 * self.length_1
@@ -117,9 +115,7 @@ class Acrobot:
 
 def _observe(state: AcrobotState) -> Array:
     one, two = state.theta_1, state.theta_2
-    return jnp.stack(
-        [jnp.cos(one), jnp.sin(one), jnp.cos(two), jnp.sin(two), state.theta_1_dot, state.theta_2_dot]
-    )
+    return jnp.stack([jnp.cos(one), jnp.sin(one), jnp.cos(two), jnp.sin(two), state.theta_1_dot, state.theta_2_dot])
 
 
 def _wrap(angle: Array) -> Array:

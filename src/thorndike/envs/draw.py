@@ -33,9 +33,7 @@ class Canvas:
         length = math.hypot(b[0] - a[0], b[1] - a[1])
         if length > 0:
             across, up = -(b[1] - a[1]) / length * width / 2, (b[0] - a[0]) / length * width / 2
-            corners = [
-                (x + side * across, y + side * up) for (x, y), side in ((a, 1), (b, 1), (b, -1), (a, -1))
-            ]
+            corners = [(x + side * across, y + side * up) for (x, y), side in ((a, 1), (b, 1), (b, -1), (a, -1))]
             self.polygon(corners, colour)
         self.circle(a, width / 2, colour)
         self.circle(b, width / 2, colour)

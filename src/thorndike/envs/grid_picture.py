@@ -39,28 +39,16 @@ def draw_values(grid: GridWorld, q: np.ndarray, path: str | Path | None = None) 
     for cell in range(rows * columns):
         row, column = divmod(cell, columns)
         special = (
-            "wall"
-            if layout.wall[cell]
-            else "cliff"
-            if layout.cliff[cell]
-            else "goal"
-            if layout.goal[cell]
-            else ""
+            "wall" if layout.wall[cell] else "cliff" if layout.cliff[cell] else "goal" if layout.goal[cell] else ""
         )
-        face = {"wall": "#c3cad3", "cliff": "#b5483a", "goal": "#3f9d5d"}.get(special) or colours.to_rgba(
-            value[cell]
-        )
+        face = {"wall": "#c3cad3", "cliff": "#b5483a", "goal": "#3f9d5d"}.get(special) or colours.to_rgba(value[cell])
         hatch = "///" if special == "cliff" else None
         edge = "#8f342a" if special == "cliff" else "#ffffff"
         axes.add_patch(
-            Rectangle(
-                (column - 0.5, row - 0.5), 1, 1, facecolor=face, edgecolor=edge, hatch=hatch, linewidth=0.8
-            )
+            Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor=face, edgecolor=edge, hatch=hatch, linewidth=0.8)
         )
         if special in ("cliff", "goal"):
-            axes.text(
-                column, row, special, ha="center", va="center", fontsize=9, color="white", weight="bold"
-            )
+            axes.text(column, row, special, ha="center", va="center", fontsize=9, color="white", weight="bold")
         if special:
             continue
         ink = "#1b2433" if np.dot(face[:3], (0.299, 0.587, 0.114)) > 0.5 else "#ffffff"

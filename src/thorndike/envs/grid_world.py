@@ -58,9 +58,7 @@ class GridWorld:
         """Raise `ConfigError` for a map that makes no grid, or an impossible `slip`."""
         _ = self.layout
         slip = np.asarray(self.slip)
-        require(
-            bool(((slip >= 0) & (slip <= 1)).all()), f"GridWorld.slip is a probability, got {self.slip!r}"
-        )
+        require(bool(((slip >= 0) & (slip <= 1)).all()), f"GridWorld.slip is a probability, got {self.slip!r}")
 
     @property
     def layout(self) -> Layout:
@@ -172,9 +170,9 @@ def _layout(rows: tuple[str, ...]) -> Layout:
     marked = np.flatnonzero(chars == "S")
     starts = marked if len(marked) else np.flatnonzero(free)
     require(len(starts) > 0, "GridWorld.map has nowhere to start: mark a cell with S or leave one free")
-    row, column = np.divmod(np.arange(len(chars))[:, None], columns)
+    rows_at, columns_at = np.divmod(np.arange(len(chars))[:, None], columns)
     down, right = np.array(MOVES).T
-    to = np.clip(row + down, 0, len(rows) - 1) * columns + np.clip(column + right, 0, columns - 1)
+    to = np.clip(rows_at + down, 0, len(rows) - 1) * columns + np.clip(columns_at + right, 0, columns - 1)
     target = np.where(wall[to], np.arange(len(chars))[:, None], to)
     return Layout(len(rows), columns, starts.astype(np.int32), goal, cliff, wall, target.astype(np.int32))
 

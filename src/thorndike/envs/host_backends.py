@@ -95,9 +95,7 @@ class Threaded:
 
     def start(self) -> None:
         """Start the thread, which makes the environments."""
-        self._thread = threading.Thread(
-            target=_thread, args=(self._slice, self._todo, self._done), daemon=True
-        )
+        self._thread = threading.Thread(target=_thread, args=(self._slice, self._todo, self._done), daemon=True)
         self._thread.start()
         self.send("build")
 

@@ -104,9 +104,7 @@ class Slice:
             try:
                 result = env.step(actions[i])
                 if type(result) is not tuple or len(result) != 5:
-                    raise Fault(
-                        f"step returned {_describe(result)}, not (obs, reward, terminated, truncated, info)"
-                    )
+                    raise Fault(f"step returned {_describe(result)}, not (obs, reward, terminated, truncated, info)")
                 obs, reward, terminated, truncated, info = result
                 values = layout.flat(obs)
                 reward, terminated = _number(reward), _flag(terminated, "terminated")
@@ -145,9 +143,7 @@ class Slice:
         if self._seeded[i]:
             result = env.reset()
         else:
-            result = env.reset(
-                seed=env_seed(self._job.seed, self._job.first + i, int(self.block.rebuilds[i]))
-            )
+            result = env.reset(seed=env_seed(self._job.seed, self._job.first + i, int(self.block.rebuilds[i])))
             self._seeded[i] = True
         if type(result) is not tuple or len(result) != 2:
             raise Fault(f"reset returned {_describe(result)}, not (obs, info)")

@@ -61,4 +61,4 @@ class Uniform:
 
 
 def _kept(steps: Transition) -> PyTree:
-    return steps._replace(first=(), truncated=(), extras={})
+    return steps._replace(first=(), truncated=(), extras={})  # type: ignore[arg-type]

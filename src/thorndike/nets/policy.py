@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -47,7 +48,13 @@ class Actions:
     @property
     def dimensions(self) -> int:
         """How many numbers a policy network has to emit."""
-        return len(self.centre) if self.kind == "box" else len(self.sizes) if self.kind == "multibinary" else sum(self.sizes)
+        return (
+            len(self.centre)
+            if self.kind == "box"
+            else len(self.sizes)
+            if self.kind == "multibinary"
+            else sum(self.sizes)
+        )
 
     def to_environment(self, action: Array) -> Array:
         """From network units [..., D] to the environment's [..., *shape]."""
@@ -91,6 +98,6 @@ class PolicyHead(eqx.Module):
         pad = [(0, 0)] * (out.ndim - 1)
         rows = [
             jnp.pad(out[..., a:b], [*pad, (0, most - (b - a))], constant_values=ILLEGAL)
-            for a, b in zip(starts[:-1], starts[1:])
+            for a, b in itertools.pairwise(starts)
         ]
         return MultiCategorical(jnp.stack(rows, -2))

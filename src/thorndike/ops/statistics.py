@@ -15,7 +15,7 @@ class Running(NamedTuple):
 
     mean: Array
     var: Array
-    count: Array
+    count: Array  # type: ignore[assignment]
 
     def update(self, batch: Array) -> Running:
         """Statistics with `batch` [..., *shape] added; leading axes are samples."""

@@ -61,9 +61,10 @@ class Agent:
         n = jax.tree.leaves(obs)[0].shape[0]
         if self._carry is None:
             self._carry = self.algorithm.carry(n)
-        no = np.zeros(n, bool)
-        info = {} if mask is None else {"mask": np.asarray(mask, bool)}
-        now = Timestep(obs, np.zeros(n, np.float32), no, no, obs, no, info)
+        no: Any = np.zeros(n, bool)
+        none: Any = np.zeros(n, np.float32)
+        info: Any = {} if mask is None else {"mask": np.asarray(mask, bool)}
+        now = Timestep(obs, none, no, no, obs, no, info)
         self._key, key = jax.random.split(self._key)
         action, self._carry = act(self.algorithm, self.actor, self._carry, now, key, explore)
         action = to_environment(self.spec.action, np.asarray(action))

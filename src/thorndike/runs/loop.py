@@ -72,7 +72,9 @@ class Loop:
             if signals.caught is not None:
                 self.save()
                 self.status("interrupted")
-                self.progress.say(f"stopped and saved at {self.steps} steps; go on with: thorndike resume {self.run.path}")
+                self.progress.say(
+                    f"stopped and saved at {self.steps} steps; go on with: thorndike resume {self.run.path}"
+                )
             else:
                 if self.saved_at != self.steps:
                     self.save()
@@ -214,7 +216,8 @@ class Compilation(threading.Thread):
 
     def __init__(self, driver: Any, warm: bool):
         super().__init__(daemon=True)
-        self.driver, self.warm, self.error = driver, warm, None
+        self.driver, self.warm = driver, warm
+        self.error: Exception | None = None
         self.start()
 
     def run(self) -> None:
@@ -249,4 +252,3 @@ class Signals:
     def __exit__(self, *exc: Any) -> None:
         for number, handler in self.old.items():
             signal.signal(number, handler)
-

@@ -68,5 +68,7 @@ def _tensorboard(folder: Path) -> Any:
     try:
         from tensorboardX import SummaryWriter
     except ModuleNotFoundError:
-        raise MissingExtraError('TensorBoard logs need one more package: pip install "thorndike[tensorboard]"') from None
+        raise MissingExtraError(
+            'TensorBoard logs need one more package: pip install "thorndike[tensorboard]"'
+        ) from None
     return SummaryWriter(str(folder))

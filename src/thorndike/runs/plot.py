@@ -39,9 +39,7 @@ def plot(runs: Sequence[Any], out: str | Path | None = None) -> Any:
         label = name if returns.shape[1] == 1 else f"{name}, mean and range of {returns.shape[1]} runs"
         axes.plot(steps, np.nanmean(returns, 1), color=colour, label=label, linewidth=2)
         if returns.shape[1] > 1:
-            axes.fill_between(
-                steps, np.nanmin(returns, 1), np.nanmax(returns, 1), color=colour, alpha=0.2, linewidth=0
-            )
+            axes.fill_between(steps, np.nanmin(returns, 1), np.nanmax(returns, 1), color=colour, alpha=0.2, linewidth=0)
         drawn += 1
     if not drawn:
         raise ConfigError("nothing to plot yet: no episode has ended in " + ", ".join(str(r.path) for r in runs))

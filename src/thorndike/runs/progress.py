@@ -12,7 +12,9 @@ class Progress:
     """A bar with time left, steps/s and return; where there is no terminal but `wanted`, a line every tenth."""
 
     def __init__(self, run: Any, wanted: bool | None):
-        self.run, self.bar, self.task, self.next = run, None, None, 0.1
+        self.run, self.next = run, 0.1
+        self.bar: Any = None
+        self.task: Any = None
         live = sys.stderr.isatty() or "ipykernel" in sys.modules
         self.silent = wanted is False or (wanted is None and not live)
         self.live = live and not self.silent

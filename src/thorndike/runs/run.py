@@ -109,7 +109,9 @@ class Run:
             algorithm = expand(self.algorithm, self.seeds)
             like = jax.eval_shape(lambda: stacked_init(algorithm, self.spec, self.runs))
             agents = from_arrays(arrays, like, f"the checkpoint of {self.path}")
-            self._agents = [member(algorithm, i).actor(jax.tree.map(lambda x, i=i: x[i], agents)) for i in range(self.runs)]
+            self._agents = [
+                member(algorithm, i).actor(jax.tree.map(lambda x, i=i: x[i], agents)) for i in range(self.runs)
+            ]
             self._agents = jax.tree.map(lambda *xs: np.stack(xs), *self._agents)
         return self._agents
 
@@ -160,7 +162,9 @@ class Run:
 
     def __repr__(self) -> str:
         name, status = type(self.algorithm).__name__, self.status
-        return f"Run({str(self.path)!r}: {name} on {self._described['id']}, {status['state']} at {status['steps']} steps)"
+        return (
+            f"Run({str(self.path)!r}: {name} on {self._described['id']}, {status['state']} at {status['steps']} steps)"
+        )
 
 
 def open_run(path: str | Path, env: Any = None, classes: Any = ()) -> Run:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
+import os
 import platform
 import time
 from importlib.metadata import version
@@ -14,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from thorndike.algorithms import algorithm_class
-from thorndike.configuration import check, require, swept, to_json
+from thorndike.configuration import check, is_config, require, swept, to_json
 from thorndike.drivers.host import HostDriver
 from thorndike.drivers.learner import replays
 from thorndike.drivers.scan import ScanDriver
@@ -98,7 +100,9 @@ def train(
     return run
 
 
-def resume(path: str | Path, steps: int | None = None, env: Any = None, classes: Any = (), progress: bool | None = None) -> Run:
+def resume(
+    path: str | Path, steps: int | None = None, env: Any = None, classes: Any = (), progress: bool | None = None
+) -> Run:
     """Go on with a run from its newest whole checkpoint.
 
     On JAX environments the result is bit for bit that of a run that was never interrupted; on host environments all
@@ -125,14 +129,10 @@ def resume(path: str | Path, steps: int | None = None, env: Any = None, classes:
 
 def prepare_jax() -> None:
     """One CPU device per core, and compiled programs kept on disk; where JAX runs already it stays as it is."""
-    import os
-
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
+    with contextlib.suppress(RuntimeError):
         jax.config.update("jax_num_cpu_devices", min(cores, 16))
-    except RuntimeError:
-        pass
-    if jax.config.jax_compilation_cache_dir is None:
+    if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
         cache = os.environ.get("XDG_CACHE_HOME", os.path.expanduser("~/.cache"))
         jax.config.update("jax_compilation_cache_dir", os.path.join(cache, "thorndike", "xla"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
@@ -151,7 +151,7 @@ def choose(algorithm: Any, env: str | None, steps: int | None) -> tuple[Any, int
 
 def validate(algorithm: Any, env: Any, steps: int, seeds: int) -> None:
     """Everything that can be wrong before a run starts."""
-    if not dataclasses.is_dataclass(algorithm) or not hasattr(algorithm, "act"):
+    if not (is_config(algorithm) and hasattr(algorithm, "act")):
         raise ConfigError(f"{algorithm!r} is not an algorithm: give one like td.PPO(), or a name like 'ppo'")
     check(algorithm)
     swept(algorithm)
@@ -167,7 +167,7 @@ def able(env: Any) -> str:
     from thorndike.algorithms import ALGORITHMS
 
     spec = describe(env, 1, "")
-    names = [name for name in ALGORITHMS if algorithm_class(name)().supports(spec) is None]  # type: ignore[attr-defined]
+    names = [name for name in ALGORITHMS if algorithm_class(name)().supports(spec) is None]
     return f" Algorithms that can serve it: {', '.join(names)}." if names else ""
 
 

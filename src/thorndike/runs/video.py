@@ -62,7 +62,9 @@ def _film_jax(agent: Agent, env: Any, episodes: int, most: int, seed: int):
     world = Batched(env, 1)
     key = jax.random.key(seed)
     now, step = jax.jit(world.reset)(key), jax.jit(lambda now, action, key: world.step(now, action, key))
-    frames, returns, total = [], [], 0.0
+    frames: list[np.ndarray] = []
+    returns: list[float] = []
+    total = 0.0
     carry = agent.algorithm.carry(1)
     one = jax.jit(lambda sim: jax.tree.map(lambda x: x[0], sim))
     while len(returns) < episodes and len(frames) < most:
@@ -79,7 +81,8 @@ def _film_jax(agent: Agent, env: Any, episodes: int, most: int, seed: int):
 
 def _film_host(agent: Agent, env: Any, episodes: int, most: int, seed: int):
     world = env.make_one(render_mode="rgb_array")
-    frames, returns = [], []
+    frames: list[np.ndarray] = []
+    returns: list[float] = []
     try:
         fps = int(world.metadata.get("render_fps") or FPS)
         for episode in range(episodes):

@@ -185,7 +185,13 @@ class SAC:
             log_temperature, topt, _ = descend(self.optimiser, surplus * alpha, topt, log_temperature)
 
         targets = polyak(state.targets, critics, self.tau)
-        metrics |= {"critic_loss": critic_loss, "actor_loss": actor_loss, "entropy": entropy, "ent_coef": alpha, **norms}
+        metrics |= {
+            "critic_loss": critic_loss,
+            "actor_loss": actor_loss,
+            "entropy": entropy,
+            "ent_coef": alpha,
+            **norms,
+        }
         metrics["actor_gradient_norm"] = actor_norms["gradient_norm"]
         return State(actor, critics, targets, log_temperature, Optimisers(aopt, copt, topt), state.clock), metrics
 

@@ -53,14 +53,10 @@ class GymnasiumEnvironment:
         self._instance = source if isinstance(source, gymnasium.Env) else None
         if isinstance(source, str):
             spec = _spec(source)
-            self._given: Callable[..., Any] = partial(
-                gymnasium.make, spec, **{"disable_env_checker": True, **kwargs}
-            )
+            self._given: Callable[..., Any] = partial(gymnasium.make, spec, **{"disable_env_checker": True, **kwargs})
         elif self._instance is not None:
             if kwargs:
-                raise ConfigError(
-                    f"{', '.join(kwargs)}: an environment that exists already takes no arguments"
-                )
+                raise ConfigError(f"{', '.join(kwargs)}: an environment that exists already takes no arguments")
         elif callable(source) and not isinstance(source, gymnasium.vector.VectorEnv):
             self._given = partial(source, **kwargs) if kwargs else source
         else:
@@ -90,9 +86,7 @@ class GymnasiumEnvironment:
         try:
             _, info = env.reset(seed=0)
         except Exception as error:
-            raise EnvError(
-                f"{self.id} failed in its first reset: {error}\n\n{traceback.format_exc()}"
-            ) from None
+            raise EnvError(f"{self.id} failed in its first reset: {error}\n\n{traceback.format_exc()}") from None
         self._mask_key = _mask_key(info, self.action_space, self.id)
         self.masked: bool = self._mask_key is not None
 
@@ -145,9 +139,7 @@ class GymnasiumEnvironment:
         original: Any = self._instance
         if original.spec is not None:
             limit = None if isinstance(original, gymnasium.Wrapper) else -1  # -1: none, as it has no wrapper
-            make = partial(
-                gymnasium.make, original.spec, max_episode_steps=limit, render_mode=original.render_mode
-            )
+            make = partial(gymnasium.make, original.spec, max_episode_steps=limit, render_mode=original.render_mode)
             with contextlib.suppress(Exception):  # such as a wrapper that its spec cannot name
                 make().close()
                 return make
@@ -238,9 +230,7 @@ def _mask_key(info: Any, action_space: gymnasium.Space, name: str) -> str | None
         if size and shape == (size,):
             return key
         if key == "action_mask":
-            raise IncompatibleError(
-                f'{name}: info["action_mask"] has shape {shape}; {action_space} needs ({size},)'
-            )
+            raise IncompatibleError(f'{name}: info["action_mask"] has shape {shape}; {action_space} needs ({size},)')
     return None
 
 
