@@ -1,0 +1,150 @@
+"""Small environments whose values are known in closed form, for JAX and for the host, and how to read values."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import gymnasium
+import jax
+import jax.numpy as jnp
+import numpy as np
+from gymnasium.spaces import Box, Discrete
+
+import thorndike as td
+from thorndike.drivers.host import HostDriver
+from thorndike.drivers.scan import ScanDriver
+from thorndike.runs.run import describe, expand
+from thorndike.runs.train import warm_iterations
+from thorndike.types import Step
+
+
+class Place(NamedTuple):
+    kind: Any
+    t: Any
+
+
+@td.config
+class Probe:
+    """Reward `kind` each step, whatever the action; the observation tells the state.
+
+    All that tells the probes apart are numbers, so that one compiled program serves them all.
+    """
+
+    ring: float = 1000.0  # states in the ring; the observation is the time, modulo this
+    end: float = 1000.0  # terminated after so many steps
+    max_steps: float = 1000.0  # truncated after so many steps
+    random_kind: float = 0.0  # 1: an episode pays 0 or 1 at random, and the observation is which
+    continuous: bool = False
+
+    @property
+    def observation_space(self):
+        return Discrete(8)
+
+    @property
+    def action_space(self):
+        return Box(-1.0, 1.0, (1,)) if self.continuous else Discrete(2)
+
+    def observe(self, place):
+        time = jnp.minimum(place.t % self.ring, 7.0)
+        return jnp.where(self.random_kind > 0, place.kind, time).astype(jnp.int32)
+
+    def reset(self, key):
+        kind = jnp.where(self.random_kind > 0, jax.random.bernoulli(key).astype(jnp.float32), 1.0)
+        place = Place(kind, jnp.float32(0))
+        return Step(place, self.observe(place))
+
+    def step(self, place, action, key):
+        place = place._replace(t=place.t + 1)
+        return Step(place, self.observe(place), place.kind, place.t >= self.end)
+
+
+PROBES = {
+    # four states in a ring, reward 1, truncated after 8 steps: V = 1 / (1 - γ) everywhere
+    "loop": {"ring": 4.0, "max_steps": 8.0},
+    # eight states in a row, reward 1, terminated at the end: V(0) = (1 - γ⁸) / (1 - γ)
+    "chain": {"end": 8.0},
+    # truncated after 5 steps, episodes of reward 1 and of reward 0: V = 1 / (1 - γ) and 0
+    "kinds": {"random_kind": 1.0, "max_steps": 5.0},
+    # terminated after 5 steps, the time is observed: V(0) = (1 - γ⁵) / (1 - γ)
+    "timed": {"end": 5.0},
+}
+
+
+def probe(which: str, continuous: bool) -> Probe:
+    return Probe(**PROBES[which], continuous=continuous)
+
+
+class HostProbe(gymnasium.Env):
+    """The same in NumPy."""
+
+    def __init__(self, which: str, continuous: bool):
+        self.like = probe(which, continuous)
+        self.observation_space, self.action_space = self.like.observation_space, self.like.action_space
+
+    def _observe(self):
+        return self.kind if self.like.random_kind else int(min(self.t % self.like.ring, 7))
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.t, self.kind = 0, int(self.np_random.integers(2)) if self.like.random_kind else 1
+        return self._observe(), {}
+
+    def step(self, action):
+        self.t += 1
+        return self._observe(), float(self.kind), self.t >= self.like.end, self.t >= self.like.max_steps, {}
+
+
+def small(name: str, discount: float) -> Any:
+    """An algorithm with a small network that learns values fast."""
+    torso = td.Torso(widths=(32,), activation="relu", init="uniform")
+    replay = td.Uniform(capacity=4096, batch_size=64, warmup=512)
+    if name == "dqn":
+        return td.DQN(
+            learning_rate=3e-3,
+            discount=discount,
+            target_period=1,
+            tau=0.1,
+            gradient_steps=8,
+            replay=replay,
+            torso=torso,
+        )
+    if name == "ppo":
+        return td.PPO(
+            learning_rate=1e-2, anneal_learning_rate=True, discount=discount, trace=0.95, epochs=4, minibatch_size=64,
+            rollout_length=32, max_grad_norm=10.0, torso=torso,
+        )  # fmt: skip
+    return td.SAC(
+        learning_rate=3e-3, discount=discount, tau=0.1, temperature=0.0, gradient_steps=8, replay=replay, torso=torso,
+        num_envs=8,
+    )  # fmt: skip
+
+
+def train(algorithm: Any, env: Any, iterations: int, seeds: int = 1) -> Any:
+    """The final agents' states [R], by the driver alone."""
+    chunk = algorithm.num_envs * algorithm.rollout_length
+    warm = warm_iterations(algorithm)
+    spec = describe(env, (iterations + warm) * chunk, "probe")
+    algorithm = expand(algorithm, seeds)
+    keys = jax.vmap(jax.random.key)(jnp.arange(seeds))
+    host = not hasattr(env, "__thorndike_hints__")
+    driver = HostDriver(algorithm, env, spec, seeds, 0, "serial") if host else ScanDriver(algorithm, env, spec, seeds)
+    with driver:
+        state = driver.init(keys)
+        if warm:
+            state = driver.advance(state, warm, True)
+        return driver.advance(state, iterations).agent
+
+
+def values(name: str, agent: Any, states: int) -> np.ndarray:
+    """V(s) of every state, [R, S]."""
+
+    def one(agent):
+        obs = jnp.arange(states)
+        if name == "dqn":
+            return agent.q(obs).max(-1)
+        if name == "ppo":
+            return agent.params.value(obs)
+        action = agent.actor(obs).mode()
+        return jnp.stack([critic(obs, action) for critic in agent.critics]).min(0)
+
+    return np.asarray(jax.vmap(one)(agent))

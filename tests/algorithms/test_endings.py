@@ -1,0 +1,118 @@
+"""Episode ends: values of small probes with closed forms, and the named bugs shown to miss them.
+
+Termination masks the bootstrap, truncation does not, and the bootstrap reads the true successor.
+"""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+import pytest
+from probes import HostProbe, probe, small, train, values
+
+import thorndike as td
+from thorndike.envs.host import HostBatch
+from thorndike.envs.wrap import Batched
+
+NAMES = ("dqn", "ppo", "sac")
+ITERATIONS = {"dqn": 600, "ppo": 250, "sac": 400}
+SEEDS = 3
+
+# which probe, discount, expected values by state, tolerance
+EXPECTED = {
+    "loop": (0.98, {0: 50.0}, 1.0),
+    "chain": (0.98, {0: (1 - 0.98**8) / 0.02, 7: 1.0}, 0.2),
+    "kinds": (0.9, {0: 0.0, 1: 10.0}, 0.2),
+    "timed": (0.9, {0: (1 - 0.9**5) / 0.1, 4: 1.0}, 0.1),
+}
+
+
+def learned(name: str, which: str, host: bool = False, seeds: int = SEEDS) -> np.ndarray:
+    env = probe(which, name == "sac")
+    if host:
+        env = td.GymnasiumEnvironment(lambda: HostProbe(which, name == "sac"))
+    agent = train(small(name, EXPECTED[which][0]), env, ITERATIONS[name], seeds)
+    return values(name, agent, 8)
+
+
+def check(which: str, found: np.ndarray) -> None:
+    _, expected, tolerance = EXPECTED[which]
+    for state, value in expected.items():
+        assert np.abs(found[:, state] - value).max() < tolerance, (which, state, value, found[:, state])
+
+
+@pytest.mark.parametrize("which", EXPECTED)
+@pytest.mark.parametrize("name", NAMES)
+def test_values_on_jax(name, which):
+    check(which, learned(name, which))
+
+
+@pytest.mark.parametrize("which", EXPECTED)
+@pytest.mark.parametrize("name", NAMES)
+def test_values_on_the_host(name, which):
+    check(which, learned(name, which, host=True, seeds=1))
+
+
+def done_is_terminated(now):
+    return now._replace(terminated=now.terminated | now.truncated)
+
+
+def bootstrap_from_reset(now):
+    return now._replace(final_obs=now.obs)
+
+
+def never_terminated(now):
+    return now._replace(terminated=now.terminated & False, truncated=now.truncated | now.terminated)
+
+
+BUGS = {
+    "time limits taken for terminations": (done_is_terminated, "loop"),
+    "time limits taken for terminations, two kinds": (done_is_terminated, "kinds"),
+    "bootstrap from the next episode": (bootstrap_from_reset, "kinds"),
+    "terminations not masked": (never_terminated, "chain"),
+    "terminations not masked, timed": (never_terminated, "timed"),
+}
+
+
+@pytest.mark.parametrize("bug", BUGS)
+@pytest.mark.parametrize("name", NAMES)
+def test_bugs_are_caught_on_jax(name, bug, monkeypatch):
+    change, which = BUGS[bug]
+    step = Batched.step
+    monkeypatch.setattr(Batched, "step", lambda self, *args: change(step(self, *args)))
+    with pytest.raises(AssertionError):
+        check(which, learned(name, which, seeds=1))
+
+
+@pytest.mark.parametrize("bug", BUGS)
+def test_bugs_are_caught_on_the_host(bug, monkeypatch):
+    change, which = BUGS[bug]
+    step = HostBatch.step
+    monkeypatch.setattr(HostBatch, "step", lambda self, *args: change(step(self, *args)))
+    with pytest.raises(AssertionError):
+        check(which, learned("dqn", which, host=True, seeds=1))
+
+
+@pytest.mark.parametrize(("name", "where"), [("dqn", "value.dqn"), ("sac", "actor_critic.sac"), ("ppo", "policy.ppo")])
+def test_a_target_that_ignores_termination_is_caught(name, where, monkeypatch):
+    def endless(reward, next_value, terminated, discount):
+        return reward + discount * next_value
+
+    if name == "ppo":
+        monkeypatch.setattr("thorndike.ops.returns.td_target", endless)
+    else:
+        monkeypatch.setattr(f"thorndike.algorithms.{where}.td_target", endless)
+    with pytest.raises(AssertionError):
+        check("chain", learned(name, "chain", seeds=1))
+
+
+@pytest.mark.parametrize("which", EXPECTED)
+def test_the_probes_pay_what_the_closed_forms_say(which):
+    discount, expected, _ = EXPECTED[which]
+    env = probe(which, False)
+    state, total = env.reset(jax.random.key(0)).state._replace(kind=1.0), 0.0
+    for t in range(int(min(env.end, 800))):
+        step = env.step(state, 0, None)
+        state, total = step.state, total + discount**t * float(step.reward)
+        assert bool(step.terminated) == (t + 1 >= env.end)
+    assert abs(total - expected[1 if which == "kinds" else 0]) < 1e-3
