@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import sys
+import threading
 from pathlib import Path
 from typing import Any, Literal
 
@@ -34,7 +36,15 @@ thorndike COMMAND --help has the options; thorndike train ALGORITHM ENV --help t
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit code."""
-    argv = sys.argv[1:] if argv is None else argv
+    code = _main(sys.argv[1:] if argv is None else argv)
+    if argv is None and any(type(thread).__name__ == "Background" for thread in threading.enumerate()):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)  # rather than wait for a compilation whose program nobody will run
+    return code
+
+
+def _main(argv: list[str]) -> int:
     commands = {"train": train, "resume": resume, "evaluate": evaluate, "watch": watch, "plot": plot, "list": list_}
     if not argv or argv[0] in ("-h", "--help", "help"):
         print(USAGE, end="")
@@ -56,6 +66,8 @@ def main(argv: list[str] | None = None) -> int:
         return _fail(str(error), 2)
     except ThorndikeError as error:
         return _fail(str(error), 1)
+    except OSError as error:
+        return _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error), 1)
     except KeyboardInterrupt:
         return 130
     except SystemExit as exit:
@@ -112,7 +124,7 @@ def _train_command(args: list[str]) -> None:
     cls = algorithm_class(name)
     from thorndike.presets import preset_for
 
-    settings, steps = ({}, None) if "--no-preset" in rest else preset_for(cls.__name__, env)
+    settings, steps = ({}, None) if {"--no-preset", "--no_preset"} & set(rest) else preset_for(cls.__name__, env)
     default, rest = _chosen_variants(dataclasses.replace(cls(), **settings), rest)  # type: ignore[type-var]
     fields = [("options", tyro.conf.OmitArgPrefixes[TrainOptions], TrainOptions(steps=steps))]
     fields += [("algorithm", tyro.conf.OmitArgPrefixes[cls], default)]  # type: ignore
@@ -140,6 +152,7 @@ def _chosen_variants(default: Any, args: list[str]) -> tuple[Any, list[str]]:
     for field, hint in hints.items():
         kinds = {kind.__name__.lower(): kind for kind in typing.get_args(hint) if hasattr(kind, "__thorndike_hints__")}
         flag = f"--{field.replace('_', '-')}"
+        args = [part for arg in args for part in (arg.split("=", 1) if arg.startswith(f"{flag}=") else [arg])]
         if len(kinds) > 1 and flag in args[:-1]:
             at = args.index(flag)
             word, args = args[at + 1].lower(), args[:at] + args[at + 2 :]
@@ -192,6 +205,7 @@ def resume(run: Path, /, steps: int | None = None, json: bool = False) -> None:
     """
     from thorndike.runs.train import resume as start
 
+    _require_run(run)
     _report(start(run, steps, progress=True), json)
 
 
@@ -264,11 +278,17 @@ def list_(what: Literal["all", "algorithms", "environments"] = "all", /, json: b
 
 
 def _open(path: Path) -> Any:
+    _require_run(path)
     from thorndike.runs.run import Run
     from thorndike.runs.train import prepare_jax
 
     prepare_jax()
     return Run(path)
+
+
+def _require_run(path: Path) -> None:
+    if not (path / "run.json").is_file():
+        raise ConfigError(f"there is no run at {path}: no run.json in it")
 
 
 def _json(value: Any) -> str:

@@ -56,10 +56,10 @@ def check(value: Any, where: str = "") -> None:
     name = where or type(value).__name__
     for field in dataclasses.fields(value):
         item, hint = getattr(value, field.name), value.__thorndike_hints__[field.name]
+        if not _fits(item, hint):
+            raise ConfigError(f"{name}.{field.name} should be {_spell(hint)}, got {item!r}")
         if is_config(item):
             check(item, f"{name}.{field.name}")
-        elif not _fits(item, hint):
-            raise ConfigError(f"{name}.{field.name} should be {_spell(hint)}, got {item!r}")
     if hasattr(value, "check"):
         value.check()
 
@@ -69,14 +69,14 @@ def _fits(item: Any, hint: Any) -> bool:
     if isinstance(hint, types.UnionType) or origin is typing.Union:
         return any(_fits(item, option) for option in typing.get_args(hint))
     if origin is typing.Literal:
-        return item in typing.get_args(hint)
+        return any(type(item) is type(option) and item == option for option in typing.get_args(hint))
     if origin is tuple:
         return isinstance(item, tuple) and all(_fits(x, typing.get_args(hint)[0]) for x in item)
     if hint is float:
-        if isinstance(item, (bool, str)):
+        if isinstance(item, (bool, str, list, tuple)):  # JAX would see a list as several leaves
             return False
         array = np.asarray(item)
-        return array.dtype.kind in "fiu" and array.ndim <= 1 and bool(np.all(np.isfinite(array)))
+        return array.dtype.kind in "fiu" and array.ndim <= 1 and array.size > 0 and bool(np.isfinite(array).all())
     if hint is int:
         return isinstance(item, (int, np.integer)) and not isinstance(item, bool)
     if hint is type(None):
@@ -113,7 +113,7 @@ def from_json(data: Any, known: dict[str, type]) -> Any:
     if not isinstance(data, dict):
         return data
     fields = {name: from_json(item, known) for name, item in data.items() if name != "type"}
-    cls = known.get(data.get("type", ""))
+    cls = known.get(str(data.get("type")))
     if cls is None:
         raise ConfigError(
             f"unknown configuration type {data.get('type')!r}{did_you_mean(str(data.get('type')), known)}. "

@@ -21,9 +21,23 @@ def all_presets() -> dict[tuple[str, str], dict[str, Any]]:
 
 
 def _table() -> dict[tuple[str, str], dict[str, Any]]:
+    from thorndike.memory.replay import Uniform
+    from thorndike.nets.torso import Torso
+
+    small = Torso(widths=(64, 64), activation="relu", init="uniform")
     return {
         ("PPO", "CartPole-v1"): {  # zoo
             "steps": 100_000, "num_envs": 8, "rollout_length": 32, "minibatch_size": 256, "epochs": 20,
             "discount": 0.98, "trace": 0.8, "learning_rate": 1e-3, "anneal_learning_rate": True, "anneal_clip": True,
+        },
+        ("PPO", "Pendulum-v1"): {  # discount and trace: zoo
+            "steps": 300_000, "num_envs": 8, "rollout_length": 128, "minibatch_size": 128, "epochs": 10,
+            "discount": 0.9, "trace": 0.95, "learning_rate": 1e-3, "anneal_learning_rate": True,
+            "normalize_observation": True,
+        },
+        ("DQN", "CartPole-v1"): {"steps": 100_000},
+        ("SAC", "Pendulum-v1"): {
+            "steps": 20_000, "learning_rate": 1e-3, "torso": small,
+            "replay": Uniform(capacity=20_000, batch_size=128, warmup=500),
         },
     }  # fmt: skip

@@ -154,7 +154,9 @@ def _learn(algorithm: Any, state: RunState, memory: PyTree, rollout: Rollout, wa
     key, lkey = jax.random.split(state.key)
     steps = state.steps + algorithm.rollout_length * algorithm.num_envs
     agent, tally = state.agent, state.tally
-    if not warm:
+    if warm:
+        tally = tally.watch(rollout_health(rollout), state.iterations)
+    else:
         agent, metrics = _improve(algorithm, agent, memory, rollout, lkey)
         tally = tally.add(metrics, state.iterations)
     episodes = state.episodes.add(rollout.steps.reward, rollout.steps.ended)

@@ -87,7 +87,7 @@ def iterate(algorithm: Any, world: Batched, state: RunState, warm: bool) -> RunS
     steps = state.steps + algorithm.rollout_length * algorithm.num_envs
     if warm:
         agent, memory = state.agent, collect(algorithm, state.memory, experience)
-        tally = state.tally
+        tally = state.tally.watch(rollout_health(experience), state.iterations)
     else:
         agent, memory, metrics = _learn(algorithm, state.agent, state.memory, experience, lkey)
         tally = state.tally.add(metrics, state.iterations)

@@ -27,6 +27,11 @@ class Episodes(NamedTuple):
         zero, none = jnp.zeros(num_envs), jnp.zeros(WINDOW)
         return Episodes(zero, zero.astype(jnp.int32), none, none.astype(jnp.int32), jnp.int32(0))
 
+    def restart(self) -> Episodes:
+        """With those under way forgotten: their environments are new."""
+        nothing = jnp.zeros_like(self.running_return), jnp.zeros_like(self.running_length)
+        return self._replace(running_return=nothing[0], running_length=nothing[1])
+
     def add(self, reward: Array, ended: Array) -> Episodes:
         """With a rollout's rewards and endings [T, E] counted in."""
 
@@ -67,6 +72,11 @@ class Tally(NamedTuple):
             return jnp.where((bad < 0) & ~jnp.isfinite(value), iteration, bad)
 
         return Tally(sums, self.count + 1, {name: mark(self.bad[name], metrics[name]) for name in self.bad})
+
+    def watch(self, metrics: Metrics, iteration: Array) -> Tally:
+        """With the metrics of an iteration without learning looked at, but not counted in."""
+        seen = self.add({**dict.fromkeys(self.sums, jnp.float32(0)), **metrics}, iteration)
+        return self._replace(bad=seen.bad)
 
     def reset(self) -> Tally:
         """After a log line."""

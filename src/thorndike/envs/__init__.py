@@ -36,7 +36,7 @@ def make(env: Any, **kwargs: Any) -> Any:
         MissingExtraError: it needs a package that is not installed; says which.
     """
     from thorndike.errors import IncompatibleError, UnknownNameError
-    from thorndike.names import did_you_mean
+    from thorndike.names import did_you_mean, nearest
 
     if isinstance(env, str):
         backend, _, name = env.rpartition("/") if env.startswith(("gymnasium/", "thorndike/")) else ("", "", env)
@@ -49,7 +49,15 @@ def make(env: Any, **kwargs: Any) -> Any:
             raise UnknownNameError(f"no environment {name!r} (did you mean {lowered[name.lower()]!r}?)")
         from thorndike.envs.adapters.gymnasium import GymnasiumEnvironment
 
-        return GymnasiumEnvironment(name, **kwargs)
+        try:
+            return GymnasiumEnvironment(name, **kwargs)
+        except UnknownNameError:
+            import gymnasium
+
+            near = nearest(name, [*gymnasium.registry, *BUILT_IN])
+            if backend or near not in BUILT_IN:
+                raise
+            raise UnknownNameError(f"no environment {name!r} (did you mean {near!r}?)") from None
     from thorndike.envs.wrap import is_jax
 
     if is_jax(env):

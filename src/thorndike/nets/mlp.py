@@ -26,7 +26,7 @@ def orthogonal(key: Array, shape: tuple[int, int], gain: Array | float = 1.0) ->
     under `vmap` can hang on the CPU backend.
     """
     tall = shape[0] >= shape[1]
-    x = jax.random.normal(key, shape if tall else shape[::-1])
+    x = jnp.clip(jax.random.normal(key, shape if tall else shape[::-1]), -4, 4)  # a 1 x 1 of 5 would diverge
     x = x / (1.1 * (jnp.sqrt(x.shape[0]) + jnp.sqrt(x.shape[1])))  # largest singular value about 0.9
 
     def iterate(_, x):

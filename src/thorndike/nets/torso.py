@@ -16,7 +16,7 @@ from thorndike.nets.cnn import NatureCNN
 from thorndike.nets.mlp import MLP
 from thorndike.types import Array, PyTree
 
-Part = tuple[str, tuple[int, ...], tuple[int, ...]]  # kind, shape, (n or starts)
+Part = tuple[str, tuple[int, ...], tuple[int, ...]]  # kind, shape, (sizes..., starts...) of one-hots
 
 
 @config
@@ -79,7 +79,7 @@ def describe(space: Space) -> Part:
     if isinstance(space, Discrete):
         return "onehot", (), (int(space.n), int(space.start))
     if isinstance(space, MultiDiscrete):
-        return "onehots", space.shape, tuple(int(n) for n in space.nvec.ravel())
+        return "onehots", space.shape, tuple(int(n) for n in (*space.nvec.ravel(), *space.start.ravel()))
     if isinstance(space, Box) and len(space.shape) == 3 and space.dtype == np.uint8:
         return "image", space.shape, ()
     assert isinstance(space, (Box, MultiBinary)), space
@@ -89,7 +89,7 @@ def describe(space: Space) -> Part:
 def width(part: Part) -> int:
     """How many numbers `encode` makes of it."""
     kind, shape, sizes = part
-    return sizes[0] if kind == "onehot" else sum(sizes) if kind == "onehots" else int(np.prod(shape))
+    return sum(sizes[: len(sizes) // 2]) if kind in ("onehot", "onehots") else int(np.prod(shape))
 
 
 def encode(part: Part, x: Array) -> Array:
@@ -99,7 +99,8 @@ def encode(part: Part, x: Array) -> Array:
         return jax.nn.one_hot(x - sizes[1], sizes[0])
     x = x.reshape((*x.shape[: x.ndim - len(shape)], -1))
     if kind == "onehots":
-        return jnp.concatenate([jax.nn.one_hot(x[..., i], n) for i, n in enumerate(sizes)], -1)
+        ns, starts = sizes[: len(sizes) // 2], sizes[len(sizes) // 2 :]
+        return jnp.concatenate([jax.nn.one_hot(x[..., i] - s, n) for i, (n, s) in enumerate(zip(ns, starts))], -1)
     return x.astype(jnp.float32)
 
 

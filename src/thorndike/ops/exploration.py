@@ -31,7 +31,7 @@ def greedy_probabilities(values: Array, epsilon: Array, mask: Array | None = Non
 
 def softmax_probabilities(values: Array, temperature: Array, mask: Array | None = None) -> Array:
     """π(a) ∝ exp(Q(a) / τ), [..., A]."""
-    return jax.nn.softmax(legal(values, mask) / temperature)
+    return jax.nn.softmax(legal(values / temperature, mask))
 
 
 @config
@@ -78,6 +78,7 @@ class Softmax:
         """Temperatures are positive."""
         for name in ("start", "end"):
             require(_all(getattr(self, name), 1e-8, 1e8), f"Softmax.{name} must be positive")
+        require(_all(self.fraction, 0, 1), f"Softmax.fraction must lie in [0, 1], got {self.fraction}")
 
     def level(self, progress: Array) -> Array:
         """τ at this point of the run."""
@@ -89,7 +90,7 @@ class Softmax:
 
     def choose(self, key: Array, values: Array, level: Array, mask: Array | None = None) -> Array:
         """Actions [...] for Q-values [..., A]."""
-        return jax.random.categorical(key, legal(values, mask) / level)
+        return jax.random.categorical(key, legal(values / level, mask))
 
 
 def _all(value, low, high) -> bool:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from thorndike.types import Array
 
 
-def huber(error: Array, delta: float = 1.0) -> Array:
+def huber(error: Array, delta: Array | float = 1.0) -> Array:
     """Huber loss (1964): ½ e² for |e| <= δ, else δ (|e| - ½ δ); elementwise."""
     size = jnp.abs(error)
     inside = jnp.minimum(size, delta)

@@ -20,13 +20,13 @@ def adam(learning_rate: Array | float, max_grad_norm: Array | float | None = Non
 def descend(optimiser: Any, gradient: PyTree, state: PyTree, params: PyTree) -> tuple[PyTree, PyTree, Metrics]:
     """Apply one step; returns the new parameters, the new optimiser state and two norms."""
     updates, state = optimiser.update(gradient, state, params)
-    norms = {"gradient_norm": optax.global_norm(gradient), "update_norm": optax.global_norm(updates)}
+    norms = {"gradient_norm": optax.tree.norm(gradient), "update_norm": optax.tree.norm(updates)}
     return optax.apply_updates(params, updates), state, norms
 
 
 def polyak(target: PyTree, online: PyTree, tau: Array | float) -> PyTree:
     """Soft copy θ⁻ <- θ⁻ + τ (θ - θ⁻)."""
-    return jax.tree.map(lambda t, o: t + tau * (o - t), target, online)
+    return jax.tree.map(lambda t, o: (1 - tau) * t + tau * o, target, online)  # a copy, to the bit, at τ = 1
 
 
 def every(step: Array, period: int, new: PyTree, old: PyTree) -> PyTree:

@@ -80,9 +80,9 @@ class Agent:
             "masked": self.spec.masked,
         }
         arrays = to_arrays(self.actor)
-        meta = {"format": FORMAT, "algorithm": to_json(self.algorithm), "spec": spec, "sha256": digest(arrays)}
+        meta = json.dumps({"format": FORMAT, "algorithm": to_json(self.algorithm), "spec": spec})
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(encode(arrays, {"thorndike": json.dumps(meta)}))
+        path.write_bytes(encode(arrays, {"thorndike": meta, "sha256": digest(arrays, meta)}))
         return path
 
     def __repr__(self) -> str:
@@ -104,12 +104,16 @@ def load(path: str | Path, classes: Any = ()) -> Agent:
         raise CheckpointError(f"there is no file {path}")
     try:
         with safe_open(path, "np") as file:  # type: ignore[no-untyped-call]
-            meta = json.loads((file.metadata() or {}).get("thorndike", "null"))
+            header = file.metadata() or {}
+        meta = json.loads(header.get("thorndike", "null"))
     except (SafetensorError, OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is not an agent's file: {error}") from None
     try:
         if meta["format"] != FORMAT:
             raise CheckpointError(f"{path} has format {meta['format']}, this version reads {FORMAT}")
+        arrays = read(path)
+        if digest(arrays, header["thorndike"]) != header.get("sha256"):
+            raise CheckpointError(f"{path} is damaged: its contents are not those that were saved")
         algorithm = from_json(meta["algorithm"], known_configs(classes))
         spaces = meta["spec"]
         spec = Spec(
@@ -117,10 +121,10 @@ def load(path: str | Path, classes: Any = ()) -> Agent:
         )
     except (KeyError, TypeError, AttributeError, ConfigError) as error:
         raise CheckpointError(f"{path} is not an agent's file: {error}") from None
-    like = jax.eval_shape(lambda: algorithm.actor(algorithm.init(jax.random.key(0), spec)))
-    arrays = read(path)
-    if digest(arrays) != meta.get("sha256"):
-        raise CheckpointError(f"{path} is damaged: its arrays are not the ones that were saved")
+    try:
+        like = jax.eval_shape(lambda: algorithm.actor(algorithm.init(jax.random.key(0), spec)))
+    except Exception as error:  # whatever settings that do not belong together lead to
+        raise CheckpointError(f"{path} is not an agent's file: {type(error).__name__}: {error}") from None
     return Agent(algorithm, spec, from_arrays(arrays, like, str(path)))
 
 
@@ -130,5 +134,10 @@ def _arrays(space: Space, obs: Any) -> PyTree:
         return {name: _arrays(part, obs[name]) for name, part in space.spaces.items()}
     if isinstance(space, Tuple) and isinstance(obs, (tuple, list)) and len(obs) == len(space.spaces):
         return tuple(_arrays(part, x) for part, x in zip(space.spaces, obs))
-    x = np.asarray(obs)
+    try:
+        x = np.asarray(obs)
+    except ValueError:  # ragged lists
+        x = np.asarray(None)
+    if x.dtype.kind not in "biuf":
+        raise IncompatibleError(f"expected an observation of {space}, got {str(obs)[:200]}")
     return x.astype({"float64": np.float32, "int64": np.int32}.get(x.dtype.name, x.dtype))

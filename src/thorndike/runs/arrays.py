@@ -58,9 +58,9 @@ def encode(arrays: dict[str, np.ndarray], metadata: dict[str, str] | None = None
     return save({name: np.ascontiguousarray(x).reshape(x.shape) for name, x in arrays.items()}, metadata)
 
 
-def digest(arrays: dict[str, np.ndarray]) -> str:
-    """SHA-256 over names and contents."""
-    sha = hashlib.sha256()
+def digest(arrays: dict[str, np.ndarray], text: str = "") -> str:
+    """SHA-256 over a text and the names and contents of arrays."""
+    sha = hashlib.sha256(text.encode())
     for name in sorted(arrays):
         sha.update(name.encode() + np.ascontiguousarray(arrays[name]).tobytes())
     return sha.hexdigest()

@@ -44,8 +44,10 @@ def save(folder: Path, step: int, tree: PyTree, meta: dict[str, Any], keep: int 
             f"could not save a checkpoint in {folder}: {error.strerror or error}. The last good one is kept; "
             "free some space or make the folder writable."
         ) from error
-    for old in steps(folder)[:-keep]:
-        shutil.rmtree(folder / f"{old:012d}", ignore_errors=True)
+    kept = [other for other in steps(folder) if other <= step][-keep:]  # a later one was damaged, or not resumed
+    for path in folder.iterdir():
+        if (path.name.isdigit() and int(path.name) not in kept) or path.suffix == ".tmp":
+            shutil.rmtree(path, ignore_errors=True)
     return final
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
 import math
 import os
 import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -33,7 +36,7 @@ class Loop:
     """Drives one run from its present state to its planned number of steps."""
 
     def __init__(self, run: Run, driver: Any, found: Any, progress: bool | None):
-        from thorndike.runs.train import seed_keys, warm_iterations
+        from thorndike.runs.train import warm_iterations
 
         self.run, self.driver, self.algorithm = run, driver, driver.algorithm
         self.chunk = self.algorithm.num_envs * self.algorithm.rollout_length
@@ -44,32 +47,52 @@ class Loop:
         self.started = self.waiting_since = time.monotonic()
         self.iterations = 0 if found is None else found[1]["iterations"]
         self.compilations = self.compile()
+        self.found = found
+
+    def begin(self, signals: Signals) -> bool:
+        """The state at the start: a fresh one, or the one that was found; False if a signal came first."""
+        from thorndike.runs.train import seed_keys
+
+        found, self.found = self.found, None
+        self.metrics = MetricsFile(
+            self.run.path / "metrics.jsonl", self.steps if found else -1, self.run.info["tensorboard"]
+        )
         if found is None:
-            self.state = driver.init(seed_keys(run))
-            keep_until = -1
-        else:
-            self.state, meta, damaged = found
-            for message in damaged:
-                self.progress.say(f"skipped a checkpoint: {message}")
-            if meta["devices"] != driver.devices:
-                self.progress.say(
-                    f"saved with {meta['devices']} devices, resumed with {driver.devices}: equal up to rounding only"
-                )
-            self.seconds = meta["seconds"]
-            keep_until = self.saved_at = self.iterations * self.chunk
-            self.state = driver.place(self.state._replace(total=np.full_like(self.state.total, run.info["steps"])))
-            if not driver.simulates:
-                self.progress.say("the simulator cannot be saved: new episodes begin, all else is as it was")
-        self.metrics = MetricsFile(run.path / "metrics.jsonl", keep_until, run.info["tensorboard"])
+            keys = seed_keys(self.run)
+            if not self.driver.simulates:  # environments on the host are for the main thread
+                self.state = self.driver.init(keys)
+                return True
+            fresh = Background(lambda: self.driver.init(keys))
+            self.state = self.wait(fresh, signals)
+            return self.state is not None
+        state, meta, damaged = found
+        for message in damaged:
+            self.progress.say(f"skipped a checkpoint: {message}")
+        if meta["devices"] != self.driver.devices:
+            self.progress.say(
+                f"saved with {meta['devices']} devices, resumed with {self.driver.devices}: equal up to rounding only"
+            )
+        self.seconds, self.saved_at = meta["seconds"], self.steps
+        state = state._replace(total=np.full_like(state.total, self.run.info["steps"]))
+        if not self.driver.simulates and self.iterations < self.total:
+            state = state._replace(episodes=state.episodes.restart())
+            self.progress.say("the simulator cannot be saved: new episodes begin, all else is as it was")
+        self.state = self.driver.place(state)
+        return True
 
     def go(self) -> None:
         """Train until the planned steps are done. Raises `DivergedError`, `KeyboardInterrupt` or `SystemExit`."""
         with Signals() as signals, self.progress:
+            begun = self.begin(signals)
             try:
-                self.loop(signals)
+                if begun:
+                    self.loop(signals)
             finally:
                 self.metrics.close()
-            if signals.caught is not None:
+            if not begun:
+                write_json(self.run.path / "status.json", {"state": "interrupted", "steps": 0, "seconds": 0.0})
+                self.progress.say(f"stopped before the first step; go on with: thorndike resume {self.run.path}")
+            elif signals.caught is not None:
                 self.save()
                 self.status("interrupted")
                 self.progress.say(
@@ -98,7 +121,9 @@ class Loop:
             warm = self.iterations < self.warm_until
             if warm != program:
                 self.waiting_since = time.monotonic() if program is not None else self.started
-                if not self.wait(self.compilations[warm], signals):
+                self.wait(self.compilations[warm], signals)
+                self.compile_seconds += time.monotonic() - self.waiting_since
+                if signals.caught is not None:
                     return
                 program, per_iteration = warm, math.inf
             n = 1 if per_iteration == math.inf else max(1, int(CHUNK_SECONDS / per_iteration))
@@ -108,7 +133,9 @@ class Loop:
 
             start = time.monotonic()
             self.state = self.driver.advance(self.state, n, warm)
-            healthy = bool(self.state.tally.healthy())  # waits for the chunk
+            while not self.state.steps.is_ready():  # not in XLA, where Python would not hear a second Ctrl-C
+                time.sleep(0.001)
+            healthy = bool(self.state.tally.healthy())
             spent = time.monotonic() - start
             self.seconds += spent
             per_iteration = spent / n if per_iteration == math.inf else 0.5 * (per_iteration + spent / n)
@@ -126,20 +153,20 @@ class Loop:
                     self.progress.say(f"warning: {error}")
                 last_save = time.monotonic()
 
-    def compile(self) -> dict[bool, Compilation]:
+    def compile(self) -> dict[bool, Background]:
         """Start to compile all programs that are still needed, in threads, the first needed first."""
-        needed = [True, False] if self.iterations < self.warm_until else [False]
-        return {warm: Compilation(self.driver, warm) for warm in needed}
+        needed = {True: self.iterations < min(self.warm_until, self.total), False: self.warm_until < self.total}
+        left = self.iterations < self.total
+        return {warm: Background(partial(self.driver.compile, warm)) for warm in needed if needed[warm] and left}
 
-    def wait(self, compilation: Compilation, signals: Signals) -> bool:
-        """Wait for a program; False if a signal came first."""
+    def wait(self, work: Background, signals: Signals) -> Any:
+        """What `work` gives; None if a signal came first."""
         self.progress.say("compiling ...", transient=True)
-        while compilation.is_alive() and signals.caught is None:
-            compilation.join(0.02)
-        self.compile_seconds += time.monotonic() - self.waiting_since
-        if compilation.error is not None:
-            raise compilation.error
-        return signals.caught is None
+        while work.is_alive() and signals.caught is None:
+            work.join(0.02)
+        if work.error is not None:
+            raise work.error
+        return work.result
 
     def returns(self) -> np.ndarray:
         """Mean return over the last episodes of each run [R]; NaN before the first has ended."""
@@ -179,7 +206,7 @@ class Loop:
 
     def status(self, state: str, **more: Any) -> None:
         """Where the run is, in `status.json`."""
-        returns = [None if math.isnan(x) else float(x) for x in self.returns()]
+        returns = [float(x) if math.isfinite(x) else None for x in self.returns()]
         write_json(
             self.run.path / "status.json",
             {
@@ -211,21 +238,31 @@ class Loop:
         )
 
 
-class Compilation(threading.Thread):
-    """Compiles one program of a driver beside the main thread, which stays free to hear signals."""
+class Background(threading.Thread):
+    """Does what has to be compiled beside the main thread, which stays free to hear signals."""
 
-    def __init__(self, driver: Any, warm: bool):
+    def __init__(self, work: Callable[[], Any]):
         super().__init__(daemon=True)
-        self.driver, self.warm = driver, warm
+        self.work, self.result = work, None
         self.error: Exception | None = None
         self.start()
 
     def run(self) -> None:
-        """Compile, and keep the error if there is one."""
+        """Do it, and keep the result, or the error if there is one."""
         try:
-            self.driver.compile(self.warm)
+            self.result = self.work()
         except Exception as error:
             self.error = error
+
+
+def wait_for_all() -> None:
+    """Wait for compilations: a thread that comes back from XLA to an interpreter on its way out aborts it."""
+    for thread in threading.enumerate():
+        if isinstance(thread, Background):
+            thread.join()
+
+
+atexit.register(wait_for_all)
 
 
 class Signals:

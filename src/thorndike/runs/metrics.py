@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from thorndike.errors import MissingExtraError
+from thorndike.errors import CheckpointError, MissingExtraError
 
 
 class MetricsFile:
@@ -18,9 +20,11 @@ class MetricsFile:
         """Open for appending; with `keep_until`, drop rows beyond that step first (they will be written again)."""
         if keep_until is not None and path.exists():
             rows = [row for row in read(path) if row["steps"] <= keep_until]
-            path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+            temporary = path.with_suffix(".tmp")
+            temporary.write_text("".join(json.dumps(row) + "\n" for row in rows))
+            os.replace(temporary, path)
         self.file = path.open("a", buffering=1)
-        self.board = _tensorboard(path.parent / "tensorboard") if tensorboard else None
+        self.board = summary_writer()(str(path.parent / "tensorboard")) if tensorboard else None
 
     def write(self, steps: int, values: dict[str, np.ndarray]) -> None:
         """One row; each value is [R]."""
@@ -30,11 +34,15 @@ class MetricsFile:
             row[name] = numbers[0] if len(numbers) == 1 else numbers
             if self.board is not None:
                 self.board.add_scalar(name, float(np.mean(value)), steps)
-        self.file.write(json.dumps(row) + "\n")
+        try:
+            self.file.write(json.dumps(row) + "\n")
+        except OSError as error:
+            raise CheckpointError(f"could not write {self.file.name}: {error.strerror or error}") from error
 
     def close(self) -> None:
         """Flush and close."""
-        self.file.close()
+        with contextlib.suppress(OSError):  # a full disk was reported by write
+            self.file.close()
         if self.board is not None:
             self.board.close()
 
@@ -42,7 +50,7 @@ class MetricsFile:
 def read(path: Path) -> list[dict[str, Any]]:
     """All whole rows; a last line cut short by a crash is passed over."""
     rows = []
-    for line in path.read_text().splitlines() if path.exists() else []:
+    for line in path.read_text(errors="replace").splitlines() if path.exists() else []:
         try:
             rows.append(json.loads(line))
         except ValueError:
@@ -64,11 +72,12 @@ def table(rows: list[dict[str, Any]]) -> dict[str, np.ndarray]:
     return columns
 
 
-def _tensorboard(folder: Path) -> Any:
+def summary_writer() -> Any:
+    """TensorBoard's; raises `MissingExtraError`."""
     try:
         from tensorboardX import SummaryWriter
     except ModuleNotFoundError:
         raise MissingExtraError(
             'TensorBoard logs need one more package: pip install "thorndike[tensorboard]"'
         ) from None
-    return SummaryWriter(str(folder))
+    return SummaryWriter

@@ -50,7 +50,11 @@ class Run:
             self.algorithm = from_json(self.info["algorithm"], known_configs(classes))
             self.seed, self.seeds = int(self.info["seed"]), int(self.info["seeds"])
             self._env, self._described = env, self.info["environment"]
-        except (KeyError, TypeError, ConfigError) as error:
+            if not hasattr(self.algorithm, "act"):
+                raise ConfigError(f"{self.algorithm!r} is no algorithm")
+        except (KeyError, TypeError, ValueError) as error:
+            if isinstance(error, CheckpointError):
+                raise
             raise CheckpointError(f"{self.path / 'run.json'} is not the description of a run: {error}") from None
         self._classes = classes
         self._agents: PyTree = None
@@ -180,10 +184,10 @@ def describe(env: Any, steps: int, name: str) -> Spec:
 
 def describe_environment(env: Any, name: str | None, kwargs: dict[str, Any]) -> dict[str, Any]:
     """How `run.json` names an environment: by id, by the fields of a JAX one, or not at all."""
+    if is_jax(env):
+        return {"id": name or type(env).__name__, "fields": to_json(env)}
     if name is not None:
         return {"id": name, "kwargs": kwargs}
-    if is_jax(env):
-        return {"id": type(env).__name__, "fields": to_json(env)}
     return {"id": getattr(env, "id", type(env).__name__), "object": True}
 
 
@@ -230,5 +234,11 @@ def _swept_fields(data: dict[str, Any], prefix: str = "") -> dict[str, list[floa
 def write_json(path: Path, data: Any) -> None:
     """Write JSON whole or not at all."""
     temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(data, indent=2) + "\n")
-    os.replace(temporary, path)
+    try:
+        with temporary.open("w") as file:
+            file.write(json.dumps(data, indent=2) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise CheckpointError(f"could not write {path}: {error.strerror or error}") from error

@@ -14,14 +14,15 @@ from thorndike.errors import CheckpointError
 def space_to_json(space: Space) -> dict[str, Any]:
     """Plain data for a Discrete, Box, MultiDiscrete, MultiBinary, Dict or Tuple space."""
     if isinstance(space, Discrete):
-        return {"type": "Discrete", "n": int(space.n), "start": int(space.start)}
+        return {"type": "Discrete", "n": int(space.n), "start": int(space.start), "dtype": space.dtype.name}
     if isinstance(space, Box):
         low, high = _compact(space.low), _compact(space.high)
         return {"type": "Box", "low": low, "high": high, "shape": list(space.shape), "dtype": space.dtype.name}
     if isinstance(space, MultiDiscrete):
-        return {"type": "MultiDiscrete", "nvec": space.nvec.tolist(), "start": space.start.tolist()}
+        nvec, start = space.nvec.tolist(), space.start.tolist()
+        return {"type": "MultiDiscrete", "nvec": nvec, "start": start, "dtype": space.dtype.name}
     if isinstance(space, MultiBinary):
-        return {"type": "MultiBinary", "shape": list(space.shape)}
+        return {"type": "MultiBinary", "shape": space.n if isinstance(space.n, int) else list(space.n)}
     if isinstance(space, Dict):
         return {"type": "Dict", "spaces": {name: space_to_json(part) for name, part in space.spaces.items()}}
     if isinstance(space, Tuple):
@@ -34,23 +35,29 @@ def space_from_json(data: Any) -> Space:
     try:
         kind = data["type"]
         if kind == "Discrete":
-            return Discrete(data["n"], start=data["start"])
+            return Discrete(data["n"], start=data["start"], **_dtype(data))
         if kind == "Box":
-            dtype = np.dtype({"float32": "float32", "uint8": "uint8"}.get(data["dtype"], data["dtype"]))
+            dtype = np.dtype(str(data["dtype"]))
             low, high = (np.asarray(data[name], dtype) for name in ("low", "high"))
             shape = tuple(data["shape"])
             return Box(np.broadcast_to(low, shape), np.broadcast_to(high, shape), shape, dtype)  # type: ignore[arg-type]
         if kind == "MultiDiscrete":
-            return MultiDiscrete(data["nvec"], start=data["start"])
+            return MultiDiscrete(data["nvec"], start=data["start"], **_dtype(data))
         if kind == "MultiBinary":
             return MultiBinary(data["shape"])
         if kind == "Dict":
             return Dict({name: space_from_json(part) for name, part in data["spaces"].items()})
         if kind == "Tuple":
             return Tuple([space_from_json(part) for part in data["spaces"]])
-    except (KeyError, TypeError, ValueError, AssertionError, OverflowError, MemoryError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, AssertionError, OverflowError, MemoryError) as error:
         raise CheckpointError(f"not the description of a space: {str(data)[:200]} ({error})") from None
     raise CheckpointError(f"not the description of a space: {str(data)[:200]}")
+
+
+def _dtype(data: dict[str, Any]) -> dict[str, Any]:
+    """The dtype as an argument, where it is not the default: Gymnasium's older Discrete takes none."""
+    dtype = np.dtype(str(data.get("dtype", "int64")))
+    return {} if dtype == np.int64 else {"dtype": dtype}
 
 
 def _compact(bound: np.ndarray) -> Any:

@@ -25,6 +25,7 @@ from thorndike.envs.wrap import is_jax
 from thorndike.errors import ConfigError, IncompatibleError
 from thorndike.presets import preset_for
 from thorndike.runs.loop import Loop
+from thorndike.runs.metrics import summary_writer
 from thorndike.runs.run import FORMAT, Run, describe, describe_environment, expand, write_json
 
 
@@ -76,6 +77,7 @@ def train(
     world = make(env, **kwargs)
     algorithm, steps = choose(algorithm, name, steps)
     validate(algorithm, world, steps, seeds)
+    validate_options(seed, seeds, log_every, checkpoint_every, keep, tensorboard, workers)
     path = new_directory(out, algorithm, name or type(world).__name__)
     chunk = algorithm.num_envs * algorithm.rollout_length
     info = {
@@ -143,10 +145,14 @@ def choose(algorithm: Any, env: str | None, steps: int | None) -> tuple[Any, int
     if isinstance(algorithm, str):
         cls = algorithm_class(algorithm)
         settings, preset_steps = preset_for(cls.__name__, env)
-        return dataclasses.replace(cls(), **settings), steps or preset_steps or 100_000  # type: ignore[type-var]
+        return dataclasses.replace(cls(), **settings), _first(steps, preset_steps)  # type: ignore[type-var]
     if isinstance(algorithm, type):
         algorithm = algorithm()
-    return algorithm, steps or 100_000
+    return algorithm, _first(steps, None)
+
+
+def _first(steps: int | None, preset: int | None) -> int:
+    return steps if steps is not None else preset if preset is not None else 100_000
 
 
 def validate(algorithm: Any, env: Any, steps: int, seeds: int) -> None:
@@ -160,6 +166,21 @@ def validate(algorithm: Any, env: Any, steps: int, seeds: int) -> None:
     problem = algorithm.supports(describe(env, steps, ""))
     if problem:
         raise IncompatibleError(problem + "." + able(env))
+
+
+def validate_options(
+    seed: int, seeds: int, log_every: int | None, checkpoint_every: float, keep: int, tensorboard: bool, workers: str
+) -> None:
+    """What else can be wrong before a run starts."""
+    whole = isinstance(seed, int) and 0 <= seed <= 2**31 - seeds
+    require(whole, f"seed must be a whole number from 0 to 2**31 - seeds, got {seed!r}")
+    require(log_every is None or log_every > 0, f"log_every must be positive, got {log_every!r}")
+    require(checkpoint_every >= 0, f"checkpoint_every is seconds, 0 or more, got {checkpoint_every!r}")
+    require(isinstance(keep, int) and keep > 0, f"keep must be a positive whole number, got {keep!r}")
+    known = ("auto", "serial", "thread", "process")
+    require(workers in known, f"workers must be one of {', '.join(known)}, got {workers!r}")
+    if tensorboard:
+        summary_writer()
 
 
 def able(env: Any) -> str:

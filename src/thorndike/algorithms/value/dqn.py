@@ -62,12 +62,13 @@ class DQN:
     learning_rate: float = 5e-4  # Adam's step size
     discount: float = 0.99  # γ
     double: bool = False  # choose a' with θ, value it with θ⁻
-    target_period: int = 250  # updates between copies θ⁻ <- θ⁻ + τ (θ - θ⁻)
+    target_period: int = 50  # updates between copies θ⁻ <- θ⁻ + τ (θ - θ⁻)
     tau: float = 1.0  # 1 is a hard copy; for a soft one 0.005 with target_period 1
-    gradient_steps: int = 1  # updates per rollout; replay ratio = gradient_steps / (num_envs x rollout_length)
-    max_grad_norm: float = 10.0
+    gradient_steps: int = 4  # updates per rollout; replay ratio = gradient_steps / (num_envs x rollout_length)
+    huber: float = 100.0  # |δ| beyond which the loss is linear; the paper's 1 is for rewards clipped to [-1, 1]
+    max_grad_norm: float = 1000.0
     exploration: Epsilon | Softmax = Epsilon()
-    replay: Uniform = Uniform(capacity=100_000, batch_size=64, warmup=1_000)
+    replay: Uniform = Uniform(capacity=10_000, batch_size=64, warmup=1_000)
     torso: Torso = Torso(widths=(64, 64), activation="relu", init="uniform")
     num_envs: int = 8
     rollout_length: int = 1
@@ -127,7 +128,7 @@ class DQN:
         def loss(q: QNetwork):
             chosen = select(q(batch.obs), batch.action)  # Q(s, a; θ)
             error = target - chosen  # δ
-            return huber(error).mean(), {"td_error": jnp.abs(error).mean(), "q_value": chosen.mean()}
+            return huber(error, self.huber).mean(), {"td_error": jnp.abs(error).mean(), "q_value": chosen.mean()}
 
         (value, metrics), gradient = jax.value_and_grad(loss, has_aux=True)(state.q)
         q, optimiser, norms = descend(self.optimiser, gradient, state.optimiser, state.q)

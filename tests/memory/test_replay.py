@@ -1,0 +1,174 @@
+"""The ring against a deque; sampling against the uniform distribution over what is filled."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.stats
+
+from thorndike.configuration import check
+from thorndike.errors import ConfigError
+from thorndike.memory.replay import Memory, Uniform
+from thorndike.types import Transition
+
+T, E = 2, 3
+ROWS = T * E
+RING = Uniform(capacity=20, batch_size=20_000, warmup=5)  # 24 rows: the next multiple of 6
+
+
+def experience(step) -> Transition:
+    """Rollout number `step` [T, E, ...]; every leaf tells which transition it belongs to."""
+    i = step * ROWS + jnp.arange(ROWS).reshape(T, E)
+    flag = i % 3 == 0
+    return Transition(
+        obs={
+            "place": jnp.stack([i, -i], -1).astype(jnp.float32),
+            "picture": (i % 251).astype(jnp.uint8)[..., None, None],
+        },
+        first=flag,
+        action=(i % 7).astype(jnp.int8),
+        extras={"log_prob": jnp.zeros((T, E, 100))},
+        reward=i.astype(jnp.float32),
+        terminated=flag,
+        truncated=~flag,
+        next_obs={"place": jnp.stack([i + 0.5, -i], -1), "picture": (i % 241).astype(jnp.uint8)[..., None, None]},
+        info={"next_mask": jnp.stack([flag, ~flag], -1)},
+    )
+
+
+def names(rows: Transition) -> list[int]:
+    """Which transitions these are, after checking that each is whole."""
+    rows = jax.tree.map(np.asarray, rows)
+    i = rows.reward.astype(int)
+    np.testing.assert_array_equal(rows.obs["place"], np.stack([i, -i], -1))
+    np.testing.assert_array_equal(rows.next_obs["place"], np.stack([i + 0.5, -i], -1))
+    np.testing.assert_array_equal(rows.obs["picture"][:, 0, 0], i % 251)
+    np.testing.assert_array_equal(rows.next_obs["picture"][:, 0, 0], i % 241)
+    np.testing.assert_array_equal(rows.action, i % 7)
+    np.testing.assert_array_equal(rows.terminated, i % 3 == 0)
+    np.testing.assert_array_equal(rows.info["next_mask"], np.stack([i % 3 == 0, i % 3 != 0], -1))
+    return i.tolist()
+
+
+def fill(add, steps: int) -> list[Memory]:
+    """The memory after each of `steps` rollouts."""
+    memory, history = RING.init(jax.eval_shape(experience, 0)), []
+    step = jax.jit(lambda memory, i: add(RING, memory, experience(i)))
+    for i in range(steps):
+        memory = step(memory, jnp.int32(i))
+        history.append(memory)
+    return history
+
+
+def check_ring(add) -> None:
+    expected: deque[int] = deque(maxlen=24)
+    for step, memory in enumerate(fill(add, 23)):
+        expected.extend(range(step * ROWS, (step + 1) * ROWS))
+        size, cursor = int(memory.size), int(memory.cursor)
+        assert size == len(expected)
+        assert jax.tree.leaves(memory.data)[0].shape[0] == 24
+        rows = names(jax.tree.map(lambda x, n=size: x[:n], memory.data))
+        assert (rows if size < 24 else rows[cursor:] + rows[:cursor]) == list(expected)  # the oldest is at the cursor
+
+
+def test_ring_is_a_deque():
+    check_ring(Uniform.add)
+
+
+def never_wraps(self, memory, steps):
+    memory = Uniform.add(self, memory, steps)
+    return memory._replace(cursor=jnp.minimum(memory.size, 24 - ROWS))
+
+
+def size_runs_on(self, memory, steps):
+    return Uniform.add(self, memory, steps)._replace(size=memory.size + ROWS)
+
+
+def mixes_environments(self, memory, steps):
+    return Uniform.add(self, memory, steps._replace(action=jnp.swapaxes(steps.action, 0, 1).reshape(T, E)))
+
+
+def next_episode(self, memory, steps):
+    return Uniform.add(self, memory, steps._replace(next_obs=jax.tree.map(lambda x: jnp.roll(x, -1, 0), steps.obs)))
+
+
+@pytest.mark.parametrize("bug", [never_wraps, size_runs_on, mixes_environments, next_episode])
+def test_ring_check_bites(bug):
+    with pytest.raises(AssertionError):
+        check_ring(bug)
+
+
+def test_ring_keeps_dtypes_and_drops_what_updates_do_not_read():
+    memory = fill(Uniform.add, 1)[0]
+    assert memory.data.obs["picture"].dtype == jnp.uint8
+    assert memory.data.action.dtype == jnp.int8
+    assert memory.data.terminated.dtype == bool
+    assert jax.tree.leaves((memory.data.first, memory.data.truncated, memory.data.extras)) == []
+
+
+def check_sampling(sample) -> None:
+    history = fill(Uniform.add, 9)
+    draw = jax.jit(sample)
+    for memory in (history[0], history[2], history[8]):  # 6 rows, 18 of 24, full and wrapped
+        stored = names(jax.tree.map(lambda x, n=int(memory.size): x[:n], memory.data))
+        counts = np.bincount(names(draw(memory, jax.random.key(4))), minlength=200)
+        assert counts.sum() == 20_000
+        assert set(np.flatnonzero(counts)) == set(stored)
+        assert scipy.stats.chisquare(counts[stored]).pvalue > 1e-3
+    batches = [names(draw(history[2], jax.random.key(seed))) for seed in (0, 0, 1)]
+    assert batches[0] == batches[1] != batches[2]
+
+
+def test_sampling_is_uniform_over_the_filled_rows():
+    check_sampling(RING.sample)
+
+
+def whole_ring(memory, key):
+    return RING.sample(memory._replace(size=jnp.int32(24)), key)
+
+
+def misses_the_last(memory, key):
+    return RING.sample(memory._replace(size=memory.size - 1), key)
+
+
+def prefers_the_new(memory, key):
+    index = jnp.sqrt(jax.random.uniform(key, (20_000,))) * memory.size
+    return jax.tree.map(lambda ring: ring[index.astype(jnp.int32)], memory.data)
+
+
+def independent_leaves(memory, key):
+    other = RING.sample(memory, jax.random.fold_in(key, 1))
+    return RING.sample(memory, key)._replace(action=other.action)
+
+
+@pytest.mark.parametrize("bug", [whole_ring, misses_the_last, prefers_the_new, independent_leaves])
+def test_sampling_check_bites(bug):
+    with pytest.raises(AssertionError):
+        check_sampling(bug)
+
+
+@pytest.mark.parametrize(("capacity", "rows"), [(1, 6), (6, 6), (7, 12), (20, 24), (24, 24)])
+def test_capacity_is_rounded_up_to_whole_rollouts(capacity, rows):
+    memory = jax.eval_shape(Uniform(capacity=capacity, warmup=1).init, jax.eval_shape(experience, 0))
+    assert {x.shape[0] for x in jax.tree.leaves(memory.data)} == {rows}
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (Uniform(capacity=0), "capacity"),
+        (Uniform(batch_size=0), "batch_size"),
+        (Uniform(warmup=0), "warmup"),
+        (Uniform(capacity=10, warmup=11), r"warmup must lie between 1 and capacity \(10\), got 11"),
+        (Uniform(capacity=1e6), "Uniform.capacity should be int"),
+        (Uniform(batch_size="64"), "Uniform.batch_size should be int"),
+    ],
+)
+def test_check(bad, message):
+    with pytest.raises(ConfigError, match=message):
+        check(bad)
+    check(Uniform(capacity=10, warmup=10))

@@ -1,0 +1,77 @@
+"""Gradient steps against plain optax and the textbook; target copies against optax's."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from thorndike.ops.optimise import adam, descend, every, polyak
+
+PARAMS = {"w": jnp.array([[1.0, -2.0], [0.5, 3.0]]), "b": jnp.array([0.1, -0.3])}
+
+
+def loss(params):
+    return (params["w"] ** 4).sum() + ((params["b"] - 1) ** 2).sum()
+
+
+def trajectory(optimiser, steps: int = 6):
+    params, state, norms = PARAMS, optimiser.init(PARAMS), []
+    step = jax.jit(lambda params, state: descend(optimiser, jax.grad(loss)(params), state, params))
+    for _ in range(steps):
+        params, state, metrics = step(params, state)
+        norms.append({name: float(value) for name, value in metrics.items()})
+    return params, norms
+
+
+@pytest.mark.parametrize("clip", [None, 0.5])
+def test_adam_is_the_textbook(clip):
+    """Kingma & Ba 2015, algorithm 1, in double precision."""
+    got, norms = trajectory(adam(0.05, clip, eps=1e-5))
+    x = np.concatenate([np.ravel(PARAMS["w"]), PARAMS["b"]]).astype(float)
+    m = v = np.zeros(6)
+    for t in range(1, 7):
+        gradient = np.concatenate([4 * x[:4] ** 3, 2 * (x[4:] - 1)])
+        norm = np.linalg.norm(gradient)
+        assert norms[t - 1]["gradient_norm"] == pytest.approx(norm, rel=1e-4)  # before clipping
+        g = gradient if clip is None else gradient * min(1, clip / norm)
+        m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g**2
+        step = -0.05 * (m / (1 - 0.9**t)) / (np.sqrt(v / (1 - 0.999**t)) + 1e-5)
+        assert norms[t - 1]["update_norm"] == pytest.approx(np.linalg.norm(step), rel=1e-3)
+        x = x + step
+    np.testing.assert_allclose(np.concatenate([np.ravel(got["w"]), got["b"]]), x, rtol=1e-4, atol=1e-5)
+
+
+def test_descend_is_plain_optax():
+    optimiser = optax.chain(optax.clip_by_global_norm(0.5), optax.adam(0.05))
+    params, state = PARAMS, optimiser.init(PARAMS)
+
+    @jax.jit
+    def step(params, state):
+        updates, state = optimiser.update(jax.grad(loss)(params), state, params)
+        return optax.apply_updates(params, updates), state
+
+    for _ in range(6):
+        params, state = step(params, state)
+    jax.tree.map(np.testing.assert_array_equal, trajectory(adam(0.05, 0.5))[0], params)
+    with pytest.raises(AssertionError):
+        jax.tree.map(np.testing.assert_array_equal, trajectory(adam(0.05))[0], params)
+
+
+@pytest.mark.parametrize("tau", [0.0, 0.005, 1.0])
+def test_polyak_equals_optax(tau):
+    online = jax.tree.map(lambda x: jnp.exp(3 * x) + 0.3, PARAMS)
+    got = polyak(PARAMS, online, tau)
+    jax.tree.map(np.testing.assert_array_equal, got, optax.incremental_update(online, PARAMS, tau))
+    if tau in (0.0, 1.0):  # to the bit: a hard copy is a copy
+        jax.tree.map(np.testing.assert_array_equal, got, online if tau else PARAMS)
+
+
+@pytest.mark.parametrize("period", [1, 3])
+def test_every_equals_optax(period):
+    new = jax.tree.map(lambda x: x + 1, PARAMS)
+    for step in map(jnp.int32, range(8)):
+        expected = optax.periodic_update(new, PARAMS, step, period)
+        jax.tree.map(np.testing.assert_array_equal, every(step, period, new, PARAMS), expected)

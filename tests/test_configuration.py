@@ -1,0 +1,266 @@
+"""Configurations: what JAX sees as a leaf, what compiles again, what survives JSON, what is refused and how."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import thorndike as td
+from thorndike.algorithms import ALGORITHMS, algorithm_class, known_configs
+from thorndike.configuration import check, config, from_json, is_config, swept, to_json
+from thorndike.errors import ConfigError
+from thorndike.presets import all_presets
+
+
+@config
+class Inner:
+    scale: float = 2.0
+    power: int = 1
+
+    def check(self) -> None:
+        if np.any(np.asarray(self.scale) < 0):
+            raise ConfigError("Inner.scale must not be negative")
+
+
+@config
+class Other:
+    shift: float = 1.0
+
+
+@config
+class Outer:
+    rate: float = 0.1
+    bonus: float | None = None
+    inner: Inner = Inner()
+    either: Inner | Other = Other()
+    size: int = 3
+    flag: bool = False
+    mode: Literal["a", "b"] = "a"
+    widths: tuple[int, ...] = (1, 2)
+    name: str = "x"
+    limit: int | None = None
+
+
+KNOWN = {cls.__name__: cls for cls in (Inner, Other, Outer)}
+DEFAULTS = [algorithm_class(name)() for name in ALGORITHMS]
+
+
+def leaf_names(value) -> set[str]:
+    return {jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_flatten_with_path(value)[0]}
+
+
+def test_float_fields_are_leaves_and_no_others():
+    assert leaf_names(Outer()) == {".rate", ".inner.scale", ".either.shift"}
+    assert leaf_names(Outer(bonus=1.0, either=Inner())) == {".rate", ".bonus", ".inner.scale", ".either.scale"}
+    doubled = jax.tree.map(lambda x: 2 * x, Outer())
+    assert doubled == Outer(rate=0.2, inner=Inner(scale=4.0), either=Other(shift=2.0))
+
+
+@pytest.mark.parametrize("value", DEFAULTS, ids=lambda v: type(v).__name__)
+def test_every_algorithm_has_the_leaves_that_its_annotations_say(value):
+    def expected(value, prefix=""):
+        for field in dataclasses.fields(value):
+            item = getattr(value, field.name)
+            if is_config(item):
+                yield from expected(item, f"{prefix}.{field.name}")
+            elif field.type in ("float", "float | None") and item is not None:
+                yield f"{prefix}.{field.name}"
+
+    assert leaf_names(value) == set(expected(value))
+    assert leaf_names(value)
+    check(value)
+
+
+def test_configs_are_frozen_keyword_only_values():
+    value = Outer()
+    assert value == Outer()
+    assert value != Outer(size=4)
+    assert is_config(value)
+    assert not is_config(3)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        value.rate = 1.0
+    with pytest.raises(TypeError):
+        Outer(0.1)
+    with pytest.raises(TypeError):
+        Outer(rat=0.1)
+
+
+def count_traces(cls):
+    traces = []
+
+    @jax.jit
+    def f(value, x):
+        traces.append(value)
+        return x * value.rate ** (value.size if value.mode == "a" else 1)
+
+    return f, traces
+
+
+def test_floats_do_not_recompile_and_static_fields_do():
+    f, traces = count_traces(Outer)
+    assert float(f(Outer(rate=2.0), 1.0)) == 8
+    for same in (Outer(rate=3.0), Outer(rate=2.5, inner=Inner(scale=7.0)), Outer(either=Other(shift=0.0))):
+        f(same, 1.0)
+    assert len(traces) == 1
+    assert float(f(Outer(rate=3.0), 1.0)) == 27
+    different = [
+        Outer(size=2), Outer(mode="b"), Outer(widths=(1,)), Outer(flag=True), Outer(name="y"), Outer(limit=1),
+        Outer(inner=Inner(power=2)), Outer(either=Inner()), Outer(bonus=0.0),
+    ]  # fmt: skip
+    for i, value in enumerate(different):
+        f(value, 1.0)
+        assert len(traces) == 2 + i, value
+    for value in different:
+        f(dataclasses.replace(value, rate=9.0), 1.0)
+    assert len(traces) == 1 + len(different)
+
+
+def test_trace_counting_bites():
+    """The same with a float that is static: every value is a new program."""
+
+    @jax.tree_util.register_static
+    @dataclasses.dataclass(frozen=True)
+    class Static:
+        rate: float = 0.1
+        size: int = 3
+        mode: str = "a"
+
+    f, traces = count_traces(Static)
+    for rate in (1.0, 2.0):
+        f(Static(rate=rate), 1.0)
+    with pytest.raises(AssertionError):
+        assert len(traces) == 1
+
+
+def test_configs_stack_and_vmap():
+    many = jax.tree.map(
+        lambda *xs: jnp.stack(xs), *(Outer(rate=float(i), inner=Inner(scale=i + 0.5)) for i in range(3))
+    )
+    got = jax.vmap(lambda value: value.rate * 10 + value.inner.scale + value.size)(many)
+    np.testing.assert_allclose(got, [3.5, 14.5, 25.5])
+
+
+def through_json(value, known):
+    return from_json(json.loads(json.dumps(to_json(value))), known)
+
+
+@pytest.mark.parametrize("value", DEFAULTS, ids=lambda v: type(v).__name__)
+def test_json_round_trip_of_every_algorithm(value):
+    assert through_json(value, known_configs()) == value
+    assert to_json(value)["type"] == type(value).__name__
+
+
+def test_json_round_trip_of_presets_and_alternatives():
+    for (name, _), fields in all_presets().items():
+        fields = {key: item for key, item in fields.items() if key != "steps"}
+        value = dataclasses.replace(algorithm_class(name)(), **fields)
+        check(value)
+        assert through_json(value, known_configs()) == value
+    value = td.DQN(exploration=td.Softmax(end=0.1), torso=td.Torso(widths=()), learning_rate=np.float32(0.5), tau=1)
+    assert through_json(value, known_configs()) == value
+    value = Outer(bonus=0.5, either=Inner(scale=3), widths=(), limit=7)
+    assert through_json(value, KNOWN) == value
+
+
+def test_json_round_trip_of_sweeps():
+    rates, ends = np.array([1e-3, 3e-4, 1e-4], np.float32), jnp.array([0.1, 0.2, 0.3])
+    sweeps = [
+        td.PPO(learning_rate=rates, value_clip=ends),
+        td.SAC(temperature=rates),
+        td.DQN(discount=ends, exploration=td.Epsilon(end=ends), tau=np.array([0.5])),
+    ]
+    for value in sweeps:
+        again = through_json(value, known_configs())
+        assert jax.tree.structure(again) == jax.tree.structure(value)
+        for old, new in zip(jax.tree.leaves(value), jax.tree.leaves(again)):
+            assert np.shape(old) == np.shape(new)
+            np.testing.assert_array_equal(np.float32(new), np.float32(old))
+    assert swept(through_json(sweeps[0], known_configs())) == 3
+
+
+def test_json_is_plain():
+    text = json.dumps(to_json(td.DQN(learning_rate=jnp.array([0.5, 0.25]), num_envs=np.int64(4))), allow_nan=False)
+    data = json.loads(text)
+    assert data["learning_rate"] == [0.5, 0.25]
+    assert data["num_envs"] == 4
+    assert data["torso"] == {"type": "Torso", "widths": [64, 64], "activation": "relu", "init": "uniform"}
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"type": "PPQ"}, r"unknown configuration type 'PPQ' \(did you mean 'PPO'\?\).*classes="),
+        ({"type": "tors"}, r"did you mean 'Torso'\?"),
+        ({"type": "os.system"}, "unknown configuration type 'os.system'"),
+        ({"rate": 1.0}, "unknown configuration type None"),
+        ({"type": ["PPO"]}, "unknown configuration type"),
+        ({"type": "PPO", "torso": {"type": "Torsoo"}}, r"did you mean 'Torso'\?"),
+        ({"type": "PPO", "clap": 0.1, "bat": 1}, "PPO has no field bat, clap: it was saved by another version"),
+        ({"type": "PPO", "clip": "0.1"}, r"PPO\.clip should be a finite float .*, got '0.1'"),
+        ({"type": "PPO", "clip": float("nan")}, r"PPO\.clip"),
+        ({"type": "PPO", "epochs": 1.5}, r"PPO\.epochs should be int, got 1.5"),
+        ({"type": "PPO", "torso": {"type": "Uniform"}}, r"PPO\.torso should be Torso"),
+        ({"type": "PPO", "torso": {"type": "Torso", "widths": [64, "64"]}}, r"PPO\.torso\.widths|Torso\.widths"),
+    ],
+)
+def test_bad_json_is_refused_with_its_reason(data, message):
+    with pytest.raises(ConfigError, match=message):
+        from_json(data, known_configs())
+
+
+BAD = [
+    (Outer(rate="fast"), "rate"), (Outer(rate=None), "rate"), (Outer(rate=True), "rate"),
+    (Outer(rate=np.inf), "rate"), (Outer(rate=[0.1, 0.2]), "rate"), (Outer(rate=[0.1, [0.2]]), "rate"),
+    (Outer(rate=np.ones((2, 2))), "rate"), (Outer(rate=np.array([])), "rate"), (Outer(rate=np.array([True])), "rate"),
+    (Outer(rate={"a": 1}), "rate"), (Outer(bonus="x"), "bonus"), (Outer(size=3.0), "size"),
+    (Outer(size=True), "size"), (Outer(size=None), "size"), (Outer(flag=1), "flag"), (Outer(flag="no"), "flag"),
+    (Outer(mode="c"), "mode"), (Outer(mode=np.array(["a", "b"])), "mode"), (Outer(widths=[1, 2]), "widths"),
+    (Outer(widths=(1, 2.0)), "widths"), (Outer(widths=3), "widths"), (Outer(name=3), "name"),
+    (Outer(limit=1.5), "limit"), (Outer(inner=Other()), "inner"), (Outer(inner=3), "inner"),
+    (Outer(inner=Inner), "inner"), (Outer(inner=None), "inner"), (Outer(either=Outer()), "either"),
+    (Outer(either="greedy"), "either"), (Outer(inner=Inner(scale="x")), "inner.scale"),
+    (Outer(either=Other(shift=np.nan)), "either.shift"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("value", "field"), BAD, ids=lambda x: x if isinstance(x, str) else "")
+def test_wrong_types_are_named(value, field):
+    with pytest.raises(ConfigError, match=rf"^Outer\.{field} should be .*, got "):
+        check(value)
+
+
+def test_right_types_pass():
+    good = [
+        Outer(), Outer(rate=1), Outer(rate=np.float32(1)), Outer(rate=jnp.float32(1)), Outer(rate=np.arange(3)),
+        Outer(rate=jnp.ones(2)), Outer(bonus=0.5), Outer(bonus=np.ones(2)), Outer(size=np.int64(3)),
+        Outer(either=Inner()), Outer(widths=()), Outer(limit=4), Outer(mode="b"),
+    ]  # fmt: skip
+    for value in good:
+        check(value)
+
+
+def test_nested_checks_run():
+    with pytest.raises(ConfigError, match=r"Inner\.scale must not be negative"):
+        check(Outer(inner=Inner(scale=-1.0)))
+    with pytest.raises(ConfigError, match=r"Inner\.scale must not be negative"):
+        check(Outer(either=Inner(scale=np.array([1.0, -1.0]))))
+    with pytest.raises(ConfigError, match="warmup"):
+        check(td.DQN(replay=td.Uniform(capacity=10, warmup=20)))
+    with pytest.raises(ConfigError, match=r"minibatch_size \(100\) must divide num_envs x rollout_length \(1024\)"):
+        check(td.PPO(minibatch_size=100))
+
+
+def test_swept():
+    assert swept(Outer()) is None
+    assert swept(Outer(rate=np.float32(1), inner=Inner(scale=jnp.float32(2)))) is None
+    assert swept(Outer(rate=np.ones(4))) == 4
+    assert swept(Outer(rate=np.ones(4), inner=Inner(scale=jnp.ones(4)))) == 4
+    assert swept(Outer(rate=np.ones(1))) == 1
+    with pytest.raises(ConfigError, match=r"one length, got lengths \[2, 4\]"):
+        swept(Outer(rate=np.ones(4), either=Other(shift=np.ones(2))))
