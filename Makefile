@@ -1,0 +1,62 @@
+# Everything here sets up what it needs: Python 3.11 or later, make and git are enough.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+WORKERS ?= 2
+
+.PHONY: help demo test test-slow lint format bench clean
+
+help:
+	@echo "make demo       train PPO on CartPole, draw its learning curve and film it"
+	@echo "make test       the test suite (under 12 minutes on two cores)"
+	@echo "make test-slow  the long learning runs"
+	@echo "make lint       ruff and mypy        make format   ruff's formatter"
+	@echo "make bench      speed beside Stable-Baselines3 (about half an hour)"
+
+$(BIN)/activate:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+
+$(VENV)/.demo: $(BIN)/activate pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.test: $(BIN)/activate pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[test,lint]"
+	@touch $@ $(VENV)/.demo
+
+demo: $(VENV)/.demo
+	@n=1; while [ -e runs/demo_$$n ]; do n=$$((n + 1)); done; \
+	$(BIN)/thorndike train ppo CartPole-v1 --out runs/demo_$$n && \
+	$(BIN)/thorndike evaluate runs/demo_$$n && \
+	echo "learning curve: $$($(BIN)/thorndike plot runs/demo_$$n)" && \
+	echo "animation:      $$($(BIN)/thorndike watch runs/demo_$$n)"
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -q
+
+test-slow: $(VENV)/.test
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[box2d]"
+	$(BIN)/python -m pytest -m slow -q -s
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.test
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.venv-bench/.ready: benchmarks/requirements-sb3.txt
+	$(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/python -m pip install --quiet --upgrade pip
+	.venv-bench/bin/python -m pip install --quiet torch==2.13.0
+	.venv-bench/bin/python -m pip install --quiet -r benchmarks/requirements-sb3.txt
+	@touch $@
+
+bench: $(VENV)/.test .venv-bench/.ready
+	$(BIN)/python benchmarks/speed.py --peers .venv-bench/bin/python
+
+clean:
+	rm -rf $(VENV) .venv-bench runs

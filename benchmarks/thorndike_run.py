@@ -1,0 +1,83 @@
+"""One case of the speed benchmark with Thorndike: `thorndike_run.py CASE --steps N` prints {"steps", "seconds"}.
+
+The clock runs on the wall, from the first row of metrics that learning wrote to the last, so that imports, compilation
+and warm-up are outside of it, and logging and everything else that the loop does between rows is inside.
+`cold-start` is timed by whoever starts this process; it prints the mean return of its evaluation as well.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from typing import Any
+
+import thorndike as td
+
+
+def case(name: str) -> tuple[Any, str, int, int]:
+    """Algorithm, environment, number of seeds, steps per row of metrics; the twin of `case` in peers/sb3_run.py."""
+    if name in ("ppo-cartpole", "ppo-cartpole-8-seeds"):
+        ppo = td.PPO(
+            num_envs=8, rollout_length=128, epochs=4, minibatch_size=256, torso=td.Torso(widths=(64, 64)),
+            learning_rate=3e-4, discount=0.99, trace=0.95, clip=0.2,
+        )  # fmt: skip
+        return ppo, "CartPole-v1", 8 if name.endswith("seeds") else 1, 5_120
+    if name == "dqn-cartpole":
+        dqn = td.DQN(
+            num_envs=8, rollout_length=1, gradient_steps=1, target_period=250, learning_rate=5e-4, max_grad_norm=10.0,
+            exploration=td.Epsilon(start=1.0, end=0.05, fraction=0.5),
+            replay=td.Uniform(capacity=100_000, batch_size=64, warmup=1_000),
+            torso=td.Torso(widths=(64, 64), activation="relu", init="uniform"),
+        )  # fmt: skip
+        return dqn, "CartPole-v1", 1, 5_000
+    if name == "sac-halfcheetah":
+        sac = td.SAC(
+            num_envs=1, rollout_length=1, gradient_steps=1, learning_rate=3e-4,
+            replay=td.Uniform(capacity=1_000_000, batch_size=256, warmup=1_000),
+            torso=td.Torso(widths=(256, 256), activation="relu", init="uniform"),
+        )  # fmt: skip
+        return sac, "HalfCheetah-v5", 1, 200
+    if name == "ppo-halfcheetah":
+        ppo = td.PPO(num_envs=8, rollout_length=256, epochs=10, minibatch_size=64, torso=td.Torso(widths=(64, 64)))
+        return ppo, "HalfCheetah-v5", 1, 2_048
+    raise SystemExit(f"no case {name!r}")
+
+
+def throughput(name: str, steps: int) -> dict[str, float]:
+    """Steps of all agents together, and the seconds that they took."""
+    from thorndike.runs.loop import Loop
+
+    marks: list[tuple[int, float]] = []
+    log = Loop.log
+
+    def marked(self: Loop, warm: bool) -> None:
+        log(self, warm)
+        if not warm:
+            marks.append((self.steps * self.run.runs, time.perf_counter()))
+
+    Loop.log = marked  # type: ignore[method-assign]
+    algorithm, env, seeds, log_every = case(name)
+    with tempfile.TemporaryDirectory() as out:
+        td.train(algorithm, env, steps=steps, seeds=seeds, out=out, progress=False, log_every=log_every)
+    if len(marks) < 2:
+        raise SystemExit(f"{steps} steps are too few to time")
+    return {"steps": marks[-1][0] - marks[0][0], "seconds": marks[-1][1] - marks[0][1]}
+
+
+def cold_start(steps: int) -> dict[str, float]:
+    """What `thorndike train ppo CartPole-v1` and `thorndike evaluate RUN --episodes 20` do."""
+    start = time.perf_counter()
+    with tempfile.TemporaryDirectory() as out:
+        run = td.train("ppo", "CartPole-v1", steps=steps, out=out, progress=False)
+        mean = run.evaluate(episodes=20).mean
+        return {"steps": run.status["steps"], "seconds": time.perf_counter() - start, "return": mean}
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("case")
+    parser.add_argument("--steps", type=int, required=True)
+    args = parser.parse_args()
+    print(json.dumps(cold_start(args.steps) if args.case == "cold-start" else throughput(args.case, args.steps)))

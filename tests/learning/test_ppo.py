@@ -1,0 +1,106 @@
+"""PPO on CartPole and Pendulum, with the bugs that a weaker test would let pass."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from cases import greedy, trained
+
+import thorndike as td
+from thorndike.algorithms.policy import ppo
+
+ZOO = td.PPO(
+    num_envs=8, rollout_length=32, minibatch_size=256, epochs=20, discount=0.98, trace=0.8, learning_rate=1e-3,
+    anneal_learning_rate=True, anneal_clip=True,
+)  # fmt: skip
+PENDULUM = td.PPO(
+    num_envs=8, rollout_length=128, minibatch_size=128, epochs=10, discount=0.9, trace=0.95, learning_rate=1e-3,
+    anneal_learning_rate=True, normalize_observation=True,
+)  # fmt: skip
+
+
+def test_cartpole_in_100k_steps(tmp_path):
+    run = trained(tmp_path, ZOO, "CartPole-v1", 100_000, seeds=8)
+    evaluation = run.evaluate(100)
+    assert evaluation.iqm >= 475
+    assert min(evaluation.per_seed) >= 450, evaluation.per_seed
+
+
+def test_the_preset_is_the_reference_setting():
+    from thorndike.runs.train import choose
+
+    algorithm, steps = choose("ppo", "CartPole-v1", None)
+    assert (algorithm, steps) == (ZOO, 100_000)
+
+
+@pytest.mark.parametrize("bug", ["broken pairs", "GAE through ends", "ratio upside down"])
+def test_bugs_do_not_reach_475(bug, tmp_path, monkeypatch):
+    if bug == "broken pairs":
+        descend = td.PPO.descend
+        shift = lambda data: data._replace(advantage=jnp.roll(data.advantage, 1, 0))  # noqa: E731
+        monkeypatch.setattr(td.PPO, "descend", lambda self, s, data, k: descend(self, s, shift(data), k))
+    elif bug == "GAE through ends":
+        gae = ppo.gae
+        monkeypatch.setattr(ppo, "gae", lambda r, v, n, t, e, d, k: gae(r, v, n, t & False, e & False, d, k))
+    else:
+        loss = td.PPO.loss
+        flip = lambda b: b._replace(advantage=-b.advantage)  # noqa: E731
+        monkeypatch.setattr(td.PPO, "loss", lambda self, p, batch, clip: loss(self, p, flip(batch), clip))
+    run = trained(tmp_path, ZOO, "CartPole-v1", 100_000, seeds=4)
+    assert run.evaluate(50).iqm < 475
+
+
+def test_the_first_ratio_is_one(tmp_path):
+    """On the first minibatch the new policy is the old one: KL and clip fraction are 0, whatever the action space."""
+    for env in ("CartPole-v1", "Pendulum-v1"):
+        once = dataclasses.replace(PENDULUM, epochs=1, minibatch_size=1024)
+        run = trained(tmp_path, once, env, 1024, log_every=1024)
+        columns = run.metrics()
+        assert abs(columns["train/approx_kl"][0, 0]) < 1e-6
+        assert columns["train/clip_fraction"][0, 0] == 0
+
+
+def test_trained_on_50_steps_it_balances_for_500(tmp_path):
+    """A time limit is no reason to let the pole fall after it."""
+    run = trained(tmp_path, ZOO, td.CartPole(max_steps=50), 200_000, seeds=4)
+    long = td.evaluate(run.algorithm, run.actors(), td.CartPole(), 50)
+    assert long.mean >= 200, long.per_seed
+
+
+def test_pendulum_in_300k_steps(tmp_path):
+    run = trained(tmp_path, PENDULUM, "Pendulum-v1", 300_000, seeds=4)
+    returns = greedy(run)
+    assert (returns >= -250).all(), returns
+
+
+def test_log_probabilities_are_summed_over_dimensions():
+    """A mean in the place of the sum would change the ratio of a two-dimensional action."""
+    from thorndike.ops.distributions import Normal
+
+    normal = Normal(jnp.zeros((3, 2)), jnp.zeros(2))
+    assert np.allclose(normal.log_prob(jnp.zeros((3, 2))), 2 * -0.5 * np.log(2 * np.pi))
+
+
+@pytest.mark.slow
+def test_lunar_lander_in_1m_steps(tmp_path):
+    algorithm = td.PPO(
+        num_envs=16, rollout_length=1024, minibatch_size=64, epochs=4, discount=0.999, trace=0.98,
+        entropy_coefficient=0.01, learning_rate=3e-4,
+    )  # fmt: skip
+    run = trained(tmp_path, algorithm, "LunarLander-v3", 1_000_000)
+    print("LunarLander-v3", run.evaluate(100), run.status)
+    assert run.evaluate(100).mean >= 200
+
+
+@pytest.mark.slow
+def test_inverted_pendulum_in_500k_steps(tmp_path):
+    algorithm = td.PPO(
+        num_envs=8, rollout_length=256, minibatch_size=64, epochs=10, normalize_observation=True,
+        normalize_reward=True, anneal_learning_rate=True,
+    )  # fmt: skip
+    run = trained(tmp_path, algorithm, "InvertedPendulum-v5", 500_000)
+    print("InvertedPendulum-v5", run.evaluate(50), run.status)
+    assert run.evaluate(50).mean >= 900

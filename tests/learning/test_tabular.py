@@ -1,0 +1,92 @@
+"""Cliff walking (Sutton & Barto, example 6.6): 500 episodes, α = 0.5, ε = 0.1, 20 seeds.
+
+Thresholds from exact runs of the algorithms' definitions: online returns -49.5 ± 6.4 (Q-learning), -27.1 ± 6.3
+(SARSA), -20.0 ± 1.4 (Expected SARSA).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from cases import greedy, trained
+
+import thorndike as td
+from thorndike.algorithms.tabular import td_control
+
+STEPS = {"q-learning": 9_000, "sarsa": 14_000, "expected-sarsa": 9_000}  # about 500 episodes each
+
+
+def cliff(tmp_path, name, **fields):
+    cls = {"q-learning": td.QLearning, "sarsa": td.SARSA, "expected-sarsa": td.ExpectedSARSA}[name]
+    run = trained(tmp_path, cls(**fields), "CliffWalking-v1", STEPS[name], seeds=20)
+    return run, np.array(run.status["return_mean"])
+
+
+def check(name, run, online):
+    if name == "q-learning":
+        assert (greedy(run, 2) == -13).all(), greedy(run, 2)
+        assert -60 < online.mean() < -40, online.mean()
+    else:
+        assert online.mean() > {"sarsa": -35, "expected-sarsa": -24}[name], online.mean()
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_cliff_walking(name, tmp_path):
+    run, online = cliff(tmp_path, name)
+    assert 300 < run.metrics()["rollout/episodes"][-1].mean() < 900
+    check(name, run, online)
+
+
+def test_the_three_targets_in_closed_form():
+    """One update from a known table: max, expectation under ε-greedy, and the action that was taken next."""
+    from thorndike.types import Rollout, Transition
+
+    q = np.array([[1.0, 2.0, 3.0], [4.0, 8.0, 6.0]], np.float32)
+    now = Transition(
+        obs=np.array([[0], [1]]), first=np.zeros((2, 1), bool), action=np.array([[1], [2]]), extras={},
+        reward=np.array([[10.0], [0.0]], np.float32), terminated=np.array([[False], [True]]),
+        truncated=np.zeros((2, 1), bool), next_obs=np.array([[1], [0]]), info={},
+    )  # fmt: skip
+    epsilon = 0.3
+    expected = {
+        "q-learning": 10 + 0.9 * 8.0,
+        "expected-sarsa": 10 + 0.9 * (0.7 * 8.0 + 0.3 * 6.0),
+        "sarsa": 10 + 0.9 * 6.0,
+    }
+    import jax
+    from gymnasium.spaces import Discrete
+
+    for name, target in expected.items():
+        cls = {"q-learning": td.QLearning, "sarsa": td.SARSA, "expected-sarsa": td.ExpectedSARSA}[name]
+        algorithm = cls(discount=0.9, learning_rate=0.5, exploration=td.Epsilon(start=epsilon, end=epsilon))
+        state = algorithm.init(jax.random.key(0), td.Spec(Discrete(2), Discrete(3), 100))._replace(q=jax.numpy.array(q))
+        after, _ = algorithm.learn(state, Rollout(now, (), None), jax.random.key(1))
+        assert np.isclose(after.q[0, 1], 2.0 + 0.5 * (target - 2.0)), name
+        if name != "sarsa":  # its second step still waits
+            assert np.isclose(after.q[1, 2], 6.0 + 0.5 * (0.0 - 6.0)), name
+
+
+def test_swapped_targets_are_caught(tmp_path, monkeypatch):
+    """Q-learning's maximum in SARSA's place walks the cliff's edge; an expectation in Q-learning's place does not."""
+    monkeypatch.setattr(td.ExpectedSARSA, "next_value", td.QLearning.next_value)
+    with pytest.raises(AssertionError):
+        check("expected-sarsa", *cliff(tmp_path, "expected-sarsa"))
+    monkeypatch.undo()
+    average = lambda self, q, level, mask: (self.exploration.probabilities(q, level, mask) * q).sum(-1)  # noqa: E731
+    monkeypatch.setattr(td.QLearning, "next_value", average)
+    with pytest.raises(AssertionError):
+        check("q-learning", *cliff(tmp_path, "q-learning"))
+
+
+def test_an_unmasked_termination_is_caught(tmp_path, monkeypatch):
+    """The start is worth -13. Values that go on beyond the goal, where the table was never touched, are not."""
+
+    def value_of_the_start():
+        run, _ = cliff(tmp_path, "q-learning", initial_value=5.0)
+        return np.asarray(run.agent().actor.q)[36].max()
+
+    assert abs(value_of_the_start() + 13) < 0.5
+    monkeypatch.setattr(
+        td_control, "td_target", lambda reward, next_value, terminated, discount: reward + discount * next_value
+    )
+    assert abs(value_of_the_start() + 13) > 4
