@@ -30,10 +30,9 @@ def _table() -> dict[tuple[str, str], dict[str, Any]]:
             "steps": 100_000, "num_envs": 8, "rollout_length": 32, "minibatch_size": 256, "epochs": 20,
             "discount": 0.98, "trace": 0.8, "learning_rate": 1e-3, "anneal_learning_rate": True, "anneal_clip": True,
         },
-        ("PPO", "Pendulum-v1"): {  # discount and trace: zoo
-            "steps": 300_000, "num_envs": 8, "rollout_length": 128, "minibatch_size": 128, "epochs": 10,
-            "discount": 0.9, "trace": 0.95, "learning_rate": 1e-3, "anneal_learning_rate": True,
-            "normalize_observation": True,
+        ("PPO", "Pendulum-v1"): {
+            "steps": 300_000, "num_envs": 8, "rollout_length": 256, "minibatch_size": 128, "epochs": 10,
+            "discount": 0.95, "learning_rate": 1e-3, "anneal_learning_rate": True,
         },
         ("DQN", "CartPole-v1"): {"steps": 100_000},
         ("SAC", "Pendulum-v1"): {

@@ -12,7 +12,6 @@ from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete
 
 import thorndike as td
 from thorndike.algorithms import ALGORITHMS, algorithm_class
-from thorndike.drivers.learner import replays
 from thorndike.drivers.scan import ScanDriver
 from thorndike.runs.run import describe, expand
 from thorndike.runs.train import warm_iterations
@@ -78,7 +77,7 @@ def test_structure_and_dtypes_are_stable(name):
 
 @pytest.mark.parametrize("name", CASES)
 def test_seeds(name):
-    """The same seed reproduces bit for bit, also in other chunks; another differs; an axis of seeds is the same runs."""
+    """A seed reproduces bit for bit, also in other chunks; another differs; an axis of seeds is the same runs."""
     algorithm, env = CASES[name]
     _, one = run(algorithm, env)
     _, again = run(algorithm, env, split=(1, 4, 7))
@@ -124,13 +123,13 @@ def test_a_copied_storage_is_noticed(monkeypatch):
 def test_the_actor_is_enough_to_act(name):
     """Acting from the exported part alone, greedily: deterministic, in the action space, for any batch size."""
     algorithm, env = CASES[name]
-    driver, state = run(algorithm, env, iterations=2)
+    _, state = run(algorithm, env, iterations=2)
     agent = jax.tree.map(lambda x: x[0], state.agent)
     actor = algorithm.actor(agent)
     now = jax.tree.map(lambda x: x[0], state.now)
     space = td.make(env).action_space
     for n in (1, 3):
-        few = jax.tree.map(lambda x: x[:n], now._replace(sim=()))
+        few = jax.tree.map(lambda x, n=n: x[:n], now._replace(sim=()))
         actions = [algorithm.act(actor, algorithm.carry(n), few, jax.random.key(k), False)[0] for k in (0, 1)]
         np.testing.assert_array_equal(*actions)
         for action in np.asarray(actions[0]):

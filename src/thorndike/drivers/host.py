@@ -42,13 +42,14 @@ class HostDriver:
 
             return single if runs == 1 else several
 
-        def act(algorithm, agent, carry, now, key, warm):
+        def act(algorithm, actor, carry, now, key, warm):
             key, akey, rkey = jax.random.split(key, 3)
-            action, carry, extras = algorithm.act(algorithm.actor(agent), carry, now, akey, True)
+            action, carry, extras = algorithm.act(actor, carry, now, akey, True)
             if warm:
                 action = random_action(spec.action, now, rkey).astype(action.dtype)
             return action, carry, extras, key
 
+        self._actor = jax.jit(over_runs(lambda algorithm, agent: algorithm.actor(agent)))
         self._act = {warm: jax.jit(over_runs(partial(act, warm=warm))) for warm in (False, True)}
         self._learn = {warm: jax.jit(over_runs(partial(_learn, warm=warm)), donate_argnums=1) for warm in (False, True)}
         self._collect = jax.jit(over_runs(collect), donate_argnums=1)
@@ -80,8 +81,12 @@ class HostDriver:
     def compile(self, warm: bool) -> None:
         """Nothing: the programs compile when `advance` first calls them."""
 
-    def advance(self, state: RunState, iterations: int, warm: bool = False) -> RunState:
-        """`iterations` iterations later. The argument is donated: do not use it again."""
+    def advance(self, state: RunState, iterations: int, warm: bool = False, fresh: bool = False) -> RunState:
+        """`iterations` iterations later. The argument is donated: do not use it again.
+
+        With `fresh` the metric sums begin anew; with `warm` actions are random and nothing is learned.
+        """
+        state = state._replace(tally=state.tally.restart(jnp.bool_(True))) if fresh else state
         for _ in range(iterations):
             rollout, carry, key = self.rollout(state, warm)
             memory = self._collect(self.algorithm, state.memory, rollout)
@@ -92,8 +97,9 @@ class HostDriver:
     def rollout(self, state: RunState, warm: bool) -> tuple[Rollout, PyTree, Array]:
         """`rollout_length` steps of every environment of every run: leaves [R, T, E, ...]."""
         now, carry, key, steps = self.observe(), state.carry, state.key, []
+        actor = self._actor(self.algorithm, state.agent)  # once: it is much smaller than the agent
         for _ in range(self.algorithm.rollout_length):
-            action, carry, extras, key = self._act[warm](self.algorithm, state.agent, carry, now, key)
+            action, carry, extras, key = self._act[warm](self.algorithm, actor, carry, now, key)
             action = np.asarray(action)
             flat = action.reshape((-1, *action.shape[2:]))
             later = self.split(self.batch.step(flat))

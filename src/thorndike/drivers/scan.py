@@ -106,7 +106,8 @@ def member(algorithm: Any, index: Any) -> Any:
     return jax.tree.map(lambda x: jnp.asarray(x)[index] if jnp.ndim(x) else x, algorithm)
 
 
-def _chunk(algorithm: Any, world: Batched, state: RunState, n: Array, warm: bool) -> RunState:
+def _chunk(algorithm: Any, world: Batched, state: RunState, n: Array, fresh: Array, warm: bool) -> RunState:
+    state = state._replace(tally=state.tally.restart(fresh))
     runs, swept = state.steps.shape[0], axes(algorithm)
     one = partial(iterate, warm=warm)
     if runs == 1:  # without a batch axis the kernels are the plain ones
@@ -139,16 +140,16 @@ class ScanDriver:
         self.mesh = Mesh(np.array(jax.devices()[: devices_for(runs)]), ("runs",))
         swept = jax.tree.map(lambda axis: P() if axis is None else P("runs"), axes(algorithm), is_leaf=_none)
 
-        def advance(algorithm, world, state, n, warm):
+        def advance(algorithm, world, state, n, fresh, warm):
             f = partial(_chunk, warm=warm)
             if self.mesh.size == 1:
-                return f(algorithm, world, state, n)
-            specs = (swept, P(), P("runs"), P())
+                return f(algorithm, world, state, n, fresh)
+            specs = (swept, P(), P("runs"), P(), P())
             return jax.shard_map(f, mesh=self.mesh, in_specs=specs, out_specs=P("runs"), check_vma=False)(
-                algorithm, world, state, n
+                algorithm, world, state, n, fresh
             )
 
-        self._advance = jax.jit(advance, static_argnums=4, donate_argnums=2)
+        self._advance = jax.jit(advance, static_argnums=5, donate_argnums=2)
         self._compiled: dict[bool, Any] = {}
 
     def __enter__(self) -> ScanDriver:
@@ -188,10 +189,13 @@ class ScanDriver:
     def compile(self, warm: bool = False) -> Any:
         """Compile the program that `advance` calls; returned for those who want to look at it."""
         if warm not in self._compiled:
-            lowered = self._advance.lower(self.algorithm, self.world, self.like(), jnp.int32(1), warm)
+            lowered = self._advance.lower(self.algorithm, self.world, self.like(), np.int32(1), np.bool_(False), warm)
             self._compiled[warm] = lowered.compile()
         return self._compiled[warm]
 
-    def advance(self, state: RunState, iterations: int, warm: bool = False) -> RunState:
-        """`iterations` iterations later. The argument is donated: do not use it again."""
-        return self.compile(warm)(self.algorithm, self.world, state, jnp.int32(iterations))
+    def advance(self, state: RunState, iterations: int, warm: bool = False, fresh: bool = False) -> RunState:
+        """`iterations` iterations later. The argument is donated: do not use it again.
+
+        With `fresh` the metric sums begin anew; with `warm` actions are random and nothing is learned.
+        """
+        return self.compile(warm)(self.algorithm, self.world, state, np.int32(iterations), np.bool_(fresh))

@@ -78,9 +78,10 @@ class Tally(NamedTuple):
         seen = self.add({**dict.fromkeys(self.sums, jnp.float32(0)), **metrics}, iteration)
         return self._replace(bad=seen.bad)
 
-    def reset(self) -> Tally:
-        """After a log line."""
-        return Tally(jax.tree.map(jnp.zeros_like, self.sums), jnp.zeros_like(self.count), self.bad)
+    def restart(self, fresh: Array) -> Tally:
+        """With the sums at zero if `fresh`: the last ones were logged."""
+        sums, count = jax.tree.map(lambda x: jnp.where(fresh, jnp.zeros_like(x), x), (self.sums, self.count))
+        return Tally(sums, count, self.bad)
 
     def healthy(self) -> Array:
         """Whether every metric has been finite all along; over all runs where there is an axis of them."""

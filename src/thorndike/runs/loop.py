@@ -43,6 +43,7 @@ class Loop:
         self.warm_until = warm_iterations(self.algorithm)
         self.total = run.info["steps"] // self.chunk
         self.seconds, self.compile_seconds, self.saved_at = 0.0, 0.0, -1
+        self.fresh = False  # the metric sums were logged and begin anew
         self.progress = Progress(run, progress)
         self.started = self.waiting_since = time.monotonic()
         self.iterations = 0 if found is None else found[1]["iterations"]
@@ -72,7 +73,7 @@ class Loop:
             self.progress.say(
                 f"saved with {meta['devices']} devices, resumed with {self.driver.devices}: equal up to rounding only"
             )
-        self.seconds, self.saved_at = meta["seconds"], self.steps
+        self.seconds, self.saved_at, self.fresh = meta["seconds"], self.steps, meta["fresh"]
         state = state._replace(total=np.full_like(state.total, self.run.info["steps"]))
         if not self.driver.simulates and self.iterations < self.total:
             state = state._replace(episodes=state.episodes.restart())
@@ -132,12 +133,15 @@ class Loop:
             n = min(n, self.total - self.iterations, log_every - self.iterations % log_every)
 
             start = time.monotonic()
-            self.state = self.driver.advance(self.state, n, warm)
+            self.state, self.fresh = self.driver.advance(self.state, n, warm, self.fresh), False
             while not self.state.steps.is_ready():  # not in XLA, where Python would not hear a second Ctrl-C
                 time.sleep(0.001)
             healthy = bool(self.state.tally.healthy())
             spent = time.monotonic() - start
-            self.seconds += spent
+            if per_iteration == math.inf and not self.driver.simulates:
+                self.compile_seconds += spent  # a host driver's programs compile when they are first called
+            else:
+                self.seconds += spent
             per_iteration = spent / n if per_iteration == math.inf else 0.5 * (per_iteration + spent / n)
             if not healthy:
                 self.diverged()
@@ -191,14 +195,19 @@ class Loop:
         if not warm:
             count = np.maximum(np.asarray(tally.count), 1)
             values |= {name: np.asarray(total) / count for name, total in tally.sums.items()}
-            self.state = self.state._replace(tally=tally.reset())
+            self.fresh = True
         self.metrics.write(self.steps, values)
 
     def save(self) -> None:
         """A checkpoint of everything."""
         if self.saved_at == self.steps:
             return
-        meta = {"iterations": self.iterations, "seconds": self.seconds, "devices": self.driver.devices}
+        meta = {
+            "iterations": self.iterations,
+            "seconds": self.seconds,
+            "devices": self.driver.devices,
+            "fresh": self.fresh,
+        }
         state: RunState = self.state
         checkpoint.save(self.run.path / "checkpoints", self.steps, state, meta, self.run.info["keep"])
         self.saved_at = self.steps

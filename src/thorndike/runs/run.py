@@ -49,13 +49,14 @@ class Run:
                 raise CheckpointError(f"{self.path} has format {self.info['format']}, this version reads {FORMAT}")
             self.algorithm = from_json(self.info["algorithm"], known_configs(classes))
             self.seed, self.seeds = int(self.info["seed"]), int(self.info["seeds"])
-            self._env, self._described = env, self.info["environment"]
+            self._described = self.info["environment"]
             if not hasattr(self.algorithm, "act"):
                 raise ConfigError(f"{self.algorithm!r} is no algorithm")
         except (KeyError, TypeError, ValueError) as error:
             if isinstance(error, CheckpointError):
                 raise
             raise CheckpointError(f"{self.path / 'run.json'} is not the description of a run: {error}") from None
+        self._env = None if env is None else make(env)
         self._classes = classes
         self._agents: PyTree = None
 

@@ -1,0 +1,344 @@
+"""Checkpoints: what is saved comes back bit for bit, and whatever happens to the newest, a good one is found."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import json
+import os
+import pickle
+import shutil
+import struct
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import small_runs as small
+
+import thorndike as td
+from thorndike.drivers.scan import ScanDriver
+from thorndike.errors import CheckpointError
+from thorndike.runs import checkpoint
+from thorndike.runs.arrays import from_arrays
+from thorndike.runs.run import describe
+
+FILES = (checkpoint.ARRAYS, checkpoint.STATE, checkpoint.MANIFEST)
+ODD = np.array([0.0, -0.0, np.inf, -np.inf, np.nan, 1e-45, 3.4e38, 1 / 3], np.float32)
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+def driver(name: str) -> ScanDriver:
+    env = td.make(small.ENVS[name])
+    return ScanDriver(small.ALGORITHMS[name], env, describe(env, small.STEPS, small.ENVS[name]), 1)
+
+
+def random_state(like, seed: int):
+    """A state of that structure full of random bits, so that no two arrays are alike."""
+    rng = np.random.default_rng(seed)
+
+    def leaf(x):
+        if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+            return jax.random.split(jax.random.key(seed), x.shape)
+        if x.dtype == bool:
+            return rng.random(x.shape) < 0.5
+        data = np.frombuffer(rng.bytes(int(np.prod(x.shape)) * x.dtype.itemsize), x.dtype).reshape(x.shape).copy()
+        data.flat[: min(8, data.size)] = ODD[: data.size] if x.dtype == np.float32 else data.flat[: min(8, data.size)]
+        return jnp.asarray(data)
+
+    return jax.tree.map(leaf, like)
+
+
+def bits(leaf) -> tuple:
+    data = jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
+    return str(leaf.dtype), np.shape(leaf), np.asarray(data).tobytes()
+
+
+@pytest.mark.parametrize("name", ["PPO", "DQN", "SAC"])
+def test_a_run_state_comes_back_bit_for_bit(name, tmp_path):
+    like = driver(name).like()
+    state, meta = random_state(like, 1), {"iterations": 7, "seconds": 0.1 + 0.2, "devices": 1}
+    path = checkpoint.save(tmp_path, 112, state, meta)
+    assert path == tmp_path / "000000000112"
+    found, found_meta, damaged = checkpoint.load_newest(tmp_path)
+    assert (found_meta, damaged) == (meta, [])
+    back = from_arrays(found, like, "it")
+    assert jax.tree.structure(back) == jax.tree.structure(state)
+    leaves = list(zip(jax.tree.leaves(state), jax.tree.leaves(back)))
+    assert len(leaves) > 30
+    assert all(bits(a) == bits(b) for a, b in leaves)
+    if name != "PPO":
+        assert found[".memory.data.reward"].shape == (1, 64)  # the replay memory is in it
+
+
+def test_files_are_safetensors_and_json_only(tmp_path, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise AssertionError("something unpickles")
+
+    for name in ("load", "loads", "Unpickler"):
+        monkeypatch.setattr(pickle, name, refuse)
+    monkeypatch.setattr(np, "load", refuse)
+    like = driver("DQN").like()
+    path = checkpoint.save(tmp_path, 1, random_state(like, 1), {"iterations": 0})
+    from_arrays(checkpoint.load(path)[0], like, "it")
+    assert sorted(p.name for p in path.iterdir()) == sorted(FILES)
+    data = (path / checkpoint.ARRAYS).read_bytes()
+    (size,) = struct.unpack("<Q", data[:8])
+    header = json.loads(data[8 : 8 + size])
+    spans = sorted(entry["data_offsets"] for entry in header.values())
+    assert spans[0][0] == 0
+    assert spans[-1][1] == len(data) - 8 - size
+    assert all(a[1] == b[0] for a, b in itertools.pairwise(spans))  # every byte belongs to an array
+    assert set(json.loads((path / checkpoint.MANIFEST).read_text())) == set(FILES[:2])
+    json.loads((path / checkpoint.STATE).read_text())
+
+
+def test_a_state_that_does_not_fit_is_refused(tmp_path):
+    like = driver("DQN").like()
+    found = checkpoint.load(checkpoint.save(tmp_path, 1, random_state(like, 1), {}))[0]
+    some = ".agent.q.head.weight"
+    assert some in found
+    for change, complaint in [
+        ({**found, some: found[some].astype(np.float64)}, "float64"),
+        ({**found, some: found[some].T}, "expected float32"),
+        ({**found, ".agent.other": found[some]}, "1 unknown"),
+        ({k: v for k, v in found.items() if k != some}, "1 arrays missing"),
+    ]:
+        with pytest.raises(CheckpointError, match=complaint):
+            from_arrays(change, like, "the checkpoint")
+    with pytest.raises(CheckpointError, match="saved by another algorithm"):
+        from_arrays(found, driver("PPO").like(), "the checkpoint")
+
+
+# --- crashes ----------------------------------------------------------------------------------------------------------
+
+
+def tree(step: int) -> dict:
+    return {"a": np.arange(1000) * step, "b": np.float32(step), "key": jax.random.key(step)}
+
+
+def save(folder: Path, step: int, keep: int = 3) -> None:
+    checkpoint.save(folder, step, tree(step), {"step": step}, keep)
+
+
+def newest(folder: Path) -> int:
+    """The step of the newest whole checkpoint, whose contents are checked."""
+    found, meta, _ = checkpoint.load_newest(folder)
+    assert np.array_equal(found["['a']"], np.arange(1000) * meta["step"])
+    assert np.array_equal(found["['key']"], jax.random.key_data(jax.random.key(meta["step"])))
+    return meta["step"]
+
+
+class Crash:
+    """Makes the n-th call of anything that touches the disk fail: before its work, after it, or halfway."""
+
+    def __init__(self, monkeypatch, at: int, error: BaseException, when: str):
+        self.at, self.error, self.when, self.calls = at, error, when, 0
+        for owner, name in [
+            (os, "fsync"), (os, "open"), (Path, "rename"), (Path, "mkdir"), (shutil, "rmtree"), (checkpoint, "_write"),
+        ]:  # fmt: skip
+            monkeypatch.setattr(owner, name, self.wrap(getattr(owner, name), name))
+
+    def wrap(self, function, name):
+        def wrapped(*args, **kwargs):
+            self.calls += 1
+            if self.calls != self.at:
+                return function(*args, **kwargs)
+            if self.when == "after":
+                function(*args, **kwargs)
+            elif self.when == "halfway" and name == "_write":
+                args[0].write_bytes(args[1][: len(args[1]) // 2])
+            elif self.when == "halfway" and name == "rmtree" and Path(args[0]).is_dir():
+                sorted(Path(args[0]).iterdir())[0].unlink()
+            if kwargs.get("ignore_errors") and isinstance(self.error, OSError):
+                return None
+            raise self.error
+
+        return wrapped
+
+
+@pytest.mark.parametrize("when", ["before", "after", "halfway"])
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), Killed()], ids=["full", "killed"])
+@pytest.mark.parametrize("situation", ["new", "over a damaged one", "pruning", "keeping one"])
+def test_a_crash_at_any_moment_leaves_a_whole_checkpoint(situation, error, when, tmp_path):
+    keep = 1 if situation == "keeping one" else 2
+    for at in range(1, 60):
+        folder = tmp_path / str(at)
+        for step in range(1, 4 if situation == "pruning" else 2):
+            save(folder, step, keep)
+        last, step = (3, 4) if situation == "pruning" else (1, 2)
+        if situation == "over a damaged one":
+            save(folder, 2, keep)
+            (folder / f"{2:012d}" / checkpoint.ARRAYS).write_bytes(b"no")
+        with pytest.MonkeyPatch.context() as patch:
+            crash = Crash(patch, at, error, when)
+            try:
+                save(folder, step, keep)
+            except Killed:
+                pass
+            except CheckpointError as refused:
+                complaint = str(refused)
+                assert "No space left on device. The last good one is kept" in complaint
+        assert newest(folder) in (last, step)
+        if crash.calls < at:
+            break
+        save(folder, step + 1, keep)  # life goes on
+        assert newest(folder) == step + 1
+        assert not list(folder.glob(".*")), "rubbish stays"
+        assert len(checkpoint.steps(folder)) <= keep
+    assert 10 < at < 59
+    assert newest(folder) == step
+
+
+# --- damage -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory):
+    """Two checkpoints of a real state, steps 16 and 32."""
+    folder = tmp_path_factory.mktemp("good")
+    like = driver("PPO").like()
+    for step in (16, 32):
+        checkpoint.save(folder, step, random_state(like, step), {"iterations": step // 16})
+    return folder
+
+
+def assert_noticed(folder: Path, name: str) -> None:
+    _, meta, damaged = checkpoint.load_newest(folder)
+    assert meta == {"iterations": 1}
+    assert len(damaged) == 1
+    assert f"{32:012d}" in damaged[0]
+
+
+def damaged_versions(data: bytes, rng) -> list[bytes]:
+    flips = []
+    for _ in range(70):
+        changed = bytearray(data)
+        changed[rng.integers(len(data))] ^= 1 << rng.integers(8)
+        flips.append(bytes(changed))
+    lengths = {0, 1, len(data) - 1, *rng.integers(0, len(data), 15)}
+    return [*flips, *(data[:n] for n in lengths), data + b"\0", data + data]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_flipped_bit_and_cut_is_noticed(name, good):
+    path = good / f"{32:012d}" / name
+    data = path.read_bytes()
+    try:
+        for changed in damaged_versions(data, np.random.default_rng(0)):
+            assert changed != data
+            path.write_bytes(changed)
+            assert_noticed(good, name)
+    finally:
+        path.write_bytes(data)
+    assert checkpoint.load_newest(good)[1:] == ({"iterations": 2}, [])
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [None, "", "[]", "{}", "null", "5", '"x"', "[" * 100_000, '{"arrays.safetensors": 5}', "{bad", "\x00" * 100,
+     '{"arrays.safetensors": 5, "state.json": null}', '{"../../../etc/passwd": "x", "state.json": "y"}'],
+)  # fmt: skip
+def test_an_odd_manifest_is_noticed(manifest, good, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(good, folder)
+    path = folder / f"{32:012d}" / checkpoint.MANIFEST
+    path.unlink()
+    if manifest is not None:
+        path.write_text(manifest)
+    assert_noticed(folder, checkpoint.MANIFEST)
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("instead", ["nothing", "folder"])
+def test_a_missing_file_is_noticed(name, instead, good, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(good, folder)
+    (folder / f"{32:012d}" / name).unlink()
+    if instead == "folder":
+        (folder / f"{32:012d}" / name).mkdir()
+    assert_noticed(folder, name)
+
+
+def test_other_things_in_the_folder_do_not_matter(good, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(good, folder)
+    (folder / "notes.txt").write_text("mine")
+    (folder / ".000000000048.tmp").mkdir()
+    assert checkpoint.load_newest(folder)[1:] == ({"iterations": 2}, [])
+    (folder / "000000000048").write_text("a file, not a folder")
+    _, meta, damaged = checkpoint.load_newest(folder)
+    assert meta == {"iterations": 2}
+    assert "000000000048" in damaged[0]
+
+
+def test_no_checkpoint_and_no_whole_checkpoint(good, tmp_path):
+    assert checkpoint.load_newest(tmp_path / "nowhere") is None
+    assert checkpoint.load_newest(tmp_path) is None
+    folder = tmp_path / "run"
+    shutil.copytree(good, folder)
+    for path in folder.glob("*/arrays.safetensors"):
+        path.write_bytes(b"")
+    with pytest.raises(CheckpointError, match=r"no checkpoint is whole(.|\n)*000000000032(.|\n)*000000000016"):
+        checkpoint.load_newest(folder)
+
+
+# --- keeping ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("keep", [1, 2, 5])
+def test_only_the_newest_are_kept(keep, tmp_path):
+    for step in range(1, 8):
+        save(tmp_path, step, keep)
+        assert checkpoint.steps(tmp_path) == list(range(max(1, step - keep + 1), step + 1))
+
+
+@pytest.mark.parametrize("keep", [1, 2])
+def test_a_damaged_later_one_never_costs_the_good_one(keep, tmp_path):
+    for step in (10, 30):
+        save(tmp_path, step, 5)
+    (tmp_path / f"{30:012d}" / checkpoint.ARRAYS).write_bytes(b"")
+    assert newest(tmp_path) == 10  # a run goes on from here
+    save(tmp_path, 20, keep)
+    assert newest(tmp_path) == 20
+
+
+# --- a disk that refuses ----------------------------------------------------------------------------------------------
+
+
+def test_a_folder_that_cannot_be_written_to(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CheckpointError, match=r"could not save a checkpoint in .*file.*: .*[Nn]ot a directory"):
+        save(tmp_path / "file", 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            Path, "mkdir", lambda *a, **k: (_ for _ in ()).throw(OSError(errno.EROFS, "Read-only file system"))
+        )
+        with pytest.raises(CheckpointError, match=r"Read-only file system.*make the folder writable"):
+            save(tmp_path, 1)
+    if os.geteuid() != 0:  # nothing is read-only to root
+        tmp_path.chmod(0o500)
+        with pytest.raises(CheckpointError, match="Permission denied"):
+            save(tmp_path, 1)
+        tmp_path.chmod(0o700)
+
+
+def test_a_full_disk_costs_no_checkpoint(tmp_path, monkeypatch):
+    save(tmp_path, 1)
+    real = os.fsync
+
+    def full(handle):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(CheckpointError, match=r"No space left on device.*free some space"):
+        save(tmp_path, 2)
+    assert [p.name for p in tmp_path.iterdir()] == [f"{1:012d}"]  # what was half written does not fill it further
+    monkeypatch.setattr(os, "fsync", real)
+    assert newest(tmp_path) == 1
+    save(tmp_path, 2)
+    assert newest(tmp_path) == 2
