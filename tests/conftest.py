@@ -22,3 +22,12 @@ def _elsewhere(tmp_path_factory):
     os.chdir(tmp_path_factory.mktemp("cwd"))
     yield
     os.chdir(before)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _forget_programs():
+    """Compiled programs of a module go with it: hundreds of them would fill the memory."""
+    yield
+    import jax
+
+    jax.clear_caches()
