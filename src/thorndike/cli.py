@@ -8,7 +8,7 @@ import os
 import sys
 import threading
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from thorndike.algorithms import ALGORITHMS, algorithm_class
 from thorndike.errors import (
@@ -126,8 +126,9 @@ def _train_command(args: list[str]) -> None:
 
     settings, steps = ({}, None) if {"--no-preset", "--no_preset"} & set(rest) else preset_for(cls.__name__, env)
     default, rest = _chosen_variants(dataclasses.replace(cls(), **settings), rest)  # type: ignore[type-var]
-    fields = [("options", tyro.conf.OmitArgPrefixes[TrainOptions], TrainOptions(steps=steps))]
-    fields += [("algorithm", tyro.conf.OmitArgPrefixes[cls], default)]  # type: ignore
+    nameless = tyro.conf.arg(name="")
+    fields = [("options", Annotated[TrainOptions, nameless], TrainOptions(steps=steps))]
+    fields += [("algorithm", Annotated[cls, nameless], default)]  # type: ignore
     command = dataclasses.make_dataclass(
         "Train", [(n, hint, dataclasses.field(default=value)) for n, hint, value in fields], frozen=True
     )

@@ -169,10 +169,7 @@ class ScanDriver:
         def one(i):
             return init_run(member(self.algorithm, i), self.world, self.spec, keys[i])
 
-        # It runs once: compiling it fast matters more than running it fast.
-        options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
-        init = jax.jit(lambda: jax.lax.map(one, jnp.arange(self.runs)), compiler_options=options)
-        return self.place(init())
+        return self.place(jax.jit(lambda: jax.lax.map(one, jnp.arange(self.runs)))())
 
     def like(self) -> RunState:
         """Shapes of the state, and how it lies on the devices."""
