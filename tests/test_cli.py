@@ -15,8 +15,8 @@ from thorndike.algorithms import ALGORITHMS
 from thorndike.cli import main
 from thorndike.configuration import to_json
 
-TINY = ["--num-envs", "2", "--rollout-length", "8", "--minibatch-size", "8", "--epochs", "1", "--widths", "4"]
-TINY += ["--init", "uniform", "--no-preset", "--steps", "64"]
+TINY = ["--num-envs", "2", "--rollout-length", "8", "--minibatch-size", "8", "--epochs", "1", "--torso.widths", "4"]
+TINY += ["--torso.init", "uniform", "--no-preset", "--steps", "64"]
 COMMANDS = ("train", "resume", "evaluate", "watch", "plot", "list")
 
 
@@ -181,9 +181,9 @@ def test_hyperparameters_reach_the_algorithm(no_training, capsys):
         "--learning-rate",
         "1e-2",
         "--double",
-        "--capacity",
+        "--replay.capacity",
         "500",
-        "--widths",
+        "--torso.widths",
         "8",
         "8",
     ]
@@ -197,7 +197,7 @@ def test_hyperparameters_reach_the_algorithm(no_training, capsys):
 
 @pytest.mark.parametrize("flags", [["--exploration", "softmax"], ["--exploration=Softmax"]])
 def test_exploration_is_chosen_by_its_name(flags, no_training):
-    assert main(["train", "dqn", "CartPole-v1", *flags, "--end", "0.5"]) == 0
+    assert main(["train", "dqn", "CartPole-v1", *flags, "--exploration.end", "0.5"]) == 0
     assert no_training.pop()[0].exploration == td.Softmax(end=0.5)
 
 
@@ -255,7 +255,7 @@ def test_mistakes_get_one_clear_line(argv, texts, capsys, monkeypatch):
         ([*PPO, "--epoch", "1"], ["--epochs"]),
         ([*PPO, "--learning-rate", "abc"], ["--learning-rate", "could not convert string to float: 'abc'"]),
         ([*PPO, "--steps", "1e5"], ["--steps", "'1e5'"]),
-        ([*PPO, "--activation", "tan"], ["tanh"]),
+        ([*PPO, "--torso.activation", "tan"], ["tanh"]),
         (["evaluate"], ["Missing from thorndike evaluate", "the run's directory"]),
         (["resume"], ["Missing from thorndike resume"]),
         (["evaluate", "x", "--episode", "3"], ["--episodes"]),

@@ -28,7 +28,7 @@ STEPS, LOG_EVERY = 320, 32
 
 PPO_FLAGS = [  # the same PPO on the command line
     "--no-preset", "--num-envs", "2", "--rollout-length", "8", "--minibatch-size", "8", "--epochs", "1",
-    "--widths", "4", "--init", "uniform", "--normalize-observation", "--normalize-reward",
+    "--torso.widths", "4", "--torso.init", "uniform", "--normalize-observation", "--normalize-reward",
 ]  # fmt: skip
 
 
