@@ -34,7 +34,10 @@ def _table() -> dict[tuple[str, str], dict[str, Any]]:
             "steps": 300_000, "num_envs": 8, "rollout_length": 256, "minibatch_size": 128, "epochs": 10,
             "discount": 0.95, "learning_rate": 1e-3, "anneal_learning_rate": True,
         },
-        ("DQN", "CartPole-v1"): {"steps": 100_000},
+        ("DQN", "CartPole-v1"): {
+            "steps": 100_000, "discount": 0.98, "double": True, "learning_rate": 2e-3, "anneal_learning_rate": True,
+            "target_period": 100,
+        },
         ("SAC", "Pendulum-v1"): {
             "steps": 20_000, "learning_rate": 1e-3, "torso": small,
             "replay": Uniform(capacity=20_000, batch_size=128, warmup=500),

@@ -60,6 +60,7 @@ class DQN:
     """
 
     learning_rate: float = 5e-4  # Adam's step size
+    anneal_learning_rate: bool = False  # linearly to zero over the run
     discount: float = 0.99  # γ
     double: bool = False  # choose a' with θ, value it with θ⁻
     target_period: int = 50  # updates between copies θ⁻ <- θ⁻ + τ (θ - θ⁻)
@@ -89,12 +90,12 @@ class DQN:
         q = QNetwork(key, self.torso, spec)
         copy = jax.tree.map(jnp.copy, q)
         clock = Clock(jnp.int32(0), jnp.int32(spec.steps))
-        return State(q, copy, self.optimiser.init(q), clock, jnp.int32(0))  # type: ignore[arg-type]
+        return State(q, copy, self.optimiser(clock).init(q), clock, jnp.int32(0))  # type: ignore[arg-type]
 
-    @property
-    def optimiser(self):
+    def optimiser(self, clock: Clock):
         """Adam on the clipped gradient."""
-        return adam(self.learning_rate, self.max_grad_norm)
+        rate = self.learning_rate * (1.0 - clock.progress) if self.anneal_learning_rate else self.learning_rate
+        return adam(rate, self.max_grad_norm)
 
     def actor(self, state: State) -> Actor:
         """Q and the level of exploration at this point of the run."""
@@ -131,7 +132,7 @@ class DQN:
             return huber(error, self.huber).mean(), {"td_error": jnp.abs(error).mean(), "q_value": chosen.mean()}
 
         (value, metrics), gradient = jax.value_and_grad(loss, has_aux=True)(state.q)
-        q, optimiser, norms = descend(self.optimiser, gradient, state.optimiser, state.q)
+        q, optimiser, norms = descend(self.optimiser(state.clock), gradient, state.optimiser, state.q)
         updates = state.updates + 1
         target_q = every(updates, self.target_period, polyak(state.target, q, self.tau), state.target)
         return State(q, target_q, optimiser, state.clock, updates), {"loss": value, **metrics, **norms}

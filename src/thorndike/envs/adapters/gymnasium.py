@@ -21,7 +21,7 @@ from thorndike.envs.host import HostBatch, cores
 from thorndike.envs.host_layout import Layout, flat_mask, mask_size, stored_space
 from thorndike.errors import ConfigError, EnvError, IncompatibleError, MissingExtraError, UnknownNameError
 
-QUICK = 300e-6  # seconds: a step that takes less is not worth sending to a process
+QUICK = 300e-6  # seconds: a step of the whole batch that takes less is not worth sending to processes
 
 _INSTALL = {  # what a message about a missing package mentions -> what to install
     "box2d": '"thorndike[box2d]"',
@@ -112,11 +112,11 @@ class GymnasiumEnvironment:
     ) -> HostBatch:
         """`num_envs` copies that step together; see `HostBatch` for seeds, workers and faults.
 
-        "auto" steps one environment, or quick ones (measured: a step below 300 µs), in this thread and others
-        in processes.
+        "auto" steps one environment, or a quick batch (measured: all its steps below 300 µs), in this thread and
+        others in processes.
         """
         if workers == "auto":
-            workers = "process" if num_envs > 1 and cores() > 1 and self._slow() else "serial"
+            workers = "process" if num_envs > 1 and cores() > 1 and self._slow(num_envs) else "serial"
         itself = self._instance is not None and num_envs == 1 and workers != "process"
         return HostBatch(
             (lambda: self._instance) if itself else self._make,
@@ -152,8 +152,8 @@ class GymnasiumEnvironment:
             ) from None
         return partial(copy.deepcopy, original)
 
-    def _slow(self) -> bool:
-        """Whether the median of a few steps takes longer than `QUICK`."""
+    def _slow(self, num_envs: int) -> bool:
+        """Whether `num_envs` steps, by the median of a few, take longer than `QUICK`."""
         env = self.make_one()
         taken: list[float] = []
         try:
@@ -170,7 +170,7 @@ class GymnasiumEnvironment:
             return not taken
         finally:
             env.close()
-        return float(np.median(taken)) > QUICK
+        return num_envs * float(np.median(taken)) > QUICK
 
     def _sampling_mask(self, info: Mapping) -> Any:
         if not isinstance(self.action_space, Discrete) or self._mask_key not in info:
