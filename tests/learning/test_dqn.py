@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import jax
+import numpy as np
 import pytest
 from cases import trained
 
+import thorndike as td
 from thorndike.runs.train import choose
 
 
@@ -20,3 +23,48 @@ def test_acrobot_in_100k_steps(tmp_path):
     evaluation = trained(tmp_path, algorithm, "Acrobot-v1", 100_000, seeds=4).evaluate(50)
     print("Acrobot-v1", evaluation)
     assert evaluation.mean >= -95, evaluation.per_seed
+
+
+class Table:
+    """Q-values by observation, in the place of a network."""
+
+    def __init__(self, values):
+        self.values = np.array(values, np.float32)
+
+    def __call__(self, obs):
+        return self.values[obs]
+
+
+def test_targets_in_closed_form():
+    """θ⁻ values the next action; θ chooses it with double targets; a terminated step has no future, a mask no say."""
+    online, frozen = Table([[0, 9, 1], [5, 2, 3]]), Table([[4, 1, 7], [2, 8, 6]])
+    empty = dict.fromkeys(("obs", "first", "action", "extras", "truncated"), None)
+    batch = td.Transition(
+        **empty, reward=np.array([1.0, 1.0, 1.0]), terminated=np.array([False, False, True]),
+        next_obs=np.array([0, 1, 1]), info={},
+    )  # fmt: skip
+    plain, double = td.DQN(discount=0.5), td.DQN(discount=0.5, double=True)
+    np.testing.assert_allclose(plain.target(online, frozen, batch), [1 + 0.5 * 7, 1 + 0.5 * 8, 1])
+    np.testing.assert_allclose(double.target(online, frozen, batch), [1 + 0.5 * 1, 1 + 0.5 * 2, 1])
+    masked = batch._replace(info={"next_mask": np.array([[True, True, False]] * 3)})
+    np.testing.assert_allclose(plain.target(online, frozen, masked), [1 + 0.5 * 4, 1 + 0.5 * 8, 1])
+
+
+def test_the_target_stands_still_between_copies():
+    """Hard copies come every `target_period` updates and not in between: a dropped target network fails here."""
+    algorithm = td.DQN(target_period=3, torso=td.Torso(widths=(4,)))
+    env = td.CartPole()
+    state = algorithm.init(jax.random.key(0), td.Spec(env.observation_space, env.action_space, 100))
+    none = np.zeros(8, bool)
+    obs = np.ones((8, 4), np.float32)
+    batch = td.Transition(obs, none, none.astype(int), {}, np.ones(8, np.float32), none, none, obs, {})
+    same = []
+    for _ in range(6):
+        before = state.target
+        state, _ = algorithm.update(state, batch, jax.random.key(1))
+        pairs = zip(jax.tree.leaves(before), jax.tree.leaves(state.target))
+        still = all(np.array_equal(a, b) for a, b in pairs)
+        copied = all(np.array_equal(a, b) for a, b in zip(jax.tree.leaves(state.q), jax.tree.leaves(state.target)))
+        assert still != copied
+        same.append(still)
+    assert same == [True, True, False, True, True, False]
