@@ -13,6 +13,7 @@ from gymnasium.spaces import Box, Discrete
 import thorndike as td
 from thorndike.drivers.host import HostDriver
 from thorndike.drivers.scan import ScanDriver
+from thorndike.ops.keys import random_key
 from thorndike.runs.run import describe, expand
 from thorndike.runs.train import warm_iterations
 from thorndike.types import Step
@@ -125,7 +126,7 @@ def train(algorithm: Any, env: Any, iterations: int, seeds: int = 1) -> Any:
     warm = warm_iterations(algorithm)
     spec = describe(env, (iterations + warm) * chunk, "probe")
     algorithm = expand(algorithm, seeds)
-    keys = jax.vmap(jax.random.key)(jnp.arange(seeds))
+    keys = jax.vmap(random_key)(jnp.arange(seeds))
     host = not hasattr(env, "__thorndike_hints__")
     driver = HostDriver(algorithm, env, spec, seeds, 0, "serial") if host else ScanDriver(algorithm, env, spec, seeds)
     with driver:

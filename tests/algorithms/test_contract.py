@@ -13,6 +13,7 @@ from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete
 import thorndike as td
 from thorndike.algorithms import ALGORITHMS, algorithm_class
 from thorndike.drivers.scan import ScanDriver
+from thorndike.ops.keys import random_key
 from thorndike.runs.run import describe, expand
 from thorndike.runs.train import warm_iterations
 from thorndike.types import Step
@@ -48,7 +49,7 @@ def run(algorithm, env, seeds=(0,), iterations=12, split=None):
     env = td.make(env) if isinstance(env, str) else env
     spec = describe(env, 10_000, "test")
     driver = ScanDriver(expand(algorithm, len(seeds)), env, spec, len(seeds))
-    state = driver.init(jax.vmap(jax.random.key)(jnp.asarray(seeds)))
+    state = driver.init(jax.vmap(random_key)(jnp.asarray(seeds)))
     warm = warm_iterations(algorithm)
     if warm:
         state = driver.advance(state, warm, True)

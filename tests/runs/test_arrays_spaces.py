@@ -13,6 +13,7 @@ import pytest
 from gymnasium.spaces import Box, Dict, Discrete, Graph, MultiBinary, MultiDiscrete, Space, Text, Tuple
 
 from thorndike.errors import CheckpointError
+from thorndike.ops.keys import random_key
 from thorndike.runs.arrays import digest, encode, from_arrays, read, read_json, to_arrays
 from thorndike.runs.spaces import space_from_json, space_to_json
 
@@ -126,8 +127,8 @@ class Part(NamedTuple):
 
 def tree():
     return {
-        "key": jax.random.key(5),
-        "keys": jax.random.split(jax.random.key(6), 3),
+        "key": random_key(5),
+        "keys": jax.random.split(random_key(6), 3),
         "part": Part(jnp.arange(6.0).reshape(2, 3).T),
         "list": [jnp.int8([-1, 2]), jnp.array(True), np.float32(2.5), np.zeros((0, 3), np.uint8)],
         "odd": np.array([np.nan, np.inf, -0.0], np.float32),
@@ -154,9 +155,9 @@ def test_arrays_survive_a_file(tmp_path, like):
     again = from_arrays(arrays, like, "it")
     check_same(tree(), again)
     assert digest(arrays) == digest(to_arrays(tree()))
-    np.testing.assert_array_equal(jax.random.bits(again["key"], (4,)), jax.random.bits(jax.random.key(5), (4,)))
+    np.testing.assert_array_equal(jax.random.bits(again["key"], (4,)), jax.random.bits(random_key(5), (4,)))
     with pytest.raises(AssertionError):
-        check_same(tree(), again | {"key": jax.random.key(6)})
+        check_same(tree(), again | {"key": random_key(6)})
 
 
 def test_array_names_are_paths():

@@ -20,6 +20,7 @@ import small_runs as small
 import thorndike as td
 from thorndike.drivers.scan import ScanDriver
 from thorndike.errors import CheckpointError
+from thorndike.ops.keys import random_key
 from thorndike.runs import checkpoint
 from thorndike.runs.arrays import from_arrays
 from thorndike.runs.run import describe
@@ -43,7 +44,7 @@ def random_state(like, seed: int):
 
     def leaf(x):
         if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
-            return jax.random.split(jax.random.key(seed), x.shape)
+            return jax.random.split(random_key(seed), x.shape)
         if x.dtype == bool:
             return rng.random(x.shape) < 0.5
         data = np.frombuffer(rng.bytes(int(np.prod(x.shape)) * x.dtype.itemsize), x.dtype).reshape(x.shape).copy()
@@ -118,7 +119,7 @@ def test_a_state_that_does_not_fit_is_refused(tmp_path):
 
 
 def tree(step: int) -> dict:
-    return {"a": np.arange(1000) * step, "b": np.float32(step), "key": jax.random.key(step)}
+    return {"a": np.arange(1000) * step, "b": np.float32(step), "key": random_key(step)}
 
 
 def save(folder: Path, step: int, keep: int = 3) -> None:
@@ -129,7 +130,7 @@ def newest(folder: Path) -> int:
     """The step of the newest whole checkpoint, whose contents are checked."""
     found, meta, _ = checkpoint.load_newest(folder)
     assert np.array_equal(found["['a']"], np.arange(1000) * meta["step"])
-    assert np.array_equal(found["['key']"], jax.random.key_data(jax.random.key(meta["step"])))
+    assert np.array_equal(found["['key']"], jax.random.key_data(random_key(meta["step"])))
     return meta["step"]
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from thorndike.drivers.scan import axes, step_world
 from thorndike.envs.wrap import Batched, is_jax
+from thorndike.ops.keys import random_key
 from thorndike.ops.summary import bootstrap_interval, iqm
 from thorndike.types import Array, PyTree, Timestep
 
@@ -64,7 +65,7 @@ def evaluate(algorithm: Any, actor: PyTree, env: Any, episodes: int, seed: int =
     """Play `episodes` episodes with each of the actors [R]."""
     if is_jax(env):
         runs = jax.tree.leaves(actor)[0].shape[0]
-        keys = jax.random.split(jax.random.key(seed), runs)
+        keys = jax.random.split(random_key(seed), runs)
         returns, lengths = _episodes(algorithm, Batched(env, episodes), actor, keys)
         return Evaluation(np.asarray(returns), np.asarray(lengths))
     return _host(algorithm, actor, env, episodes, seed)
@@ -108,7 +109,7 @@ def _host(algorithm: Any, actors: PyTree, env: Any, episodes: int, seed: int) ->
     with env.batch(n, seed=seed + 2**20) as batch:
         for run in range(runs):
             actor = jax.tree.map(lambda x, run=run: x[run], actors)
-            now, carry, key = batch.reset(), algorithm.carry(n), jax.random.key(seed)
+            now, carry, key = batch.reset(), algorithm.carry(n), random_key(seed)
             total, length = np.zeros(n), np.zeros(n, int)
             finished: list[list[tuple[float, int]]] = [[] for _ in range(n)]
             while any(len(f) < q for f, q in zip(finished, quota)):

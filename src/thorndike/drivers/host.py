@@ -16,7 +16,32 @@ import numpy as np
 from thorndike.drivers.learner import collect, improve, init_memory, random_action, set_clock
 from thorndike.drivers.scan import axes, member
 from thorndike.drivers.state import Episodes, RunState, Tally, rollout_health
+from thorndike.ops.keys import random_key
 from thorndike.types import Array, PyTree, Rollout, Spec, Timestep, Transition
+
+
+@jax.tree_util.register_pytree_node_class
+class Packed:
+    """A tree flattened once: what is handed from program to program, without a walk through its Python classes."""
+
+    def __init__(self, tree: PyTree):
+        self.leaves, self.structure = jax.tree.flatten(tree)
+
+    @property
+    def tree(self) -> PyTree:
+        """The tree itself."""
+        return jax.tree.unflatten(self.structure, self.leaves)
+
+    def tree_flatten(self) -> tuple[list[Any], Any]:
+        """For JAX."""
+        return self.leaves, self.structure
+
+    @classmethod
+    def tree_unflatten(cls, structure: Any, leaves: Any) -> Packed:
+        """For JAX."""
+        packed = object.__new__(cls)
+        packed.leaves, packed.structure = list(leaves), structure
+        return packed
 
 
 class HostDriver:
@@ -34,25 +59,35 @@ class HostDriver:
             """`f(algorithm, *args)` over the axis [R] of args; plain where there is one run."""
 
             def single(algorithm, *args):
-                out = f(member(algorithm, 0), *jax.tree.map(lambda x: x[0], args))
+                out = f(member(algorithm.tree, 0), *jax.tree.map(lambda x: x[0], args))
                 return jax.tree.map(lambda x: x[None], out)
 
             def several(algorithm, *args):
-                return jax.vmap(f, in_axes=(axes(algorithm), *(0 for _ in args)))(algorithm, *args)
+                return jax.vmap(f, in_axes=(axes(algorithm.tree), *(0 for _ in args)))(algorithm.tree, *args)
 
             return single if runs == 1 else several
 
+        def actor(algorithm, state):
+            return Packed(algorithm.actor(state.tree.agent))
+
         def act(algorithm, actor, carry, now, key, warm):
             key, akey, rkey = jax.random.split(key, 3)
-            action, carry, extras = algorithm.act(actor, carry, now, akey, True)
+            action, carry, extras = algorithm.act(actor.tree, carry, now, akey, True)
             if warm:
                 action = random_action(spec.action, now, rkey).astype(action.dtype)
             return action, carry, extras, key
 
-        self._actor = jax.jit(over_runs(lambda algorithm, agent: algorithm.actor(agent)))
+        def learn(algorithm, state, memory, rollout, key, warm):
+            state, key = _learn(algorithm, state.tree, memory.tree, rollout, key, warm)
+            return Packed(state), Packed(algorithm.actor(state.agent)), key
+
+        def add(algorithm, memory, rollout):
+            return Packed(collect(algorithm, memory.tree, rollout))
+
+        self._actor = jax.jit(over_runs(actor))
         self._act = {warm: jax.jit(over_runs(partial(act, warm=warm))) for warm in (False, True)}
-        self._learn = {warm: jax.jit(over_runs(partial(_learn, warm=warm)), donate_argnums=1) for warm in (False, True)}
-        self._collect = jax.jit(over_runs(collect), donate_argnums=1)
+        self._learn = {warm: jax.jit(over_runs(partial(learn, warm=warm)), donate_argnums=1) for warm in (False, True)}
+        self._collect = jax.jit(over_runs(add), donate_argnums=1)
 
     def __enter__(self) -> HostDriver:
         return self
@@ -71,7 +106,7 @@ class HostDriver:
 
     def like(self) -> RunState:
         """Shapes of the state."""
-        keys = jax.vmap(jax.random.key)(jnp.zeros(self.runs, jnp.uint32))
+        keys = jax.vmap(random_key)(jnp.zeros(self.runs, jnp.uint32))
         return jax.eval_shape(self.init, keys)
 
     def place(self, state: RunState) -> RunState:
@@ -87,19 +122,20 @@ class HostDriver:
         With `fresh` the metric sums begin anew; with `warm` actions are random and nothing is learned.
         """
         state = state._replace(tally=state.tally.restart(jnp.bool_(True))) if fresh else state
+        algorithm, memory, carry, key = Packed(self.algorithm), Packed(state.memory), state.carry, state.key
+        rest = Packed(state._replace(memory=(), carry=(), key=()))  # type: ignore[arg-type]
+        actor = self._actor(algorithm, rest)
         for _ in range(iterations):
-            rollout, carry, key = self.rollout(state, warm)
-            memory = self._collect(self.algorithm, state.memory, rollout)
-            state = state._replace(memory=(), carry=carry, key=key)
-            state = self._learn[warm](self.algorithm, state, memory, rollout)._replace(memory=memory)
-        return state
+            rollout, carry, key = self.rollout(algorithm, actor, carry, key, warm)
+            memory = self._collect(algorithm, memory, rollout)
+            rest, actor, key = self._learn[warm](algorithm, rest, memory, rollout, key)
+        return rest.tree._replace(memory=memory.tree, carry=carry, key=key)
 
-    def rollout(self, state: RunState, warm: bool) -> tuple[Rollout, PyTree, Array]:
-        """`rollout_length` steps of every environment of every run: leaves [R, T, E, ...]."""
-        now, carry, key, steps = self.observe(), state.carry, state.key, []
-        actor = self._actor(self.algorithm, state.agent)  # once: it is much smaller than the agent
+    def rollout(self, algorithm: Packed, actor: Packed, carry: PyTree, key: Array, warm: bool):
+        """A `Rollout` of every environment of every run, leaves [R, T, E, ...]; the next carry and key."""
+        now, start, steps = self.observe(), carry, []
         for _ in range(self.algorithm.rollout_length):
-            action, carry, extras, key = self._act[warm](self.algorithm, actor, carry, now, key)
+            action, carry, extras, key = self._act[warm](algorithm, actor, carry, now, key)
             action = np.asarray(action)
             flat = action.reshape((-1, *action.shape[2:]))
             later = self.split(self.batch.step(flat))
@@ -112,7 +148,7 @@ class HostDriver:
             stacked = jax.tree.map(lambda x: x[:, None], steps[0])
         else:
             stacked = jax.tree.map(lambda *xs: np.stack(xs, 1), *steps)
-        return Rollout(stacked, state.carry, now), carry, key
+        return Rollout(stacked, start, now), carry, key
 
     def observe(self) -> Timestep:
         """The present timestep, [R, E, ...]; the first call resets the environments."""
@@ -156,8 +192,8 @@ def _improve(algorithm: Any, agent: PyTree, memory: PyTree, rollout: Rollout, ke
     return agent, {**rollout_health(rollout), **named}
 
 
-def _learn(algorithm: Any, state: RunState, memory: PyTree, rollout: Rollout, warm: bool) -> RunState:
-    key, lkey = jax.random.split(state.key)
+def _learn(algorithm: Any, state: RunState, memory: PyTree, rollout: Rollout, key: Array, warm: bool):
+    key, lkey = jax.random.split(key)
     steps = state.steps + algorithm.rollout_length * algorithm.num_envs
     agent, tally = state.agent, state.tally
     if warm:
@@ -167,6 +203,6 @@ def _learn(algorithm: Any, state: RunState, memory: PyTree, rollout: Rollout, wa
         tally = tally.add(metrics, state.iterations)
     episodes = state.episodes.add(rollout.steps.reward, rollout.steps.ended)
     agent = set_clock(agent, steps, state.total)
-    return state._replace(
-        agent=agent, key=key, steps=steps, iterations=state.iterations + 1, episodes=episodes, tally=tally
-    )
+    iterations = state.iterations + 1
+    state = state._replace(agent=agent, steps=steps, iterations=iterations, episodes=episodes, tally=tally)
+    return state, key

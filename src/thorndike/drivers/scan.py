@@ -19,6 +19,7 @@ from jax.sharding import PartitionSpec as P
 from thorndike.drivers.learner import collect, improve, init_memory, random_action, set_clock
 from thorndike.drivers.state import Episodes, RunState, Tally, rollout_health
 from thorndike.envs.wrap import Batched
+from thorndike.ops.keys import random_key
 from thorndike.types import Array, PyTree, Rollout, Spec, Timestep, Transition
 
 
@@ -173,7 +174,7 @@ class ScanDriver:
 
     def like(self) -> RunState:
         """Shapes of the state, and how it lies on the devices."""
-        keys = jax.vmap(jax.random.key)(jnp.zeros(self.runs, jnp.uint32))
+        keys = jax.vmap(random_key)(jnp.zeros(self.runs, jnp.uint32))
         shapes = jax.eval_shape(jax.vmap(partial(init_run, member(self.algorithm, 0), self.world, self.spec)), keys)
         return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self.layout), shapes)
 

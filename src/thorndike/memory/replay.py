@@ -46,9 +46,12 @@ class Uniform:
         """Write a rollout [T, E, ...] over the oldest rows; `capacity` is a multiple of T·E, so it never wraps."""
         rows = steps.reward.size
         capacity = memory.data.reward.shape[0]
+        there = memory.cursor + jnp.arange(rows) >= 0
 
         def write(ring, new):
             flat = new.reshape((rows, *new.shape[2:])).astype(ring.dtype)
+            # Always true. Where XLA sees that a reward is constant, it writes it twice, the second time in a copy.
+            flat = jnp.where(there.reshape(rows, *(1,) * (flat.ndim - 1)), flat, jnp.zeros_like(flat))
             return jax.lax.dynamic_update_slice_in_dim(ring, flat, memory.cursor, 0)
 
         data = jax.tree.map(write, memory.data, _kept(steps))

@@ -19,6 +19,7 @@ from thorndike.drivers.evaluate import act
 from thorndike.envs.wrap import to_environment
 from thorndike.errors import CheckpointError, ConfigError, IncompatibleError
 from thorndike.nets.torso import leaves
+from thorndike.ops.keys import random_key
 from thorndike.runs.arrays import digest, encode, from_arrays, read, to_arrays
 from thorndike.runs.spaces import space_from_json, space_to_json
 from thorndike.types import PyTree, Spec, Timestep
@@ -31,11 +32,11 @@ class Agent:
 
     def __init__(self, algorithm: Any, spec: Spec, actor: PyTree):
         self.algorithm, self.spec, self.actor = algorithm, spec, jax.tree.map(jnp.asarray, actor)
-        self._key, self._carry = jax.random.key(0), None
+        self._key, self._carry = random_key(0), None
 
     def reset(self, seed: int = 0) -> None:
         """Forget what was seen (agents with memory) and restart the random numbers (with `explore`)."""
-        self._key, self._carry = jax.random.key(seed), None
+        self._key, self._carry = random_key(seed), None
 
     def act(self, obs: Any, explore: bool = False, mask: Any = None) -> Any:
         """The action for `obs`, ready for the environment's `step`.
@@ -122,7 +123,7 @@ def load(path: str | Path, classes: Any = ()) -> Agent:
     except (KeyError, TypeError, AttributeError, ConfigError) as error:
         raise CheckpointError(f"{path} is not an agent's file: {error}") from None
     try:
-        like = jax.eval_shape(lambda: algorithm.actor(algorithm.init(jax.random.key(0), spec)))
+        like = jax.eval_shape(lambda: algorithm.actor(algorithm.init(random_key(0), spec)))
     except Exception as error:  # whatever settings that do not belong together lead to
         raise CheckpointError(f"{path} is not an agent's file: {type(error).__name__}: {error}") from None
     return Agent(algorithm, spec, from_arrays(arrays, like, str(path)))

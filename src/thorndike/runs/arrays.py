@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from thorndike.errors import CheckpointError
+from thorndike.ops.keys import IMPLEMENTATION
 from thorndike.types import PyTree
 
 
@@ -49,7 +50,7 @@ def from_arrays(arrays: dict[str, np.ndarray], like: PyTree, what: str) -> PyTre
                 f"{what} does not fit: {name} is {data.dtype}{list(data.shape)}, "
                 f"expected {expected.dtype}{list(expected.shape)}"
             )
-        leaves.append(jax.random.wrap_key_data(jnp.asarray(data)) if _is_key(leaf) else data)
+        leaves.append(jax.random.wrap_key_data(jnp.asarray(data), impl=IMPLEMENTATION) if _is_key(leaf) else data)
     return jax.tree_util.tree_unflatten(treedef, leaves)
 
 

@@ -17,6 +17,7 @@ from thorndike.drivers.scan import member
 from thorndike.envs import make
 from thorndike.envs.wrap import is_jax
 from thorndike.errors import CheckpointError, ConfigError
+from thorndike.ops.keys import random_key
 from thorndike.runs import checkpoint
 from thorndike.runs.agent import Agent
 from thorndike.runs.arrays import from_arrays, read_json
@@ -218,7 +219,7 @@ def expand(algorithm: Any, seeds: int) -> Any:
 
 def stacked_init(algorithm: Any, spec: Spec, runs: int) -> PyTree:
     """Fresh agents of all runs, [R]; for their shapes."""
-    one = member(algorithm, 0).init(jax.random.key(0), spec)
+    one = member(algorithm, 0).init(random_key(0), spec)
     return jax.tree.map(lambda x: jax.numpy.broadcast_to(x, (runs, *x.shape)), one)
 
 

@@ -23,6 +23,7 @@ from thorndike.drivers.scan import ScanDriver
 from thorndike.envs import make
 from thorndike.envs.wrap import is_jax
 from thorndike.errors import ConfigError, IncompatibleError
+from thorndike.ops.keys import random_key
 from thorndike.presets import preset_for
 from thorndike.runs.loop import Loop
 from thorndike.runs.metrics import summary_writer
@@ -209,7 +210,7 @@ def warm_iterations(algorithm: Any) -> int:
 def seed_keys(run: Run) -> jax.Array:
     """A random key for each run [R]; seeds vary fastest."""
     seeds = [member["seed"] for member in run.members()]
-    return jax.vmap(jax.random.key)(jnp.asarray(seeds, jnp.uint32))
+    return jax.vmap(random_key)(jnp.asarray(seeds, jnp.uint32))
 
 
 def new_directory(out: str | Path | None, algorithm: Any, env: str) -> Path:

@@ -13,6 +13,7 @@ import numpy as np
 from thorndike.drivers.evaluate import act
 from thorndike.envs.wrap import Batched, is_jax
 from thorndike.errors import ConfigError, MissingExtraError
+from thorndike.ops.keys import random_key
 from thorndike.runs.agent import Agent
 
 FPS = 30
@@ -60,7 +61,7 @@ def _film_jax(agent: Agent, env: Any, episodes: int, most: int, seed: int):
     if not hasattr(env, "render"):
         raise ConfigError(f"{type(env).__name__} has no render(state) method that draws a frame")
     world = Batched(env, 1)
-    key = jax.random.key(seed)
+    key = random_key(seed)
     now, step = jax.jit(world.reset)(key), jax.jit(lambda now, action, key: world.step(now, action, key))
     frames: list[np.ndarray] = []
     returns: list[float] = []
