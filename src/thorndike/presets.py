@@ -23,6 +23,7 @@ def all_presets() -> dict[tuple[str, str], dict[str, Any]]:
 def _table() -> dict[tuple[str, str], dict[str, Any]]:
     from thorndike.memory.replay import Uniform
     from thorndike.nets.torso import Torso
+    from thorndike.ops.exploration import Epsilon
 
     small = Torso(widths=(64, 64), activation="relu", init="uniform")
     return {
@@ -37,6 +38,22 @@ def _table() -> dict[tuple[str, str], dict[str, Any]]:
         ("DQN", "CartPole-v1"): {
             "steps": 100_000, "discount": 0.98, "double": True, "learning_rate": 2e-3, "anneal_learning_rate": True,
             "target_period": 100,
+        },
+        ("DQN", "Acrobot-v1"): {
+            "steps": 100_000, "double": True, "learning_rate": 2e-3, "anneal_learning_rate": True,
+            "target_period": 100, "exploration": Epsilon(end=0.02, fraction=0.2),
+            "replay": Uniform(capacity=50_000, batch_size=128, warmup=1_000),
+        },
+        ("PPO", "LunarLander-v3"): {  # zoo
+            "steps": 1_000_000, "num_envs": 16, "rollout_length": 1024, "minibatch_size": 64, "epochs": 4,
+            "discount": 0.999, "trace": 0.98, "entropy_coefficient": 0.01,
+        },
+        ("PPO", "InvertedPendulum-v5"): {
+            "steps": 500_000, "num_envs": 8, "rollout_length": 256, "minibatch_size": 64, "epochs": 10,
+            "normalize_observation": True, "normalize_reward": True, "anneal_learning_rate": True,
+        },
+        ("SAC", "HalfCheetah-v5"): {  # zoo's MuJoCo settings: the paper's, with a warm-up of 10,000 steps
+            "steps": 1_000_000, "replay": Uniform(capacity=1_000_000, batch_size=256, warmup=10_000),
         },
         ("SAC", "Pendulum-v1"): {
             "steps": 20_000, "learning_rate": 1e-3, "torso": small,

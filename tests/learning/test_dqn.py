@@ -22,7 +22,7 @@ def test_acrobot_in_100k_steps(tmp_path):
     algorithm, _ = choose("dqn", "Acrobot-v1", None)
     evaluation = trained(tmp_path, algorithm, "Acrobot-v1", 100_000, seeds=4).evaluate(50)
     print("Acrobot-v1", evaluation)
-    assert evaluation.mean >= -95, evaluation.per_seed
+    assert min(evaluation.per_seed) >= -95, evaluation.per_seed
 
 
 class Table:

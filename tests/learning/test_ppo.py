@@ -11,6 +11,7 @@ from cases import greedy, trained
 
 import thorndike as td
 from thorndike.algorithms.policy import ppo
+from thorndike.runs.train import choose
 
 ZOO = td.PPO(
     num_envs=8, rollout_length=32, minibatch_size=256, epochs=20, discount=0.98, trace=0.8, learning_rate=1e-3,
@@ -30,8 +31,6 @@ def test_cartpole_in_100k_steps(tmp_path):
 
 
 def test_the_preset_is_the_reference_setting():
-    from thorndike.runs.train import choose
-
     algorithm, steps = choose("ppo", "CartPole-v1", None)
     assert (algorithm, steps) == (ZOO, 100_000)
 
@@ -85,22 +84,11 @@ def test_log_probabilities_are_summed_over_dimensions():
 
 
 @pytest.mark.slow
-def test_lunar_lander_in_1m_steps(tmp_path):
-    algorithm = td.PPO(
-        num_envs=16, rollout_length=1024, minibatch_size=64, epochs=4, discount=0.999, trace=0.98,
-        entropy_coefficient=0.01, learning_rate=3e-4,
-    )  # fmt: skip
-    run = trained(tmp_path, algorithm, "LunarLander-v3", 1_000_000)
-    print("LunarLander-v3", run.evaluate(100), run.status)
-    assert run.evaluate(100).mean >= 200
-
-
-@pytest.mark.slow
-def test_inverted_pendulum_in_500k_steps(tmp_path):
-    algorithm = td.PPO(
-        num_envs=8, rollout_length=256, minibatch_size=64, epochs=10, normalize_observation=True,
-        normalize_reward=True, anneal_learning_rate=True,
-    )  # fmt: skip
-    run = trained(tmp_path, algorithm, "InvertedPendulum-v5", 500_000)
-    print("InvertedPendulum-v5", run.evaluate(50), run.status)
-    assert run.evaluate(50).mean >= 900
+@pytest.mark.parametrize("env, least", [("LunarLander-v3", 200), ("InvertedPendulum-v5", 900)])
+def test_the_host_environments_of_the_presets(env, least, tmp_path):
+    """LunarLander in a million steps, InvertedPendulum in half a million."""
+    algorithm, steps = choose("ppo", env, None)
+    run = trained(tmp_path, algorithm, env, steps)
+    evaluation = run.evaluate(100)
+    print(env, steps, evaluation, run.status)
+    assert evaluation.mean >= least

@@ -13,6 +13,7 @@ from gymnasium.spaces import Box
 
 import thorndike as td
 from thorndike.ops.distributions import Normal, TanhNormal
+from thorndike.runs.train import choose
 from thorndike.types import Step
 
 SMALL = td.Torso(widths=(64, 64), activation="relu", init="uniform")
@@ -133,8 +134,8 @@ def test_any_ratio_of_updates_to_steps(tmp_path):
 
 @pytest.mark.slow
 def test_half_cheetah_at_100k_steps(tmp_path):
-    run = trained(
-        tmp_path, td.SAC(replay=td.Uniform(capacity=100_000, batch_size=256, warmup=10_000)), "HalfCheetah-v5", 100_000
-    )
-    print("HalfCheetah-v5", run.evaluate(10), run.status)
-    assert run.evaluate(10).mean >= 4000
+    algorithm, _ = choose("sac", "HalfCheetah-v5", None)
+    run = trained(tmp_path, algorithm, "HalfCheetah-v5", 100_000)
+    evaluation = run.evaluate(10)
+    print("HalfCheetah-v5", evaluation, run.status)
+    assert evaluation.mean >= 4000
