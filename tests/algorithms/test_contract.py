@@ -91,7 +91,7 @@ def test_seeds(name):
     assert max(other) > 1e-3
 
 
-@pytest.mark.parametrize("name, gradient_steps", [("dqn", 1), ("dqn", 2), ("sac", 1)])
+@pytest.mark.parametrize(("name", "gradient_steps"), [("dqn", 1), ("dqn", 2), ("sac", 1)])
 @pytest.mark.parametrize("seeds", [1, 2])
 def test_the_storage_is_not_copied(name, gradient_steps, seeds):
     """The compiled step's scratch memory stays far below the replay storage, alone and under `vmap`.

@@ -84,7 +84,7 @@ def test_log_probabilities_are_summed_over_dimensions():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("env, least", [("LunarLander-v3", 200), ("InvertedPendulum-v5", 900)])
+@pytest.mark.parametrize(("env", "least"), [("LunarLander-v3", 200), ("InvertedPendulum-v5", 900)])
 def test_the_host_environments_of_the_presets(env, least, tmp_path):
     """LunarLander in a million steps, InvertedPendulum in half a million."""
     algorithm, steps = choose("ppo", env, None)
