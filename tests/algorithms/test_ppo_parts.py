@@ -1,0 +1,154 @@
+"""PPO's parts, each against plain NumPy or against what it must not change."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import thorndike as td
+from thorndike.algorithms.policy.ppo import Minibatch, State
+from thorndike.ops.distributions import Categorical
+from thorndike.types import Clock, Rollout, Transition
+
+T, E, B = 8, 4, 64
+SMALL = td.Torso(widths=(8,))
+ONE = td.PPO(torso=SMALL, num_envs=E, rollout_length=T, minibatch_size=8, epochs=3, learning_rate=1e-2)
+SPEC = td.Spec(td.CartPole().observation_space, td.CartPole().action_space, 1000)
+rng = np.random.default_rng(0)
+
+
+def experience(rng=rng):
+    """A rollout of random numbers."""
+    obs, after = (jnp.asarray(rng.normal(size=(T, E, 4)), jnp.float32) for _ in range(2))
+    action = jnp.asarray(rng.integers(0, 2, (T, E)))
+    reward = jnp.asarray(rng.normal(2, 3, (T, E)), jnp.float32)
+    terminated = jnp.asarray(rng.random((T, E)) < 0.2)
+    no = jnp.zeros((T, E), bool)
+    return Rollout(Transition(obs, no, action, {}, reward, terminated, no, after, {}), (), None)
+
+
+def learn(algorithm, progress=0, state=None):
+    """One `learn` at some point of the run; the state before and after, and the metrics."""
+    state = algorithm.init(jax.random.key(0), SPEC) if state is None else state
+    state = state._replace(clock=Clock(jnp.int32(progress), jnp.int32(1000)))
+    rollout = experience(np.random.default_rng(1))
+    obs = algorithm.normalised(state.statistics, rollout.steps.obs)
+    extras = {"log_prob": state.params.policy(obs).log_prob(rollout.steps.action)}
+    rollout = rollout._replace(steps=rollout.steps._replace(extras=extras))
+    after, metrics = jax.jit(algorithm.learn)(state, rollout, jax.random.key(1))
+    return state, after, metrics
+
+
+def moved(before: State, after: State) -> float:
+    return max(float(jnp.abs(a - b).max()) for a, b in zip(*map(jax.tree.leaves, (before.params, after.params))))
+
+
+def updates(state: State) -> int:
+    """Adam's count of steps."""
+    return int(next(x for x in jax.tree.leaves(state.optimiser) if x.dtype == jnp.int32))
+
+
+class Fixed:
+    """A policy and values of our choice, in the place of networks."""
+
+    def __init__(self, logits, value):
+        self.logits, self.values = logits, value
+
+    def policy(self, obs, mask):
+        return Categorical(self.logits)
+
+    def value(self, obs):
+        return self.values
+
+
+@pytest.mark.parametrize("value_clip", [None, 0.2])
+def test_the_loss_is_the_papers(value_clip):
+    """Against a loop over samples: clipped surrogate, value loss with and without clipping, entropy."""
+    logits, value, old, target, advantage = (rng.normal(size=s).astype(np.float32) for s in ((B, 3), B, B, B, B))
+    action, old_log_prob = rng.integers(0, 3, B), np.log(rng.uniform(0.1, 0.9, B)).astype(np.float32)
+    batch = Minibatch(None, None, action, old_log_prob, old, advantage, target)
+    algorithm = td.PPO(value_clip=value_clip, entropy_coefficient=0.1, value_coefficient=0.7)
+    loss, metrics = algorithm.loss(Fixed(logits, value), batch, 0.2)
+
+    log_probs = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+    normal = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
+    surrogate, errors, entropies = [], [], []
+    for i in range(B):
+        ratio = np.exp(log_probs[i, action[i]] - old_log_prob[i])
+        surrogate.append(min(ratio * normal[i], min(max(ratio, 0.8), 1.2) * normal[i]))
+        error = (value[i] - target[i]) ** 2
+        if value_clip is not None:
+            near = old[i] + min(max(value[i] - old[i], -value_clip), value_clip)
+            error = max(error, (near - target[i]) ** 2)
+        errors.append(error)
+        entropies.append(-(np.exp(log_probs[i]) * log_probs[i]).sum())
+    expected = -np.mean(surrogate) + 0.7 * np.mean(errors) - 0.1 * np.mean(entropies)
+    np.testing.assert_allclose(loss, expected, rtol=1e-4)
+    np.testing.assert_allclose(metrics["entropy"], np.mean(entropies), rtol=1e-5)
+
+
+def test_every_minibatch_moves_the_parameters_once():
+    assert updates(learn(ONE)[1]) == 3 * T * E // 8
+
+
+def test_the_target_kl_stops_the_updates_of_a_rollout_and_no_more():
+    """The first minibatch has KL 0 and counts; the next ones are past any tiny limit; the next rollout goes on."""
+    stopping = dataclasses.replace(ONE, target_kl=1e-9, normalize_advantage=False)
+    _, after, _ = learn(stopping)
+    first = updates(after)
+    assert 1 <= first < 3 * T * E // 8
+    on_policy = dataclasses.replace(ONE, target_kl=1e9)
+    for a, b in zip(*(jax.tree.leaves(learn(x)[1].params) for x in (on_policy, ONE))):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+    assert updates(learn(stopping, state=after)[1]) > first
+
+
+def test_annealing_ends_at_nothing():
+    """Half way Adam's first step is half as long; at the end it has no length; without annealing it stays."""
+    once = dataclasses.replace(ONE, epochs=1, minibatch_size=T * E)
+    full = moved(*learn(once)[:2])
+    annealed = dataclasses.replace(once, anneal_learning_rate=True)
+    np.testing.assert_allclose([moved(*learn(annealed, p)[:2]) for p in (0, 500)], [full, full / 2], rtol=1e-3)
+    assert moved(*learn(annealed, 1000)[:2]) == 0
+    assert moved(*learn(once, 1000)[:2]) == pytest.approx(full)
+    clipped = [float(learn(dataclasses.replace(ONE, anneal_clip=True), p)[2]["clip_fraction"]) for p in (0, 990)]
+    assert clipped[0] < clipped[1]
+
+
+def test_rewards_are_scaled_by_the_deviation_of_discounted_returns():
+    """Against NumPy over two rollouts, episode ends inside; the report of returns is not touched by it."""
+    algorithm = dataclasses.replace(ONE, normalize_reward=True, discount=0.9)
+    state, total, seen = algorithm.init(jax.random.key(0), SPEC), np.zeros(E), []
+    for seed in (1, 2):
+        rollout = experience(np.random.default_rng(seed))
+        scaled, returns = algorithm.scaled_reward(state, rollout)
+        reward, ended = np.asarray(rollout.steps.reward), np.asarray(rollout.steps.ended)
+        for t in range(T):
+            total = reward[t] + 0.9 * total
+            seen.append(total.copy())
+            total = np.where(ended[t], 0.0, total)
+        np.testing.assert_allclose(scaled, np.clip(reward / np.std(seen), -10, 10), rtol=1e-3)
+        state = state._replace(returns=returns)
+
+
+def test_a_shared_torso_is_shared():
+    """The value's gradient reaches the policy's torso only where there is one torso."""
+    for shared in (True, False):
+        params = dataclasses.replace(ONE, shared_torso=shared).init(jax.random.key(0), SPEC).params
+        gradient = jax.grad(lambda p: p.value(jnp.ones((3, 4))).sum())(params)
+        reached = any(bool((g != 0).any()) for g in jax.tree.leaves(gradient.policy.torso))
+        assert reached is shared
+        assert (params.critic.torso is None) is shared
+
+
+def test_observation_statistics_stand_still_outside_of_learning():
+    """`act` reads them, `learn` alone moves them, and they are those of the rollout's observations."""
+    algorithm = dataclasses.replace(ONE, normalize_observation=True)
+    _, after, _ = learn(algorithm)
+    obs = np.asarray(experience(np.random.default_rng(1)).steps.obs).reshape(-1, 4)
+    np.testing.assert_allclose(after.statistics.mean, obs.mean(0), atol=1e-4)
+    np.testing.assert_allclose(after.statistics.var, obs.var(0), rtol=1e-3)

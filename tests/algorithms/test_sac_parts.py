@@ -1,0 +1,65 @@
+"""SAC's targets and copies in closed form."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import thorndike as td
+from thorndike.types import Transition
+
+ENV = td.Pendulum()
+SPEC = td.Spec(ENV.observation_space, ENV.action_space, 1000)
+SMALL = td.SAC(torso=td.Torso(widths=(8,)), tau=0.1, learning_rate=1e-2)
+
+
+def batch():
+    rng = np.random.default_rng(0)
+    obs, after, action = (jnp.asarray(rng.normal(size=(6, n)), jnp.float32) for n in (3, 3, 1))
+    reward, terminated = jnp.asarray(rng.normal(size=6), jnp.float32), jnp.asarray([False, True] * 3)
+    return Transition(obs, (), action, {}, reward, terminated, (), after, {})
+
+
+class Says:
+    """A network of our choice."""
+
+    def __init__(self, *values):
+        self.values = values
+
+    def __call__(self, obs, action=None):
+        return self if action is None else self.values[0]
+
+    def sample_and_log_prob(self, key):
+        return self.values
+
+
+@pytest.mark.parametrize("temperature", [0.5, 0.0])
+def test_the_target_is_the_papers(temperature):
+    """y = r + γ (1 - terminated) (min_i Q_i(s', a'; θ⁻) - α log π(a' | s')): the entropy is in it, the ends are not."""
+    q1, q2, log_prob = np.array([1, 2, 3, 4, 5, 6.0]), np.array([6, 5, 4, 3, 2, 1.0]), np.arange(6) / 10
+    state = SMALL.init(jax.random.key(0), SPEC)
+    state = state._replace(actor=Says(0, log_prob), targets=(Says(q1), Says(q2)), critics=(Says(0), Says(0)))
+    algorithm = td.SAC(discount=0.9, temperature=temperature)
+    data = batch()
+    expected = [
+        float(r) if ended else float(r) + 0.9 * (min(a, b) - temperature * logp)
+        for r, ended, a, b, logp in zip(data.reward, data.terminated, q1, q2, log_prob)
+    ]
+    np.testing.assert_allclose(algorithm.target(state, data, jax.random.key(0)), expected, rtol=1e-5)
+
+
+def test_targets_follow_softly():
+    """θ⁻ <- θ⁻ + τ (θ - θ⁻) after each update, from equal beginnings; the two critics differ from the start."""
+    state = SMALL.init(jax.random.key(0), SPEC)
+    for a, b in zip(*map(jax.tree.leaves, (state.critics, state.targets))):
+        np.testing.assert_array_equal(a, b)
+    assert not np.array_equal(*(critic.head.weight for critic in state.critics))
+    for _ in range(2):
+        after, _ = jax.jit(SMALL.update)(state, batch(), jax.random.key(1))
+        leaves = map(jax.tree.leaves, (state.targets, after.critics, after.targets))
+        for old, online, new in zip(*leaves):
+            np.testing.assert_allclose(new, old + 0.1 * (online - old), rtol=1e-5, atol=1e-7)
+            assert not np.array_equal(old, new)
+        state = after
