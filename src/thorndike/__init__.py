@@ -29,6 +29,7 @@ _NAMES = {
     "algorithms.policy.ppo": ("PPO",),
     "algorithms.actor_critic.sac": ("SAC",),
     "memory.replay": ("Uniform",),
+    "nets.recurrent": ("GRU", "LSTM"),
     "nets.torso": ("Torso",),
     "ops.exploration": ("Epsilon", "Softmax"),
     "envs.adapters.gymnasium": ("GymnasiumEnvironment",),
@@ -72,6 +73,7 @@ if TYPE_CHECKING:
     from thorndike.drivers.evaluate import Evaluation, evaluate
     from thorndike.envs import make
     from thorndike.memory.replay import Uniform
+    from thorndike.nets.recurrent import GRU, LSTM
     from thorndike.nets.torso import Torso
     from thorndike.ops.exploration import Epsilon, Softmax
     from thorndike.runs.agent import Agent, load

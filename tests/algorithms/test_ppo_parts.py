@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import thorndike as td
-from thorndike.algorithms.policy.ppo import Minibatch, State
+from thorndike.algorithms.policy.ppo import Carry, Minibatch, State
 from thorndike.ops.distributions import Categorical
 from thorndike.types import Clock, Rollout, Transition
 
@@ -37,8 +37,9 @@ def learn(algorithm, progress=0, state=None):
     state = state._replace(clock=Clock(jnp.int32(progress), jnp.int32(1000)))
     rollout = experience(np.random.default_rng(1))
     obs = algorithm.normalised(state.statistics, rollout.steps.obs)
-    extras = {"log_prob": state.params.policy(obs).log_prob(rollout.steps.action)}
-    rollout = rollout._replace(steps=rollout.steps._replace(extras=extras))
+    pi, _, _ = state.params(obs, None, rollout.steps.first, algorithm.carry(E))
+    extras = {"log_prob": pi.log_prob(rollout.steps.action)}
+    rollout = rollout._replace(steps=rollout.steps._replace(extras=extras), carry=algorithm.carry(E))
     after, metrics = jax.jit(algorithm.learn)(state, rollout, jax.random.key(1))
     return state, after, metrics
 
@@ -58,11 +59,8 @@ class Fixed:
     def __init__(self, logits, value):
         self.logits, self.values = logits, value
 
-    def policy(self, obs, mask):
-        return Categorical(self.logits)
-
-    def value(self, obs):
-        return self.values
+    def __call__(self, obs, mask, first, carry):
+        return Categorical(self.logits[None]), self.values[None], carry
 
 
 @pytest.mark.parametrize("value_clip", [None, 0.2])
@@ -70,7 +68,8 @@ def test_the_loss_is_the_papers(value_clip):
     """Against a loop over samples: clipped surrogate, value loss with and without clipping, entropy."""
     logits, value, old, target, advantage = (rng.normal(size=s).astype(np.float32) for s in ((B, 3), B, B, B, B))
     action, old_log_prob = rng.integers(0, 3, B), np.log(rng.uniform(0.1, 0.9, B)).astype(np.float32)
-    batch = Minibatch(None, None, action, old_log_prob, old, advantage, target)
+    parts = (x[None] for x in (action, old_log_prob, old, advantage, target))
+    batch = Minibatch(None, None, None, *parts, ())
     algorithm = td.PPO(value_clip=value_clip, entropy_coefficient=0.1, value_coefficient=0.7)
     loss, metrics = algorithm.loss(Fixed(logits, value), batch, 0.2)
 
@@ -139,7 +138,8 @@ def test_a_shared_torso_is_shared():
     """The value's gradient reaches the policy's torso only where there is one torso."""
     for shared in (True, False):
         params = dataclasses.replace(ONE, shared_torso=shared).init(jax.random.key(0), SPEC).params
-        gradient = jax.grad(lambda p: p.value(jnp.ones((3, 4))).sum())(params)
+        now = (jnp.ones((1, 3, 4)), None, jnp.zeros((1, 3), bool), Carry((), ()))
+        gradient = jax.grad(lambda p, now=now: p(*now)[1].sum())(params)
         reached = any(bool((g != 0).any()) for g in jax.tree.leaves(gradient.policy.torso))
         assert reached is shared
         assert (params.critic.torso is None) is shared

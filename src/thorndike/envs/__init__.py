@@ -11,9 +11,12 @@ BUILT_IN = {  # id: (module, factory); where Gymnasium has one of that id, parit
     "MountainCar-v0": ("mountain_car", "MountainCar"),
     "MountainCarContinuous-v0": ("mountain_car_continuous", "MountainCarContinuous"),
     "Pendulum-v1": ("pendulum", "Pendulum"),
+    "CartPoleNoVel-v1": ("cartpole", "without_velocities"),
     "CliffWalking-v1": ("grid_world", "cliff_walking"),
     "GridWorld": ("grid_world", "GridWorld"),
     "FourRooms": ("grid_world", "four_rooms"),
+    "RepeatPrevious": ("repeat_previous", "RepeatPrevious"),
+    "TMaze": ("t_maze", "TMaze"),
 }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -33,12 +33,14 @@ class CartPole:
     half_length: float = 0.5  # half the pole's length, m
     force: float = 10.0  # N
     dt: float = 0.02  # s, explicit Euler
+    velocities: bool = True  # whether they are observed; without them the task needs memory
     max_steps: int = 500
 
     @property
     def observation_space(self) -> Box:
-        """Position, velocity, angle, angular velocity; bounds are twice the failure thresholds."""
+        """Position, velocity, angle and angular velocity, or two of them; bounds are twice the failure thresholds."""
         high = np.array([4.8, np.inf, 24 * np.pi / 180, np.inf], np.float32)
+        high = high if self.velocities else high[[0, 2]]
         return Box(-high, high, dtype=np.float32)
 
     @property
@@ -49,7 +51,7 @@ class CartPole:
     def reset(self, key: Array) -> Step:
         """All four quantities uniform in [-0.05, 0.05]."""
         state = CartPoleState(*jax.random.uniform(key, (4,), minval=-0.05, maxval=0.05))
-        return Step(state, jnp.stack(state))
+        return Step(state, self.observe(state))
 
     def step(self, state: CartPoleState, action: Array, key: Array) -> Step:
         """One Euler step of the frictionless cart and pole (Florian 2007, eqs. 23-24)."""
@@ -66,7 +68,11 @@ class CartPole:
             x + self.dt * x_dot, x_dot + self.dt * x_acc, theta + self.dt * theta_dot, theta_dot + self.dt * theta_acc
         )
         fallen = (jnp.abs(state.x) > 2.4) | (jnp.abs(state.theta) > 12 * np.pi / 180)
-        return Step(state, jnp.stack(state), jnp.float32(1.0), fallen)
+        return Step(state, self.observe(state), jnp.float32(1.0), fallen)
+
+    def observe(self, state: CartPoleState) -> Array:
+        """What is seen of a state, [4] or [2]."""
+        return jnp.stack(state if self.velocities else (state.x, state.theta))
 
     def render(self, state: CartPoleState) -> np.ndarray:
         """One frame, uint8 [height, width, 3]."""
@@ -78,3 +84,8 @@ class CartPole:
         canvas.line((x, 0.0), tip, "#d9822b", 0.08)
         canvas.circle((x, 0.0), 0.05, "#f3c98b")
         return canvas.frame()
+
+
+def without_velocities(**fields: Any) -> CartPole:
+    """CartPole of which only the position and the angle are seen: rl-baselines3-zoo's CartPoleNoVel."""
+    return CartPole(velocities=False, **fields)

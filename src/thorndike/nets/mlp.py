@@ -57,7 +57,8 @@ class Linear(eqx.Module):
             self.bias = jax.random.uniform(bkey, (outputs,), minval=-1, maxval=1) * gain / jnp.sqrt(inputs)
 
     def __call__(self, x: Array) -> Array:
-        return x @ self.weight + self.bias
+        rows = x.reshape(-1, x.shape[-1])  # one plain matrix product, backwards too, whatever the leading axes
+        return (rows @ self.weight + self.bias).reshape(*x.shape[:-1], -1)
 
 
 class MLP(eqx.Module):

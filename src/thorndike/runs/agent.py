@@ -62,6 +62,8 @@ class Agent:
         n = jax.tree.leaves(obs)[0].shape[0]
         if self._carry is None:
             self._carry = self.algorithm.carry(n)
+        if any(x.shape[0] != n for x in jax.tree.leaves(self._carry)):
+            raise IncompatibleError("the agent remembers another number of environments: call reset() first")
         no: Any = np.zeros(n, bool)
         none: Any = np.zeros(n, np.float32)
         info: Any = {} if mask is None else {"mask": np.asarray(mask, bool)}

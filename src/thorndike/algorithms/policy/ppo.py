@@ -12,6 +12,7 @@ from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 from thorndike.configuration import config, require
 from thorndike.nets.mlp import Linear
 from thorndike.nets.policy import PolicyHead
+from thorndike.nets.recurrent import GRU, LSTM, Recurrent, unroll
 from thorndike.nets.torso import Network, Torso, example
 from thorndike.ops.losses import explained_variance, standardise
 from thorndike.ops.optimise import adam, descend
@@ -23,22 +24,22 @@ from thorndike.types import Array, Clock, Metrics, PyTree, Rollout, Spec, Timest
 class Policy(eqx.Module):
     """π(a | s)."""
 
-    torso: Network
+    torso: Network | Recurrent
     head: PolicyHead
-
-    def __call__(self, obs: PyTree, mask: Array | None = None):
-        return self.head(self.torso(obs), mask)
 
 
 class Critic(eqx.Module):
     """V(s); without a torso of its own it reads the policy's features."""
 
-    torso: Network | None
+    torso: Network | Recurrent | None
     head: Linear
 
-    def __call__(self, obs: PyTree, policy: Policy) -> Array:
-        features = self.torso(obs) if self.torso is not None else policy.torso(obs)
-        return self.head(features)[..., 0]
+
+class Carry(NamedTuple):
+    """What the networks remember of the episode, [E, ...]; () for those without memory."""
+
+    policy: PyTree
+    critic: PyTree
 
 
 class Params(NamedTuple):
@@ -47,15 +48,20 @@ class Params(NamedTuple):
     policy: Policy
     critic: Critic
 
-    def value(self, obs: PyTree) -> Array:
-        """V(s)."""
-        return self.critic(obs, self.policy)
+    def __call__(self, obs: PyTree, mask: Array | None, first: Array, carry: Carry) -> tuple[Any, Array, Carry]:
+        """π(a | s), V(s) and the carry after each step; obs, mask and first [T, E, ...], carry [E, ...]."""
+        features, policy_carry = unroll(self.policy.torso, obs, first, carry.policy)
+        pi, critic_carry = self.policy.head(features, mask), ()
+        if self.critic.torso is not None:
+            features, critic_carry = unroll(self.critic.torso, obs, first, carry.critic)
+        return pi, self.critic.head(features)[..., 0], Carry(policy_carry, critic_carry)
 
 
 class Actor(NamedTuple):
-    """What acting needs: the policy and the statistics that its observations are normalised with."""
+    """What acting needs: the networks, and the statistics that their observations are normalised with."""
 
     policy: Policy
+    memory: Recurrent | None  # the critic's torso, where it remembers: its carry moves on with each step
     statistics: PyTree
 
 
@@ -70,15 +76,17 @@ class State(NamedTuple):
 
 
 class Minibatch(NamedTuple):
-    """What the loss reads, [B, ...]."""
+    """What the loss reads, [T, B, ...]: whole sequences for networks with memory, else T = 1."""
 
     obs: PyTree
     mask: Array | None
+    first: Array
     action: Array
     log_prob: Array
     value: Array
     advantage: Array
     target: Array
+    carry: Carry  # before the first step, [1, B, ...]
 
 
 @config
@@ -108,6 +116,7 @@ class PPO:
     shared_torso: bool = False  # one network below both heads
     log_std: float = 0.0  # initial log standard deviation of continuous actions, in units of half the range
     torso: Torso = Torso(widths=(64, 64))
+    core: GRU | LSTM | None = None  # memory behind the torso; minibatches are then whole rollouts of some environments
     num_envs: int = 8
     rollout_length: int = 128
 
@@ -119,6 +128,11 @@ class PPO:
             self.minibatch_size > 0 and batch % self.minibatch_size == 0,
             f"minibatch_size ({self.minibatch_size}) must divide num_envs x rollout_length ({batch})",
         )
+        require(
+            self.core is None or self.minibatch_size % self.rollout_length == 0,
+            f"with a core, minibatch_size ({self.minibatch_size}) must be a multiple of rollout_length "
+            f"({self.rollout_length}): time is never cut",
+        )
 
     def supports(self, spec: Spec) -> str | None:
         """Discrete, MultiDiscrete, MultiBinary and Box actions."""
@@ -129,9 +143,9 @@ class PPO:
     def init(self, key: Array, spec: Spec) -> State:
         """Networks, optimiser, statistics."""
         pkey, hkey, ckey, vkey = jax.random.split(key, 4)
-        torso = self.torso.build(pkey, spec.observation)
+        torso = self.network(pkey, spec)
         policy = Policy(torso, PolicyHead(hkey, torso.features, spec.action, self.log_std))
-        own = None if self.shared_torso else self.torso.build(ckey, spec.observation)
+        own = None if self.shared_torso else self.network(ckey, spec)
         params = Params(policy, Critic(own, Linear(vkey, torso.features, 1)))
         return State(
             params,
@@ -141,6 +155,12 @@ class PPO:
             (running(), jnp.zeros(self.num_envs)) if self.normalize_reward else (),
         )
 
+    def network(self, key: Array, spec: Spec) -> Network | Recurrent:
+        """The torso, with the core behind it where there is one."""
+        tkey, ckey = jax.random.split(key)
+        torso = self.torso.build(tkey if self.core else key, spec.observation)
+        return self.core.build(ckey, torso) if self.core else torso
+
     def optimiser(self, remaining: Array | float):
         """Adam on the clipped gradient; `remaining` is the fraction of the run that is left."""
         rate = self.learning_rate * remaining if self.anneal_learning_rate else self.learning_rate
@@ -148,15 +168,22 @@ class PPO:
 
     def actor(self, state: State) -> Actor:
         """The policy with its observation statistics."""
-        return Actor(state.params.policy, state.statistics)
+        policy, critic = state.params
+        return Actor(policy, critic.torso if isinstance(critic.torso, Recurrent) else None, state.statistics)
 
-    def carry(self, n: int) -> tuple[()]:
-        """No acting memory."""
-        return ()
+    def carry(self, n: int) -> Carry:
+        """Zeros for every network that remembers."""
+        if self.core is None:
+            return Carry((), ())
+        return Carry(self.core.carry(n), () if self.shared_torso else self.core.carry(n))
 
-    def act(self, actor: Actor, carry: PyTree, now: Timestep, key: Array, explore: bool):
+    def act(self, actor: Actor, carry: Carry, now: Timestep, key: Array, explore: bool):
         """Sample from the policy, or take its mode."""
-        pi = actor.policy(self.normalised(actor.statistics, now.obs), now.info.get("mask"))
+        obs = jax.tree.map(lambda x: x[None], self.normalised(actor.statistics, now.obs))
+        features, policy_carry = unroll(actor.policy.torso, obs, now.first[None], carry.policy)
+        critic_carry = () if actor.memory is None else unroll(actor.memory, obs, now.first[None], carry.critic)[1]
+        carry = jax.tree.map(lambda c: c[0], Carry(policy_carry, critic_carry))
+        pi = actor.policy.head(features[0], now.info.get("mask"))
         action = pi.sample(key) if explore else pi.mode()
         return actor.policy.head.actions.to_environment(action), carry, {"log_prob": pi.log_prob(action)}
 
@@ -166,14 +193,14 @@ class PPO:
 
     def loss(self, params: Params, batch: Minibatch, clip: Array | float) -> tuple[Array, Metrics]:
         """The clipped objective, negated, with the critic's loss and the entropy bonus."""
-        pi = params.policy(batch.obs, batch.mask)
+        carry = jax.tree.map(lambda c: c[0], batch.carry)
+        pi, value, _ = params(batch.obs, batch.mask, batch.first, carry)
         log_ratio = pi.log_prob(batch.action) - batch.log_prob
         ratio = jnp.exp(log_ratio)  # ρ
         advantage = standardise(batch.advantage) if self.normalize_advantage else batch.advantage
         clipped = jnp.clip(ratio, 1 - clip, 1 + clip)
         policy_loss = -jnp.minimum(ratio * advantage, clipped * advantage).mean()
 
-        value = params.value(batch.obs)
         error = (value - batch.target) ** 2
         if self.value_clip is not None:
             near = batch.value + jnp.clip(value - batch.value, -self.value_clip, self.value_clip)
@@ -195,18 +222,27 @@ class PPO:
         steps = rollout.steps
         obs, next_obs = (self.normalised(state.statistics, o) for o in (steps.obs, steps.next_obs))
         reward, returns = self.scaled_reward(state, rollout)
-        value, next_value = state.params.value(obs), state.params.value(next_obs)
+        mask, first = steps.info.get("mask"), steps.first
+        _, value, carries = state.params(obs, mask, first, rollout.carry)
+        next_value = self.next_value(state.params, next_obs, carries)
         advantage = gae(reward, value, next_value, steps.terminated, steps.ended, self.discount, self.trace)
         target = advantage + value
 
         action = state.params.policy.head.actions.from_environment(steps.action)
-        mask, log_prob = steps.info.get("mask"), steps.extras["log_prob"]
-        data = Minibatch(obs, mask, action, log_prob, value, advantage, target)
+        carry = jax.tree.map(lambda c: c[None], rollout.carry)
+        data = Minibatch(obs, mask, first, action, steps.extras["log_prob"], value, advantage, target, carry)
         params, optimiser, metrics = self.descend(state, data, key)
 
         statistics = update_tree(state.statistics, steps.obs) if self.normalize_observation else ()
         metrics |= {"explained_variance": explained_variance(value, target), "value": value.mean()}
         return State(params, optimiser, state.clock, statistics, returns), metrics
+
+    def next_value(self, params: Params, next_obs: PyTree, carries: Carry) -> Array:
+        """V at the true successors [T, E]: one step on from the carry after each step, whatever came after it."""
+        size = self.num_envs * self.rollout_length
+        obs = jax.tree.map(lambda x: x.reshape((1, size, *x.shape[2:])), next_obs)
+        carry = jax.tree.map(lambda c: c.reshape((size, *c.shape[2:])), carries)
+        return params(obs, None, jnp.zeros((1, size), bool), carry)[1].reshape(-1, self.num_envs)
 
     def descend(self, state: State, data: Minibatch, key: Array) -> tuple[Params, Any, Metrics]:
         """Shuffled minibatches of `data` [T, E, ...], `epochs` times over."""
@@ -214,15 +250,17 @@ class PPO:
         optimiser = self.optimiser(remaining)
         clip = self.clip * remaining if self.anneal_clip else self.clip
         size = self.num_envs * self.rollout_length
-        flat = jax.tree.map(lambda x: x.reshape((size, *x.shape[2:])), data)
+        units = size if self.core is None else self.num_envs  # what is shuffled: transitions, or whole sequences
+        rows = jax.tree.map(lambda x: x.reshape((-1, units, *x.shape[2:])).swapaxes(0, 1), data)
 
         def epoch(carry, key):
-            order = jax.random.permutation(key, size).reshape(-1, self.minibatch_size)
-            shuffled = jax.tree.map(lambda x: x[order], flat)
+            order = jax.random.permutation(key, units).reshape(size // self.minibatch_size, -1)
+            shuffled = jax.tree.map(lambda x: x[order], rows)
             return jax.lax.scan(minibatch, carry, shuffled)
 
         def minibatch(carry, batch):
             params, opt_state, going = carry
+            batch = jax.tree.map(lambda x: x.swapaxes(0, 1), batch)
             gradient, metrics = jax.grad(self.loss, has_aux=True)(params, batch, clip)
             stepped, stepped_opt, norms = descend(optimiser, gradient, opt_state, params)
             if self.target_kl is not None:

@@ -1,0 +1,161 @@
+"""Networks with memory: unrolled as one step after another would, begun anew with each episode, never mixed."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from gymnasium.spaces import Box
+
+import thorndike as td
+from thorndike.algorithms.policy import ppo
+from thorndike.nets.recurrent import Recurrent, unroll
+from thorndike.nets.torso import Torso
+
+T, E = 12, 3
+CORES = {"GRU": td.GRU(width=5), "LSTM": td.LSTM(width=5)}
+
+
+def case(core, seed=0):
+    """A network, observations, episode beginnings (inside, too) and a carry that is not zero."""
+    rng = np.random.default_rng(seed)
+    network = core.build(jax.random.key(1), Torso(widths=(6,)).build(jax.random.key(0), Box(-1, 1, (2,))))
+    obs = jnp.asarray(rng.normal(size=(T, E, 2)), jnp.float32)
+    first = jnp.asarray(rng.random((T, E)) < 0.2).at[5, 1].set(True)
+    carry = jax.tree.map(lambda c: jnp.asarray(rng.normal(size=c.shape), jnp.float32), core.carry(E))
+    return network, obs, first, carry
+
+
+def check(core):
+    """Against a loop over environments and time, with Equinox's cell called for one vector at a time."""
+    network, obs, first, carry = case(core)
+    features, carries = unroll(network, obs, first, carry)
+    for e in range(E):
+        memory = jax.tree.map(lambda c, e=e: c[e], carry)
+        for t in range(T):
+            if first[t, e]:
+                memory = jax.tree.map(jnp.zeros_like, memory)
+            memory = network.cell(network.torso(obs[t, e]), memory)
+            for a, b in zip(*map(jax.tree.leaves, (jax.tree.map(lambda c, t=t, e=e: c[t, e], carries), memory))):
+                np.testing.assert_allclose(a, b, atol=1e-5)
+            np.testing.assert_allclose(features[t, e], jax.tree.leaves(memory)[0], atol=1e-5)
+
+
+@pytest.mark.parametrize("name", CORES)
+def test_unrolling_is_step_after_step(name):
+    check(CORES[name])
+
+
+@pytest.mark.parametrize("bug", ["no reset", "reset too late", "environments mixed", "time backwards"])
+def test_wrong_unrolling_is_caught(bug, monkeypatch):
+    right = Recurrent.__call__
+    wrong = {
+        "no reset": lambda self, obs, first, carry: right(self, obs, first & False, carry),
+        "reset too late": lambda self, obs, first, carry: right(self, obs, jnp.roll(first, 1, 0), carry),
+        "environments mixed": lambda self, obs, first, carry: right(
+            self, obs, first, jax.tree.map(lambda c: jnp.roll(c, 1, 0), carry)
+        ),
+        "time backwards": lambda self, obs, first, carry: right(self, obs[::-1], first[::-1], carry),
+    }[bug]
+    monkeypatch.setattr(Recurrent, "__call__", wrong)
+    with pytest.raises(AssertionError):
+        check(CORES["GRU"])
+
+
+SMALL = td.PPO(
+    core=td.GRU(width=8), torso=td.Torso(widths=(8,)), num_envs=4, rollout_length=16, minibatch_size=64, epochs=1,
+    learning_rate=5e-2,
+)  # fmt: skip
+
+
+def first_ratios(tmp_path, algorithm=SMALL):
+    """The largest KL over rollouts of one update each: 0 where learning sees what acting saw."""
+    env = td.make("RepeatPrevious", cards=11)  # ends inside of every rollout, and episodes go over their edges
+    out = tmp_path / str(len(list(tmp_path.iterdir())))
+    run = td.train(algorithm, env, 8 * 64, out=out, log_every=64, progress=False)
+    columns = run.metrics()
+    assert (columns["train/update_norm"] > 0).all()
+    return np.abs(columns["train/approx_kl"]).max()
+
+
+@pytest.mark.parametrize("core", [td.GRU(width=8), td.LSTM(width=8)])
+@pytest.mark.parametrize("shared", [False, True])
+def test_learning_sees_what_acting_saw(core, shared, tmp_path):
+    """Over rollouts that cut episodes in the middle: the first minibatch's new policy is the old one."""
+    assert first_ratios(tmp_path, dataclasses.replace(SMALL, core=core, shared_torso=shared)) < 1e-6
+
+
+@pytest.mark.parametrize("bug", ["carry forgotten", "time shuffled", "carries of other environments"])
+def test_learning_from_the_wrong_memory_is_caught(bug, tmp_path, monkeypatch):
+    descend = td.PPO.descend
+    change = {
+        "carry forgotten": lambda data: data._replace(carry=jax.tree.map(jnp.zeros_like, data.carry)),
+        "time shuffled": lambda data: jax.tree.map(lambda x: x[::-1], data),  # a carry's leading axis is 1
+        "carries of other environments": lambda data: data._replace(
+            carry=jax.tree.map(lambda c: jnp.roll(c, 1, 1), data.carry)
+        ),
+    }[bug]
+    monkeypatch.setattr(td.PPO, "descend", lambda self, state, data, key: descend(self, state, change(data), key))
+    assert first_ratios(tmp_path) > 1e-5
+
+
+def test_minibatches_are_whole_sequences():
+    """What the loss is given is a rollout of some environments, in order, each once in an epoch."""
+    algorithm, seen = dataclasses.replace(SMALL, minibatch_size=32, epochs=2), []
+    env = td.make("CartPoleNoVel-v1")
+    state = algorithm.init(jax.random.key(0), td.Spec(env.observation_space, env.action_space, 100))
+    index = jnp.arange(16.0)[:, None] + 100 * jnp.arange(4.0)  # 100 e + t
+    data = ppo.Minibatch(
+        jnp.zeros((16, 4, 2)), None, jnp.zeros((16, 4), bool), jnp.zeros((16, 4), int), index, index, index, index,
+        jax.tree.map(lambda c: c[None], algorithm.carry(4)),
+    )  # fmt: skip
+
+    def loss(self, params, batch, clip):
+        jax.debug.callback(lambda x: seen.append(np.asarray(x)), batch.target)
+        return jax.tree.leaves(params)[0].sum() * 0.0, {"approx_kl": jnp.float32(0)}
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(td.PPO, "loss", loss)
+        jax.block_until_ready(algorithm.descend(state, data, jax.random.key(0))[0])
+        jax.effects_barrier()
+    assert len(seen) == 4
+    for minibatch in seen:
+        assert minibatch.shape == (16, 2)
+        assert (np.diff(minibatch, axis=0) == 1).all()
+    assert sorted(x for minibatch in seen for x in minibatch[0]) == [0, 0, 100, 100, 200, 200, 300, 300]
+
+
+def test_the_value_of_a_cut_episode_is_that_of_its_true_successor():
+    """One step on from the carry after the step, in the same episode: whatever the next episode shows."""
+    algorithm = dataclasses.replace(SMALL, shared_torso=True)
+    env = td.make("CartPoleNoVel-v1")
+    params = algorithm.init(jax.random.key(0), td.Spec(env.observation_space, env.action_space, 100)).params
+    rng = np.random.default_rng(0)
+    obs, after = (jnp.asarray(rng.normal(size=(16, 4, 2)), jnp.float32) for _ in range(2))
+    first = jnp.zeros((16, 4), bool).at[7].set(True)
+    _, _, carries = params(obs, None, first, algorithm.carry(4))
+    found = algorithm.next_value(params, after, carries)
+    for t in (3, 6, 15):
+        longer = jnp.concatenate([obs[: t + 1], after[t : t + 1]])
+        beginnings = jnp.concatenate([first[: t + 1], jnp.zeros((1, 4), bool)])
+        np.testing.assert_allclose(found[t], params(longer, None, beginnings, algorithm.carry(4))[1][-1], atol=1e-5)
+
+
+def test_time_is_never_cut():
+    with pytest.raises(td.ConfigError, match="multiple of rollout_length"):
+        td.train(dataclasses.replace(SMALL, minibatch_size=8), "CartPole-v1", 64, progress=False)
+
+
+@pytest.mark.parametrize("name", ["CartPoleNoVel-v1", "RepeatPrevious", "TMaze"])
+def test_an_exported_agent_remembers(name, tmp_path):
+    """An agent that is saved and loaded acts as the run's own does, carry and all, and anew after `reset`."""
+    env = td.make(name)
+    run = td.train(SMALL, env, 256, out=tmp_path / "run", progress=False)
+    path = tmp_path / "agent.safetensors"
+    run.agent().save(path)
+    one, two = run.agent(), td.load(path)
+    obs = [env.observation_space.sample() for _ in range(6)]
+    assert [int(one.act(o)) for o in obs] == [int(two.act(o)) for o in obs]
