@@ -29,6 +29,7 @@ _NAMES = {
     "algorithms.policy.ppo": ("PPO",),
     "algorithms.actor_critic.sac": ("SAC",),
     "memory.replay": ("Uniform",),
+    "memory.sequences": ("Sequences",),
     "nets.recurrent": ("GRU", "LSTM"),
     "nets.torso": ("Torso",),
     "ops.exploration": ("Epsilon", "Softmax"),
@@ -73,6 +74,7 @@ if TYPE_CHECKING:
     from thorndike.drivers.evaluate import Evaluation, evaluate
     from thorndike.envs import make
     from thorndike.memory.replay import Uniform
+    from thorndike.memory.sequences import Sequences
     from thorndike.nets.recurrent import GRU, LSTM
     from thorndike.nets.torso import Torso
     from thorndike.ops.exploration import Epsilon, Softmax

@@ -25,6 +25,17 @@ CASES = {
     "sarsa": (td.SARSA(num_envs=2, rollout_length=3), "CliffWalking-v1"),
     "expected-sarsa": (td.ExpectedSARSA(num_envs=2, rollout_length=3), "CliffWalking-v1"),
     "dqn": (td.DQN(torso=SMALL, replay=REPLAY, num_envs=4, gradient_steps=2), "CartPole-v1"),
+    "dqn with memory": (
+        td.DQN(
+            torso=SMALL,
+            core=td.GRU(width=8),
+            num_envs=4,
+            rollout_length=6,
+            gradient_steps=2,
+            replay=td.Sequences(capacity=240, batch_size=8, burn_in=2, warmup=48),
+        ),
+        "CartPoleNoVel-v1",
+    ),
     "ppo": (
         td.PPO(torso=SMALL, num_envs=4, rollout_length=16, minibatch_size=32, normalize_observation=True),
         "CartPole-v1",

@@ -14,6 +14,7 @@ import thorndike as td
 from thorndike.algorithms.policy import ppo
 from thorndike.nets.recurrent import Recurrent, unroll
 from thorndike.nets.torso import Torso
+from thorndike.types import Rollout
 
 T, E = 12, 3
 CORES = {"GRU": td.GRU(width=5), "LSTM": td.LSTM(width=5)}
@@ -159,3 +160,108 @@ def test_an_exported_agent_remembers(name, tmp_path):
     one, two = run.agent(), td.load(path)
     obs = [env.observation_space.sample() for _ in range(6)]
     assert [int(one.act(o)) for o in obs] == [int(two.act(o)) for o in obs]
+
+
+DRQN = td.DQN(
+    core=td.GRU(width=8), torso=td.Torso(widths=(8,)), num_envs=4, rollout_length=6, gradient_steps=1,
+    replay=td.Sequences(capacity=96, batch_size=5, burn_in=2, warmup=24), target_period=1000,
+)  # fmt: skip
+
+
+def sequences(seed=0):
+    """Random sequences [6, 5, ...] with episode ends inside, and carries that are not zero."""
+    rng = np.random.default_rng(seed)
+    obs, after = (jnp.asarray(rng.normal(size=(6, 5, 2)), jnp.float32) for _ in range(2))
+    ended = jnp.asarray(rng.random((6, 5)) < 0.3)
+    first = jnp.roll(ended, 1, 0).at[0].set(False)
+    reward, action = jnp.ones((6, 5)), jnp.asarray(rng.integers(0, 2, (6, 5)))
+    steps = td.Transition(obs, first, action, {}, reward, ended, (), after, {})  # type: ignore[arg-type]
+    return steps, jnp.asarray(rng.normal(size=(5, 8)), jnp.float32)
+
+
+def network():
+    env = td.make("CartPoleNoVel-v1")
+    return DRQN.init(jax.random.key(0), td.Spec(env.observation_space, env.action_space, 1000))
+
+
+def check_values():
+    """Q(s, ·) and Q(s', ·) as one step after another from the stored carry gives them, without the burn-in."""
+    q, (steps, carry) = network().q, sequences()
+    here, there = DRQN.values(q, steps, carry)
+    assert here.shape == there.shape == (4, 5, 2)
+    for e in range(5):
+        memory = carry[e]
+        for t in range(6):
+            memory = jnp.where(steps.first[t, e], 0.0, memory)
+            memory = q.torso.cell(q.torso.torso(steps.obs[t, e]), memory)
+            if t >= 2:
+                np.testing.assert_allclose(here[t - 2, e], q.head(memory), atol=1e-5)
+                later = q.torso.cell(q.torso.torso(steps.next_obs[t, e]), memory)
+                np.testing.assert_allclose(there[t - 2, e], q.head(later), atol=1e-5)
+
+
+def test_values_of_a_sequence():
+    check_values()
+
+
+@pytest.mark.parametrize("bug", ["stored carry not used", "no burn-in", "successors begin anew"])
+def test_wrong_values_of_a_sequence_are_caught(bug, monkeypatch):
+    values = td.DQN.values
+    if bug == "stored carry not used":
+        wrong = lambda self, q, steps, carry: values(self, q, steps, jnp.zeros_like(carry))  # noqa: E731
+    elif bug == "no burn-in":
+
+        def wrong(self, q, steps, carry):
+            plain = dataclasses.replace(self, replay=dataclasses.replace(self.replay, burn_in=0))
+            return values(plain, q, jax.tree.map(lambda x: x[2:], steps), carry)
+    else:
+
+        def wrong(self, q, steps, carry):
+            here, _ = values(self, q, steps, carry)
+            zeros, new = jnp.zeros((1, 8)), jnp.ones((1, 1), bool)
+            anew = lambda obs: q(obs[None, None], new, zeros)[0][0, 0]  # noqa: E731
+            return here, jax.vmap(jax.vmap(anew))(steps.next_obs[2:])
+
+    monkeypatch.setattr(td.DQN, "values", wrong)
+    with pytest.raises(AssertionError):
+        check_values()
+
+
+def test_nothing_is_learned_from_the_burn_in():
+    """No gradient reaches what was seen in it, and its rewards do not matter."""
+    state, (steps, carry) = network(), sequences()
+    steps = steps._replace(first=jnp.zeros((6, 5), bool))
+    total = lambda obs: DRQN.values(state.q, steps._replace(obs=obs), carry)[0].sum()  # noqa: E731
+    gradient = jax.grad(total)(steps.obs)
+    assert (gradient[:2] == 0).all()
+    assert (gradient[2:] != 0).any()
+    batches = [steps, steps._replace(reward=steps.reward.at[:2].set(100.0))]
+    after = [DRQN.update(state, Rollout(batch, carry, ()), jax.random.key(0))[0] for batch in batches]  # type: ignore
+    for a, b in zip(*(jax.tree.leaves(x.q) for x in after)):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_the_target_network_starts_from_the_same_carry():
+    """With equal networks and γ = 1 the TD error of a step is r + max Q(s') - Q(s), both from the stored carry."""
+    state, (steps, carry) = network(), sequences()
+    algorithm = dataclasses.replace(DRQN, discount=1.0)
+    here, there = DRQN.values(state.q, steps, carry)
+    late = jax.tree.map(lambda x: x[2:], steps)
+    target = late.reward + jnp.where(late.terminated, 0.0, there.max(-1))
+    error = target - jnp.take_along_axis(here, late.action[..., None], -1)[..., 0]
+    _, metrics = algorithm.update(state, Rollout(steps, carry, ()), jax.random.key(0))  # type: ignore[arg-type]
+    np.testing.assert_allclose(metrics["td_error"], jnp.abs(error).mean(), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"replay": td.Uniform()}, "a core needs sequences"),
+        ({"core": None}, "a core needs sequences"),
+        ({"replay": td.Sequences(burn_in=6)}, "must be less than rollout_length"),
+        ({"replay": td.Sequences(burn_in=-1)}, "0 or more"),
+    ],
+)
+def test_what_does_not_fit_together_is_said(fields, message):
+    with pytest.raises(td.ConfigError, match=message):
+        td.train(dataclasses.replace(DRQN, **fields), "CartPole-v1", 1000, progress=False)

@@ -25,29 +25,18 @@ def test_acrobot_in_100k_steps(tmp_path):
     assert min(evaluation.per_seed) >= -95, evaluation.per_seed
 
 
-class Table:
-    """Q-values by observation, in the place of a network."""
-
-    def __init__(self, values):
-        self.values = np.array(values, np.float32)
-
-    def __call__(self, obs):
-        return self.values[obs]
-
-
 def test_targets_in_closed_form():
     """θ⁻ values the next action; θ chooses it with double targets; a terminated step has no future, a mask no say."""
-    online, frozen = Table([[0, 9, 1], [5, 2, 3]]), Table([[4, 1, 7], [2, 8, 6]])
+    online, frozen = np.array([[0, 9, 1], [5, 2, 3], [5, 2, 3]]), np.array([[4, 1, 7], [2, 8, 6], [2, 8, 6]])
     empty = dict.fromkeys(("obs", "first", "action", "extras", "truncated"), None)
     batch = td.Transition(
-        **empty, reward=np.array([1.0, 1.0, 1.0]), terminated=np.array([False, False, True]),
-        next_obs=np.array([0, 1, 1]), info={},
+        **empty, reward=np.array([1.0, 1.0, 1.0]), terminated=np.array([False, False, True]), next_obs=None, info={},
     )  # fmt: skip
     plain, double = td.DQN(discount=0.5), td.DQN(discount=0.5, double=True)
-    np.testing.assert_allclose(plain.target(online, frozen, batch), [1 + 0.5 * 7, 1 + 0.5 * 8, 1])
-    np.testing.assert_allclose(double.target(online, frozen, batch), [1 + 0.5 * 1, 1 + 0.5 * 2, 1])
+    np.testing.assert_allclose(plain.target(frozen, online, batch), [1 + 0.5 * 7, 1 + 0.5 * 8, 1])
+    np.testing.assert_allclose(double.target(frozen, online, batch), [1 + 0.5 * 1, 1 + 0.5 * 2, 1])
     masked = batch._replace(info={"next_mask": np.array([[True, True, False]] * 3)})
-    np.testing.assert_allclose(plain.target(online, frozen, masked), [1 + 0.5 * 4, 1 + 0.5 * 8, 1])
+    np.testing.assert_allclose(plain.target(frozen, online, masked), [1 + 0.5 * 4, 1 + 0.5 * 8, 1])
 
 
 def test_the_target_stands_still_between_copies():

@@ -13,18 +13,19 @@ import scipy.stats
 from thorndike.configuration import check
 from thorndike.errors import ConfigError
 from thorndike.memory.replay import Memory, Uniform
-from thorndike.types import Transition
+from thorndike.memory.sequences import Sequences
+from thorndike.types import Rollout, Transition
 
 T, E = 2, 3
 ROWS = T * E
 RING = Uniform(capacity=20, batch_size=20_000, warmup=5)  # 24 rows: the next multiple of 6
 
 
-def experience(step) -> Transition:
+def experience(step) -> Rollout:
     """Rollout number `step` [T, E, ...]; every leaf tells which transition it belongs to."""
     i = step * ROWS + jnp.arange(ROWS).reshape(T, E)
     flag = i % 3 == 0
-    return Transition(
+    steps = Transition(
         obs={
             "place": jnp.stack([i, -i], -1).astype(jnp.float32),
             "picture": (i % 251).astype(jnp.uint8)[..., None, None],
@@ -38,6 +39,7 @@ def experience(step) -> Transition:
         next_obs={"place": jnp.stack([i + 0.5, -i], -1), "picture": (i % 241).astype(jnp.uint8)[..., None, None]},
         info={"next_mask": jnp.stack([flag, ~flag], -1)},
     )
+    return Rollout(steps, i[0], ())  # type: ignore[arg-type]
 
 
 def names(rows: Transition) -> list[int]:
@@ -52,6 +54,11 @@ def names(rows: Transition) -> list[int]:
     np.testing.assert_array_equal(rows.terminated, i % 3 == 0)
     np.testing.assert_array_equal(rows.info["next_mask"], np.stack([i % 3 == 0, i % 3 != 0], -1))
     return i.tolist()
+
+
+def changed(rollout: Rollout, **fields) -> Rollout:
+    """With some of the steps' fields made anew from them."""
+    return rollout._replace(steps=rollout.steps._replace(**{n: f(rollout.steps) for n, f in fields.items()}))
 
 
 def fill(add, steps: int) -> list[Memory]:
@@ -79,21 +86,23 @@ def test_ring_is_a_deque():
     check_ring(Uniform.add)
 
 
-def never_wraps(self, memory, steps):
-    memory = Uniform.add(self, memory, steps)
+def never_wraps(self, memory, rollout):
+    memory = Uniform.add(self, memory, rollout)
     return memory._replace(cursor=jnp.minimum(memory.size, 24 - ROWS))
 
 
-def size_runs_on(self, memory, steps):
-    return Uniform.add(self, memory, steps)._replace(size=memory.size + ROWS)
+def size_runs_on(self, memory, rollout):
+    return Uniform.add(self, memory, rollout)._replace(size=memory.size + ROWS)
 
 
-def mixes_environments(self, memory, steps):
-    return Uniform.add(self, memory, steps._replace(action=jnp.swapaxes(steps.action, 0, 1).reshape(T, E)))
+def mixes_environments(self, memory, rollout):
+    return Uniform.add(self, memory, changed(rollout, action=lambda x: jnp.swapaxes(x.action, 0, 1).reshape(T, E)))
 
 
-def next_episode(self, memory, steps):
-    return Uniform.add(self, memory, steps._replace(next_obs=jax.tree.map(lambda x: jnp.roll(x, -1, 0), steps.obs)))
+def next_episode(self, memory, rollout):
+    return Uniform.add(
+        self, memory, changed(rollout, next_obs=lambda x: jax.tree.map(lambda y: jnp.roll(y, -1, 0), x.obs))
+    )
 
 
 @pytest.mark.parametrize("bug", [never_wraps, size_runs_on, mixes_environments, next_episode])
@@ -172,3 +181,42 @@ def test_check(bad, message):
     with pytest.raises(ConfigError, match=message):
         check(bad)
     check(Uniform(capacity=10, warmup=10))
+
+
+SEQUENCES = Sequences(capacity=20, batch_size=4_000, warmup=5)  # 10 sequences of 2 steps, rounded up to 12
+
+
+def check_sequences(add):
+    """Each row is one environment's steps in order, with its own carry, and the oldest make room."""
+    memory = SEQUENCES.init(jax.eval_shape(experience, 0))
+    for step in range(6):
+        memory = add(SEQUENCES, memory, experience(step))
+    assert int(memory.size) == 12
+    batch = jax.jit(SEQUENCES.sample)(memory, jax.random.key(0))
+    assert batch.steps.reward.shape == (T, 4_000)
+    assert batch.steps.obs["place"].shape == (T, 4_000, 2)
+    start = np.asarray(batch.steps.reward[0]).astype(int)
+    assert set(start) == {step * ROWS + e for step in range(2, 6) for e in range(E)}
+    for t in range(T):
+        row = jax.tree.map(lambda x, t=t: x[t], batch.steps)
+        np.testing.assert_array_equal(names(row), start + t * E)
+        np.testing.assert_array_equal(row.first, (start + t * E) % 3 == 0)
+    np.testing.assert_array_equal(batch.carry, start)  # `experience` numbers carries like first steps
+    counts = np.bincount(start)[sorted(set(start))]
+    assert scipy.stats.chisquare(counts).pvalue > 1e-4
+
+
+def test_sequences():
+    check_sequences(Sequences.add)
+
+
+@pytest.mark.parametrize("bug", ["time as environments", "another's carry"])
+def test_wrong_sequences_are_caught(bug):
+    def add(self, memory, rollout):
+        if bug == "another's carry":
+            return Sequences.add(self, memory, rollout._replace(carry=jnp.roll(rollout.carry, 1)))
+        mix = lambda x: x.swapaxes(0, 1).reshape(x.shape)  # noqa: E731
+        return Sequences.add(self, memory, rollout._replace(steps=jax.tree.map(mix, rollout.steps)))
+
+    with pytest.raises(AssertionError):
+        check_sequences(add)

@@ -33,9 +33,10 @@ def algorithm_class(name: str) -> Any:
 def known_configs(classes: Any = ()) -> dict[str, type]:
     """Every config class that a saved run may name: ours, and those given."""
     from thorndike.memory.replay import Uniform
+    from thorndike.memory.sequences import Sequences
     from thorndike.nets.recurrent import GRU, LSTM
     from thorndike.nets.torso import Torso
     from thorndike.ops.exploration import Epsilon, Softmax
 
     own = [algorithm_class(name) for name in ALGORITHMS]
-    return {cls.__name__: cls for cls in [Uniform, Torso, GRU, LSTM, Epsilon, Softmax, *own, *classes]}
+    return {cls.__name__: cls for cls in [Uniform, Sequences, Torso, GRU, LSTM, Epsilon, Softmax, *own, *classes]}

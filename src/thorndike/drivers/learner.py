@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from gymnasium import Space
 from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 
-from thorndike.types import Array, Clock, Metrics, PyTree, Rollout, Timestep, Transition
+from thorndike.types import Array, Clock, Metrics, PyTree, Rollout, Timestep
 
 
 def replays(algorithm: Any) -> bool:
@@ -22,14 +22,14 @@ def replays(algorithm: Any) -> bool:
     return hasattr(algorithm, "update")
 
 
-def init_memory(algorithm: Any, example: Transition) -> PyTree:
+def init_memory(algorithm: Any, example: Rollout) -> PyTree:
     """An empty memory for rollouts shaped like `example` [T, E, ...]; () where there is none."""
     return algorithm.replay.init(example) if replays(algorithm) else ()
 
 
 def collect(algorithm: Any, memory: PyTree, rollout: Rollout) -> PyTree:
     """The memory with a rollout added."""
-    return algorithm.replay.add(memory, rollout.steps) if replays(algorithm) else memory
+    return algorithm.replay.add(memory, rollout) if replays(algorithm) else memory
 
 
 def improve(algorithm: Any, agent: PyTree, memory: PyTree, rollout: Rollout, key: Array) -> tuple[PyTree, Metrics]:

@@ -65,7 +65,7 @@ def init_run(algorithm: Any, world: Batched, spec: Spec, key: Array) -> RunState
         return rollout(algorithm, world, algorithm.actor(agent), carry, now, key, "explore")[0]
 
     example = jax.eval_shape(probe, agent, carry, now, key)
-    memory = init_memory(algorithm, example.steps)
+    memory = init_memory(algorithm, example)
     metrics = jax.eval_shape(partial(_learn, algorithm), agent, memory, example, key)[2]
     zero = jnp.int32(0)
     episodes, tally = Episodes.start(algorithm.num_envs), Tally.start(list(metrics))

@@ -6,9 +6,11 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from gymnasium.spaces import Discrete
 
 from thorndike.configuration import config, require
+from thorndike.envs.draw import Canvas
 from thorndike.types import Array, Step
 
 
@@ -58,3 +60,13 @@ class RepeatPrevious:
         reward = jnp.where(state.shown > self.k, pay, 0.0)
         suits = jnp.roll(state.suits, -1).at[-1].set(jax.random.randint(key, (), 0, self.suits))
         return Step(CardState(suits, state.shown + 1), suits[-1], reward, state.shown >= self.cards)
+
+    def render(self, state: CardState) -> np.ndarray:
+        """One frame, uint8 [height, width, 3]: the last k + 1 cards, the answer on the left."""
+        canvas = Canvas(x=(-1, self.k + 1), y=(-1.5, 1))
+        for i, suit in enumerate(np.asarray(state.suits)):
+            shade = "#2b3a55" if i in (0, self.k) else "#9aa3ad"
+            canvas.polygon([(i - 0.4, -0.6), (i + 0.4, -0.6), (i + 0.4, 0.6), (i - 0.4, 0.6)], shade)
+            canvas.text((i, 0.0), str(int(suit)), "#ffffff")
+        canvas.text((self.k / 2, -1.1), f"card {int(state.shown)} of {self.cards}")
+        return canvas.frame()

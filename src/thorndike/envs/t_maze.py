@@ -6,9 +6,11 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from gymnasium.spaces import Discrete
 
 from thorndike.configuration import config, require
+from thorndike.envs.draw import Canvas
 from thorndike.types import Array, Step
 
 NORTH, EAST, SOUTH, WEST = range(4)
@@ -16,10 +18,10 @@ CORRIDOR, JUNCTION = 2, 3  # observations; 0 and 1 are the signs
 
 
 class MazeState(NamedTuple):
-    """The cell (0 is the start, `length` the junction) and which way is right."""
+    """The cell (0 is the start, `length` the junction) and the sign."""
 
     cell: Array
-    south: Array
+    south: Array  # 1: south is the right turn; 0: north
 
 
 @config
@@ -49,19 +51,29 @@ class TMaze:
     def observe(self, state: MazeState) -> Array:
         """What is seen from a cell."""
         seen = jnp.where(state.cell == self.length, JUNCTION, CORRIDOR)
-        return jnp.where(state.cell == 0, state.south.astype(jnp.int32), seen)
+        return jnp.where(state.cell == 0, state.south, seen)
 
     def reset(self, key: Array) -> Step:
         """At the sign."""
-        state = MazeState(jnp.int32(0), jax.random.bernoulli(key))
+        state = MazeState(jnp.int32(0), jax.random.randint(key, (), 0, 2))
         return Step(state, self.observe(state))
 
     def step(self, state: MazeState, action: Array, key: Array) -> Step:
         """One cell east or west, or the turn that ends the episode."""
         turns = (state.cell == self.length) & ((action == NORTH) | (action == SOUTH))
-        right = jnp.where(state.south, action == SOUTH, action == NORTH)
+        right = jnp.where(state.south == 1, action == SOUTH, action == NORTH)
         move = jnp.where(action == EAST, 1, jnp.where(action == WEST, -1, 0))
         cell = jnp.clip(state.cell + move, 0, self.length)
         reward = jnp.where(turns, jnp.where(right, 4.0, -0.1), jnp.where(cell == state.cell, -0.1, 0.0))
         after = MazeState(cell, state.south)
         return Step(after, self.observe(after), reward, turns)
+
+    def render(self, state: MazeState) -> np.ndarray:
+        """One frame, uint8 [height, width, 3]: the corridor, the right turn in green, the agent."""
+        n = self.length
+        canvas = Canvas(x=(-1, n + 1), y=(-2, 2))
+        canvas.line((0, 0), (n, 0), "#d5dae0", 0.8)
+        canvas.line((n, -1.2), (n, 1.2), "#d5dae0", 0.8)
+        canvas.circle((n, -1.2 if int(state.south) else 1.2), 0.3, "#4caf50")
+        canvas.circle((float(state.cell), 0.0), 0.25, "#2b3a55")
+        return canvas.frame()

@@ -8,13 +8,13 @@ import jax
 import jax.numpy as jnp
 
 from thorndike.configuration import config, require
-from thorndike.types import Array, PyTree, Transition
+from thorndike.types import Array, PyTree, Rollout, Transition
 
 
 class Memory(NamedTuple):
     """The ring: every leaf of `data` is [capacity, ...]. Donated and rewritten in place; read-only in updates."""
 
-    data: Transition
+    data: PyTree
     cursor: Array  # where the next row goes
     size: Array  # rows that are filled
 
@@ -29,33 +29,15 @@ class Uniform:
 
     def check(self) -> None:
         """Sizes are positive, and the warm-up fits in."""
-        require(self.capacity > 0 and self.batch_size > 0, "replay capacity and batch_size must be positive")
-        require(
-            0 < self.warmup <= self.capacity,
-            f"replay.warmup must lie between 1 and capacity ({self.capacity}), got {self.warmup}",
-        )
+        check_sizes(self.capacity, self.batch_size, self.warmup)
 
-    def init(self, example: Transition) -> Memory:
+    def init(self, example: Rollout) -> Memory:
         """An empty ring for rollouts shaped like `example` (shapes [T, E, ...])."""
-        rows = example.reward.shape[0] * example.reward.shape[1]
-        capacity = -(-self.capacity // rows) * rows
-        empty = jax.tree.map(lambda x: jnp.zeros((capacity, *x.shape[2:]), x.dtype), _kept(example))
-        return Memory(empty, jnp.int32(0), jnp.int32(0))
+        return empty_ring(jax.eval_shape(_rows, example.steps), self.capacity)
 
-    def add(self, memory: Memory, steps: Transition) -> Memory:
-        """Write a rollout [T, E, ...] over the oldest rows; `capacity` is a multiple of T·E, so it never wraps."""
-        rows = steps.reward.size
-        capacity = memory.data.reward.shape[0]
-        there = memory.cursor + jnp.arange(rows) >= 0
-
-        def write(ring, new):
-            flat = new.reshape((rows, *new.shape[2:])).astype(ring.dtype)
-            # Always true. Where XLA sees that a reward is constant, it writes it twice, the second time in a copy.
-            flat = jnp.where(there.reshape(rows, *(1,) * (flat.ndim - 1)), flat, jnp.zeros_like(flat))
-            return jax.lax.dynamic_update_slice_in_dim(ring, flat, memory.cursor, 0)
-
-        data = jax.tree.map(write, memory.data, _kept(steps))
-        return Memory(data, (memory.cursor + rows) % capacity, jnp.minimum(memory.size + rows, capacity))
+    def add(self, memory: Memory, rollout: Rollout) -> Memory:
+        """Write a rollout [T, E, ...] over the oldest rows."""
+        return write_rows(memory, _rows(rollout.steps))
 
     def sample(self, memory: Memory, key: Array) -> Transition:
         """A batch [B, ...], uniform with replacement."""
@@ -63,5 +45,34 @@ class Uniform:
         return jax.tree.map(lambda ring: ring[index], memory.data)
 
 
-def _kept(steps: Transition) -> PyTree:
-    return steps._replace(first=(), truncated=(), extras={})  # type: ignore[arg-type]
+def check_sizes(capacity: int, batch_size: int, warmup: int) -> None:
+    """Raise `ConfigError` unless sizes are positive and the warm-up fits in."""
+    require(capacity > 0 and batch_size > 0, "replay capacity and batch_size must be positive")
+    require(0 < warmup <= capacity, f"replay.warmup must lie between 1 and capacity ({capacity}), got {warmup}")
+
+
+def _rows(steps: Transition) -> PyTree:
+    """A rollout's transitions one below the other, [T·E, ...], without what no batch needs."""
+    kept = steps._replace(first=(), truncated=(), extras={})  # type: ignore[arg-type]
+    return jax.tree.map(lambda x: x.reshape((-1, *x.shape[2:])), kept)
+
+
+def empty_ring(rows: PyTree, capacity: int) -> Memory:
+    """A ring of at least `capacity` rows, a multiple of those that come at a time, so that writing never wraps."""
+    n = jax.tree.leaves(rows)[0].shape[0]
+    size = -(-capacity // n) * n
+    return Memory(jax.tree.map(lambda x: jnp.zeros((size, *x.shape[1:]), x.dtype), rows), jnp.int32(0), jnp.int32(0))
+
+
+def write_rows(memory: Memory, rows: PyTree) -> Memory:
+    """Write rows [N, ...] over the oldest ones."""
+    n, capacity = (jax.tree.leaves(tree)[0].shape[0] for tree in (rows, memory.data))
+    there = memory.cursor + jnp.arange(n) >= 0
+
+    def write(ring: Array, new: Array) -> Array:
+        # Always true. Where XLA sees that a reward is constant, it writes it twice, the second time in a copy.
+        new = jnp.where(there.reshape(n, *(1,) * (new.ndim - 1)), new, jnp.zeros_like(new))
+        return jax.lax.dynamic_update_slice_in_dim(ring, new.astype(ring.dtype), memory.cursor, 0)
+
+    data = jax.tree.map(write, memory.data, rows)
+    return Memory(data, (memory.cursor + n) % capacity, jnp.minimum(memory.size + n, capacity))

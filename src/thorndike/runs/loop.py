@@ -134,9 +134,11 @@ class Loop:
 
             start = time.monotonic()
             self.state, self.fresh = self.driver.advance(self.state, n, warm, self.fresh), False
+            expected = min(n * per_iteration, CHUNK_SECONDS)
+            time.sleep(0.8 * expected if per_iteration < math.inf else 0.0)
             while not self.state.steps.is_ready():  # not in XLA, where Python would not hear a second Ctrl-C
-                time.sleep(0.001)
-            healthy = bool(self.state.tally.healthy())
+                time.sleep(0.0005)
+            healthy = all((np.asarray(bad) < 0).all() for bad in self.state.tally.bad.values())
             spent = time.monotonic() - start
             if per_iteration == math.inf and not self.driver.simulates:
                 self.compile_seconds += spent  # a host driver's programs compile when they are first called

@@ -161,6 +161,8 @@ def validate(algorithm: Any, env: Any, steps: int, seeds: int) -> None:
     if not (is_config(algorithm) and hasattr(algorithm, "act")):
         raise ConfigError(f"{algorithm!r} is not an algorithm: give one like td.PPO(), or a name like 'ppo'")
     check(algorithm)
+    if is_config(env):
+        check(env)
     swept(algorithm)
     require(isinstance(steps, int) and steps > 0, f"steps must be a positive whole number, got {steps!r}")
     require(isinstance(seeds, int) and seeds > 0, f"seeds must be a positive whole number, got {seeds!r}")

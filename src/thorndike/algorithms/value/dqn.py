@@ -11,28 +11,33 @@ from gymnasium.spaces import Discrete
 
 from thorndike.configuration import config, require
 from thorndike.memory.replay import Uniform
+from thorndike.memory.sequences import Sequences
 from thorndike.nets.mlp import Linear
+from thorndike.nets.recurrent import GRU, LSTM, Recurrent, unroll
 from thorndike.nets.torso import Network, Torso
 from thorndike.ops.exploration import Epsilon, Softmax, legal
 from thorndike.ops.losses import huber
 from thorndike.ops.optimise import adam, descend, every, polyak
 from thorndike.ops.returns import td_target
-from thorndike.types import Array, Clock, Metrics, PyTree, Spec, Timestep, Transition
+from thorndike.types import Array, Clock, Metrics, PyTree, Rollout, Spec, Timestep, Transition
 
 
 class QNetwork(eqx.Module):
-    """Q(s, ·), [..., A]."""
+    """Q(s, ·), [T, E, A]."""
 
-    torso: Network
+    torso: Network | Recurrent
     head: Linear
 
-    def __init__(self, key: Array, torso: Torso, spec: Spec):
+    def __init__(self, key: Array, torso: Torso, core: GRU | LSTM | None, spec: Spec):
         tkey, hkey = jax.random.split(key)
-        self.torso = torso.build(tkey, spec.observation)
+        network = torso.build(tkey, spec.observation)
+        self.torso = core.build(jax.random.fold_in(tkey, 1), network) if core else network
         self.head = Linear(hkey, self.torso.features, int(spec.action.n), init=torso.init)  # type: ignore[attr-defined]
 
-    def __call__(self, obs: PyTree) -> Array:
-        return self.head(self.torso(obs))
+    def __call__(self, obs: PyTree, first: Array, carry: PyTree) -> tuple[Array, PyTree]:
+        """Q [T, E, A] and the carry after each step; obs and first [T, E, ...], carry [E, ...]."""
+        features, carries = unroll(self.torso, obs, first, carry)
+        return self.head(features), carries
 
 
 class Actor(NamedTuple):
@@ -57,6 +62,9 @@ class DQN:
     """Deep Q-network (Mnih et al. 2015), with double targets (van Hasselt et al. 2016) as a field.
 
     L(θ) = E[ huber( r + γ (1 - terminated) max_a' Q(s', a'; θ⁻) - Q(s, a; θ) ) ]
+
+    With a `core` and `Sequences` as its replay it is DRQN (Hausknecht & Stone 2015); with `burn_in`, R2D2's learner
+    (Kapturowski et al. 2019). Both networks then start from the carry that acting had.
     """
 
     learning_rate: float = 5e-4  # Adam's step size
@@ -69,8 +77,9 @@ class DQN:
     huber: float = 100.0  # |δ| beyond which the loss is linear; the paper's 1 is for rewards clipped to [-1, 1]
     max_grad_norm: float = 1000.0
     exploration: Epsilon | Softmax = Epsilon()
-    replay: Uniform = Uniform(capacity=10_000, batch_size=64, warmup=1_000)
+    replay: Uniform | Sequences = Uniform(capacity=10_000, batch_size=64, warmup=1_000)
     torso: Torso = Torso(widths=(64, 64), activation="relu", init="uniform")
+    core: GRU | LSTM | None = None  # memory behind the torso; it needs Sequences as replay
     num_envs: int = 8
     rollout_length: int = 1
 
@@ -78,6 +87,18 @@ class DQN:
         """Positive sizes."""
         sizes = (self.target_period, self.gradient_steps, self.num_envs, self.rollout_length)
         require(min(sizes) > 0, "target_period, gradient_steps, num_envs and rollout_length must be positive")
+        sequences = isinstance(self.replay, Sequences)
+        require(
+            sequences == (self.core is not None),
+            "a core needs sequences to learn from, and nothing else does: give both, like "
+            "DQN(core=td.GRU(), replay=td.Sequences(), rollout_length=16), or neither",
+        )
+        if isinstance(self.replay, Sequences):
+            require(
+                self.replay.burn_in < self.rollout_length,
+                f"replay.burn_in ({self.replay.burn_in}) must be less than rollout_length ({self.rollout_length}), "
+                "which is the length of a sequence",
+            )
 
     def supports(self, spec: Spec) -> str | None:
         """Discrete actions only: the maximum over actions is taken by enumeration."""
@@ -87,7 +108,7 @@ class DQN:
 
     def init(self, key: Array, spec: Spec) -> State:
         """Two equal networks."""
-        q = QNetwork(key, self.torso, spec)
+        q = QNetwork(key, self.torso, self.core, spec)
         copy = jax.tree.map(jnp.copy, q)
         clock = Clock(jnp.int32(0), jnp.int32(spec.steps))
         return State(q, copy, self.optimiser(clock).init(q), clock, jnp.int32(0))  # type: ignore[arg-type]
@@ -101,34 +122,53 @@ class DQN:
         """Q and the level of exploration at this point of the run."""
         return Actor(state.q, self.exploration.level(state.clock.progress))
 
-    def carry(self, n: int) -> tuple[()]:
-        """No acting memory."""
-        return ()
+    def carry(self, n: int) -> PyTree:
+        """Zeros for a network that remembers, else nothing."""
+        return self.core.carry(n) if self.core else ()
 
     def act(self, actor: Actor, carry: PyTree, now: Timestep, key: Array, explore: bool):
         """Explore, or take the best legal action."""
-        values, mask = actor.q(now.obs), now.info.get("mask")
+        obs, mask = jax.tree.map(lambda x: x[None], now.obs), now.info.get("mask")
+        values, carries = actor.q(obs, now.first[None], carry)
+        values, carry = values[0], jax.tree.map(lambda c: c[0], carries)
         if explore:
             return self.exploration.choose(key, values, actor.level, mask), carry, {}
         return legal(values, mask).argmax(-1), carry, {}
 
-    def target(self, q: QNetwork, target: QNetwork, batch: Transition) -> Array:
-        """r + γ (1 - terminated) max_a' Q(s', a'; θ⁻), [B]."""
-        next_values = legal(target(batch.next_obs), batch.info.get("next_mask"))
-        if self.double:
-            best = legal(q(batch.next_obs), batch.info.get("next_mask")).argmax(-1)
-            next_value = select(next_values, best)
-        else:
-            next_value = next_values.max(-1)
-        return td_target(batch.reward, next_value, batch.terminated, self.discount)
+    def target(self, frozen: Array, online: Array, steps: Transition) -> Array:
+        """r + γ (1 - terminated) max_a' Q(s', a'; θ⁻), from the values of both networks at s' [..., A]."""
+        frozen, online = (legal(values, steps.info.get("next_mask")) for values in (frozen, online))
+        next_value = select(frozen, online.argmax(-1)) if self.double else frozen.max(-1)
+        return td_target(steps.reward, next_value, steps.terminated, self.discount)
 
-    def update(self, state: State, batch: Transition, key: Array) -> tuple[State, Metrics]:
-        """One gradient step on a batch [B, ...], and the target's copy when it is due."""
-        target = self.target(state.q, state.target, batch)
+    def values(self, q: QNetwork, steps: Transition, carry: PyTree) -> tuple[Array, Array]:
+        """Q(s, ·) and Q(s', ·), [T - burn_in, B, A]; s' is one step on from the carry after s, in the same episode."""
+        burn_in = self.replay.burn_in if isinstance(self.replay, Sequences) else 0
+        if burn_in:
+            early, steps = jax.tree.map(lambda x: x[:burn_in], steps), jax.tree.map(lambda x: x[burn_in:], steps)
+            carry = jax.lax.stop_gradient(jax.tree.map(lambda c: c[-1], q(early.obs, early.first, carry)[1]))
+        here, carries = q(steps.obs, steps.first, carry)
+        flat = lambda x: x.reshape((-1, *x.shape[2:]))  # noqa: E731
+        obs, carry = jax.tree.map(lambda x: flat(x)[None], steps.next_obs), jax.tree.map(flat, carries)
+        there, _ = q(obs, jnp.zeros((1, here.shape[0] * here.shape[1]), bool), carry)
+        return here, there.reshape(here.shape)
+
+    def update(self, state: State, batch: Transition | Rollout, key: Array) -> tuple[State, Metrics]:
+        """One gradient step on a batch, and the target's copy when it is due.
+
+        Args:
+            state: from `init`.
+            batch: transitions [B, ...]; with a core, sequences [T, B, ...] and the carries that they begin with.
+            key: not used.
+        """
+        steps, carry = (batch.steps, batch.carry) if isinstance(batch, Rollout) else (_as_sequence(batch), ())
+        _, frozen = self.values(state.target, steps, carry)
 
         def loss(q: QNetwork):
-            chosen = select(q(batch.obs), batch.action)  # Q(s, a; θ)
-            error = target - chosen  # δ
+            here, there = self.values(q, steps, carry)
+            late = jax.tree.map(lambda x: x[x.shape[0] - here.shape[0] :], steps)
+            chosen = select(here, late.action)  # Q(s, a; θ)
+            error = self.target(frozen, jax.lax.stop_gradient(there), late) - chosen  # δ
             return huber(error, self.huber).mean(), {"td_error": jnp.abs(error).mean(), "q_value": chosen.mean()}
 
         (value, metrics), gradient = jax.value_and_grad(loss, has_aux=True)(state.q)
@@ -136,6 +176,11 @@ class DQN:
         updates = state.updates + 1
         target_q = every(updates, self.target_period, polyak(state.target, q, self.tau), state.target)
         return State(q, target_q, optimiser, state.clock, updates), {"loss": value, **metrics, **norms}
+
+
+def _as_sequence(batch: Transition) -> Transition:
+    """A batch [B, ...] as sequences of one step [1, B, ...]."""
+    return jax.tree.map(lambda x: x[None], batch)
 
 
 def select(values: Array, action: Array) -> Array:
