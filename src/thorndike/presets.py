@@ -22,10 +22,15 @@ def all_presets() -> dict[tuple[str, str], dict[str, Any]]:
 
 def _table() -> dict[tuple[str, str], dict[str, Any]]:
     from thorndike.memory.replay import Uniform
+    from thorndike.nets.recurrent import GRU
     from thorndike.nets.torso import Torso
     from thorndike.ops.exploration import Epsilon
 
     small = Torso(widths=(64, 64), activation="relu", init="uniform")
+    remembering = {
+        "num_envs": 16, "rollout_length": 64, "minibatch_size": 256, "learning_rate": 1e-3, "trace": 0.98,
+        "anneal_learning_rate": True, "entropy_coefficient": 0.01, "core": GRU(),
+    }  # fmt: skip
     return {
         ("PPO", "CartPole-v1"): {  # zoo
             "steps": 100_000, "num_envs": 8, "rollout_length": 32, "minibatch_size": 256, "epochs": 20,
@@ -44,6 +49,12 @@ def _table() -> dict[tuple[str, str], dict[str, Any]]:
             "target_period": 100, "exploration": Epsilon(end=0.02, fraction=0.2),
             "replay": Uniform(capacity=50_000, batch_size=128, warmup=1_000),
         },
+        ("PPO", "CartPoleNoVel-v1"): {
+            "steps": 100_000, "num_envs": 8, "rollout_length": 128, "minibatch_size": 256, "epochs": 10,
+            "discount": 0.98, "trace": 0.98, "learning_rate": 1e-3, "anneal_learning_rate": True, "core": GRU(),
+        },
+        ("PPO", "TMaze"): {"steps": 200_000, **remembering},
+        ("PPO", "RepeatPrevious"): {"steps": 300_000, **remembering},
         ("PPO", "LunarLander-v3"): {  # zoo
             "steps": 1_000_000, "num_envs": 16, "rollout_length": 1024, "minibatch_size": 64, "epochs": 4,
             "discount": 0.999, "trace": 0.98, "entropy_coefficient": 0.01,

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from thorndike.ops.optimise import adam, descend, every, polyak
+from thorndike.ops.optimise import adam, begin, descend, every, polyak
 
 PARAMS = {"w": jnp.array([[1.0, -2.0], [0.5, 3.0]]), "b": jnp.array([0.1, -0.3])}
 
@@ -18,7 +18,7 @@ def loss(params):
 
 
 def trajectory(optimiser, steps: int = 6):
-    params, state, norms = PARAMS, optimiser.init(PARAMS), []
+    params, state, norms = PARAMS, begin(optimiser, PARAMS), []
     step = jax.jit(lambda params, state: descend(optimiser, jax.grad(loss)(params), state, params))
     for _ in range(steps):
         params, state, metrics = step(params, state)

@@ -168,7 +168,7 @@ def _init_run(algorithm: Any, spec: Spec, key: Array, now: Timestep) -> RunState
     example = jax.eval_shape(partial(_example, algorithm), agent, carry, now, key)
     memory, zero = init_memory(algorithm, example), jnp.int32(0)
     metrics = jax.eval_shape(partial(_metrics, algorithm), agent, memory, example, key)
-    episodes, tally = Episodes.start(algorithm.num_envs), Tally.start(list(metrics))
+    episodes, tally = Episodes.start(algorithm.num_envs), Tally.start(metrics)
     return RunState(agent, memory, (), carry, key, zero, jnp.int32(spec.steps), zero, episodes, tally)
 
 

@@ -68,7 +68,7 @@ def init_run(algorithm: Any, world: Batched, spec: Spec, key: Array) -> RunState
     memory = init_memory(algorithm, example)
     metrics = jax.eval_shape(partial(_learn, algorithm), agent, memory, example, key)[2]
     zero = jnp.int32(0)
-    episodes, tally = Episodes.start(algorithm.num_envs), Tally.start(list(metrics))
+    episodes, tally = Episodes.start(algorithm.num_envs), Tally.start(metrics)
     return RunState(agent, memory, now, carry, key, zero, jnp.int32(spec.steps), zero, episodes, tally)
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import dataclasses
+from collections.abc import Iterable
+from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from thorndike.types import Array, Metrics, PyTree, Rollout
 
@@ -51,41 +55,48 @@ class Episodes(NamedTuple):
         return Episodes(*running, returns, lengths_, last)
 
 
-class Tally(NamedTuple):
-    """Sums of the metrics since the last log line, and when each first stopped being finite."""
+@partial(jax.tree_util.register_dataclass, data_fields=["sums", "count", "bad"], meta_fields=["names"])
+@dataclasses.dataclass(frozen=True)
+class Tally:
+    """Sums of the M metrics since the last log line, and when each first stopped being finite."""
 
-    sums: Metrics
-    count: Array  # type: ignore[assignment]
-    bad: dict[str, Array]  # iteration at which a metric was first not finite; -1: it never was
+    names: tuple[str, ...]
+    sums: Array  # [M]
+    count: Array
+    bad: Array  # [M], iteration at which a metric was first not finite; -1: it never was
 
     @staticmethod
-    def start(names: list[str]) -> Tally:
+    def start(names: Iterable[str]) -> Tally:
         """Nothing yet."""
-        zeros, never = (dict.fromkeys(names, jnp.float32(0)), dict.fromkeys(names, jnp.int32(-1)))
-        return Tally(zeros, jnp.int32(0), never)
+        names = tuple(names)
+        return Tally(names, jnp.zeros(len(names)), jnp.int32(0), jnp.full(len(names), -1, jnp.int32))
 
     def add(self, metrics: Metrics, iteration: Array) -> Tally:
         """With one iteration's metrics counted in."""
-        sums = {name: self.sums[name] + metrics[name] for name in self.sums}
-
-        def mark(bad: Array, value: Array) -> Array:
-            return jnp.where((bad < 0) & ~jnp.isfinite(value), iteration, bad)
-
-        return Tally(sums, self.count + 1, {name: mark(self.bad[name], metrics[name]) for name in self.bad})
+        values = jnp.stack([jnp.float32(metrics[name]) for name in self.names])
+        return Tally(self.names, self.sums + values, self.count + 1, self.marked(values, iteration))
 
     def watch(self, metrics: Metrics, iteration: Array) -> Tally:
         """With the metrics of an iteration without learning looked at, but not counted in."""
-        seen = self.add({**dict.fromkeys(self.sums, jnp.float32(0)), **metrics}, iteration)
-        return self._replace(bad=seen.bad)
+        values = jnp.stack([jnp.float32(metrics.get(name, 0.0)) for name in self.names])
+        return dataclasses.replace(self, bad=self.marked(values, iteration))
+
+    def marked(self, values: Array, iteration: Array) -> Array:
+        """`bad` after an iteration with these values."""
+        return jnp.where((self.bad < 0) & ~jnp.isfinite(values), iteration, self.bad)
 
     def restart(self, fresh: Array) -> Tally:
         """With the sums at zero if `fresh`: the last ones were logged."""
-        sums, count = jax.tree.map(lambda x: jnp.where(fresh, jnp.zeros_like(x), x), (self.sums, self.count))
-        return Tally(sums, count, self.bad)
+        sums, count = jnp.where(fresh, 0.0, self.sums), jnp.where(fresh, 0, self.count)
+        return dataclasses.replace(self, sums=sums, count=count)
 
     def healthy(self) -> Array:
         """Whether every metric has been finite all along; over all runs where there is an axis of them."""
-        return jnp.stack([(bad < 0).all() for bad in self.bad.values()]).all()
+        return (self.bad < 0).all()
+
+    def of(self, name: str, values: Any) -> np.ndarray:
+        """One metric's part of `sums` or `bad`, whatever the leading axes."""
+        return np.asarray(values)[..., self.names.index(name)]
 
 
 class RunState(NamedTuple):

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jax.flatten_util import ravel_pytree
 
 from thorndike.types import Array, Metrics, PyTree
 
@@ -17,11 +18,21 @@ def adam(learning_rate: Array | float, max_grad_norm: Array | float | None = Non
     return step if max_grad_norm is None else optax.chain(optax.clip_by_global_norm(max_grad_norm), step)  # type: ignore[arg-type]
 
 
+def begin(optimiser: Any, params: PyTree) -> PyTree:
+    """The optimiser's state before its first step."""
+    return optimiser.init(ravel_pytree(params)[0])
+
+
 def descend(optimiser: Any, gradient: PyTree, state: PyTree, params: PyTree) -> tuple[PyTree, PyTree, Metrics]:
-    """Apply one step; returns the new parameters, the new optimiser state and two norms."""
-    updates, state = optimiser.update(gradient, state, params)
+    """Apply one step; returns the new parameters, the new optimiser state and two norms.
+
+    All parameters are one vector to the optimiser: a few kernels in the place of several for every layer.
+    """
+    vector, restore = ravel_pytree(params)
+    gradient = ravel_pytree(gradient)[0]
+    updates, state = optimiser.update(gradient, state, vector)
     norms = {"gradient_norm": optax.tree.norm(gradient), "update_norm": optax.tree.norm(updates)}
-    return optax.apply_updates(params, updates), state, norms
+    return restore(optax.apply_updates(vector, updates)), state, norms
 
 
 def polyak(target: PyTree, online: PyTree, tau: Array | float) -> PyTree:

@@ -138,7 +138,7 @@ class Loop:
             time.sleep(0.8 * expected if per_iteration < math.inf else 0.0)
             while not self.state.steps.is_ready():  # not in XLA, where Python would not hear a second Ctrl-C
                 time.sleep(0.0005)
-            healthy = all((np.asarray(bad) < 0).all() for bad in self.state.tally.bad.values())
+            healthy = (np.asarray(self.state.tally.bad) < 0).all()
             spent = time.monotonic() - start
             if per_iteration == math.inf and not self.driver.simulates:
                 self.compile_seconds += spent  # a host driver's programs compile when they are first called
@@ -196,7 +196,7 @@ class Loop:
         }
         if not warm:
             count = np.maximum(np.asarray(tally.count), 1)
-            values |= {name: np.asarray(total) / count for name, total in tally.sums.items()}
+            values |= {name: tally.of(name, tally.sums) / count for name in tally.names}
             self.fresh = True
         self.metrics.write(self.steps, values)
 
@@ -233,7 +233,8 @@ class Loop:
 
     def diverged(self) -> None:
         """Say which metric went first and what usually causes it."""
-        bad = {name: np.asarray(when) for name, when in self.state.tally.bad.items()}
+        tally = self.state.tally
+        bad = {name: tally.of(name, tally.bad) for name in tally.names}
         first = min(int(when[when >= 0].min()) for when in bad.values() if (when >= 0).any())
         names = [name for name, when in bad.items() if (when == first).any()]
         name = next((n for n in CAUSES if n in names), names[0])

@@ -16,7 +16,7 @@ from thorndike.nets.mlp import Linear
 from thorndike.nets.policy import Actions
 from thorndike.nets.torso import Network, Torso
 from thorndike.ops.distributions import TanhNormal
-from thorndike.ops.optimise import adam, descend, polyak
+from thorndike.ops.optimise import adam, begin, descend, polyak
 from thorndike.ops.returns import td_target
 from thorndike.types import Array, Clock, Metrics, PyTree, Spec, Timestep, Transition
 
@@ -120,7 +120,7 @@ class SAC:
             critics,
             jax.tree.map(jnp.copy, critics),
             log_temperature,
-            Optimisers(*(self.optimiser.init(p) for p in (actor, critics, log_temperature))),
+            Optimisers(*(begin(self.optimiser, p) for p in (actor, critics, log_temperature))),
             Clock(jnp.int32(0), jnp.int32(spec.steps)),
         )
 

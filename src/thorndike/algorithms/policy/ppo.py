@@ -15,7 +15,7 @@ from thorndike.nets.policy import PolicyHead
 from thorndike.nets.recurrent import GRU, LSTM, Recurrent, unroll
 from thorndike.nets.torso import Network, Torso, example
 from thorndike.ops.losses import explained_variance, standardise
-from thorndike.ops.optimise import adam, descend
+from thorndike.ops.optimise import adam, begin, descend
 from thorndike.ops.returns import discounted_sums, gae
 from thorndike.ops.statistics import Running, normalise_tree, running, running_tree, update_tree
 from thorndike.types import Array, Clock, Metrics, PyTree, Rollout, Spec, Timestep
@@ -149,7 +149,7 @@ class PPO:
         params = Params(policy, Critic(own, Linear(vkey, torso.features, 1)))
         return State(
             params,
-            self.optimiser(1.0).init(params),  # type: ignore[arg-type]
+            begin(self.optimiser(1.0), params),  # type: ignore[arg-type]
             Clock(jnp.int32(0), jnp.int32(spec.steps)),
             running_tree(example(spec.observation)) if self.normalize_observation else (),
             (running(), jnp.zeros(self.num_envs)) if self.normalize_reward else (),

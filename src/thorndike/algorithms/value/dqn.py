@@ -17,7 +17,7 @@ from thorndike.nets.recurrent import GRU, LSTM, Recurrent, unroll
 from thorndike.nets.torso import Network, Torso
 from thorndike.ops.exploration import Epsilon, Softmax, legal
 from thorndike.ops.losses import huber
-from thorndike.ops.optimise import adam, descend, every, polyak
+from thorndike.ops.optimise import adam, begin, descend, every, polyak
 from thorndike.ops.returns import td_target
 from thorndike.types import Array, Clock, Metrics, PyTree, Rollout, Spec, Timestep, Transition
 
@@ -111,7 +111,7 @@ class DQN:
         q = QNetwork(key, self.torso, self.core, spec)
         copy = jax.tree.map(jnp.copy, q)
         clock = Clock(jnp.int32(0), jnp.int32(spec.steps))
-        return State(q, copy, self.optimiser(clock).init(q), clock, jnp.int32(0))  # type: ignore[arg-type]
+        return State(q, copy, begin(self.optimiser(clock), q), clock, jnp.int32(0))  # type: ignore[arg-type]
 
     def optimiser(self, clock: Clock):
         """Adam on the clipped gradient."""
