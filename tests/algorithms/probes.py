@@ -11,6 +11,7 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete
 
 import thorndike as td
+from thorndike.algorithms.policy.ppo import Carry
 from thorndike.drivers.host import HostDriver
 from thorndike.drivers.scan import ScanDriver
 from thorndike.ops.keys import random_key
@@ -142,9 +143,9 @@ def values(name: str, agent: Any, states: int) -> np.ndarray:
     def one(agent):
         obs = jnp.arange(states)
         if name == "dqn":
-            return agent.q(obs).max(-1)
+            return agent.q(obs[None], (), ())[0][0].max(-1)
         if name == "ppo":
-            return agent.params.value(obs)
+            return agent.params(obs[None], None, (), Carry((), ()))[1][0]
         action = agent.actor(obs).mode()
         return jnp.stack([critic(obs, action) for critic in agent.critics]).min(0)
 
