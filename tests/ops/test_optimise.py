@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -55,9 +57,10 @@ def test_descend_is_plain_optax():
 
     for _ in range(6):
         params, state = step(params, state)
-    jax.tree.map(np.testing.assert_array_equal, trajectory(adam(0.05, 0.5))[0], params)
+    close = partial(np.testing.assert_allclose, atol=1e-6)  # the norm of one vector is summed in another order
+    jax.tree.map(close, trajectory(adam(0.05, 0.5))[0], params)
     with pytest.raises(AssertionError):
-        jax.tree.map(np.testing.assert_array_equal, trajectory(adam(0.05))[0], params)
+        jax.tree.map(close, trajectory(adam(0.05))[0], params)
 
 
 @pytest.mark.parametrize("tau", [0.0, 0.005, 1.0])
