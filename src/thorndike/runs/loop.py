@@ -134,10 +134,8 @@ class Loop:
 
             start = time.monotonic()
             self.state, self.fresh = self.driver.advance(self.state, n, warm, self.fresh), False
-            expected = min(n * per_iteration, CHUNK_SECONDS)
-            time.sleep(0.8 * expected if per_iteration < math.inf else 0.0)
             while not self.state.steps.is_ready():  # not in XLA, where Python would not hear a second Ctrl-C
-                time.sleep(0.0005)
+                time.sleep(0.001)
             healthy = (np.asarray(self.state.tally.bad) < 0).all()
             spent = time.monotonic() - start
             if per_iteration == math.inf and not self.driver.simulates:
