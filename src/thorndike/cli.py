@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import threading
+import typing
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -126,6 +127,9 @@ def _train_command(args: list[str]) -> None:
 
     settings, steps = ({}, None) if {"--no-preset", "--no_preset"} & set(rest) else preset_for(cls.__name__, env)
     default, rest = _chosen_variants(dataclasses.replace(cls(), **settings), rest)  # type: ignore[type-var]
+    choices = [f"--{field.replace('_', '-')} {{{','.join(kinds)}}}" for field, kinds in _variants(cls).items()]
+    if choices:
+        choices = ["Parts to choose by name, each with options of its own: " + "   ".join(choices)]
     nameless = tyro.conf.arg(name="")
     fields = [("options", Annotated[TrainOptions, nameless], TrainOptions(steps=steps))]
     fields += [("algorithm", Annotated[cls, nameless], default)]  # type: ignore
@@ -137,7 +141,7 @@ def _train_command(args: list[str]) -> None:
         tyro.conf.AvoidSubcommands[command],  # type: ignore
         args=rest,
         prog=f"thorndike train {name} {env}",
-        description=cls.__doc__,
+        description="\n\n".join([cls.__doc__, *choices]),
     )
     if settings:
         shown = ", ".join(f"{field}={getattr(parsed.algorithm, field)}" for field in settings)
@@ -145,16 +149,22 @@ def _train_command(args: list[str]) -> None:
     train(parsed.algorithm, env, parsed.options)
 
 
-def _chosen_variants(default: Any, args: list[str]) -> tuple[Any, list[str]]:
-    """Take "--exploration softmax" and the like out of `args`: fields that hold one of several kinds of config."""
-    import typing
-
-    hints = typing.get_type_hints(type(default))
-    for field, hint in hints.items():
+def _variants(cls: Any) -> dict[str, dict[str, type]]:
+    """The fields that hold one of several kinds of config, and those kinds by name."""
+    fields = {}
+    for field, hint in cls.__thorndike_hints__.items():
         kinds = {kind.__name__.lower(): kind for kind in typing.get_args(hint) if hasattr(kind, "__thorndike_hints__")}
+        if len(kinds) > 1:
+            fields[field] = kinds
+    return fields
+
+
+def _chosen_variants(default: Any, args: list[str]) -> tuple[Any, list[str]]:
+    """Take "--exploration softmax" and the like out of `args`."""
+    for field, kinds in _variants(type(default)).items():
         flag = f"--{field.replace('_', '-')}"
         args = [part for arg in args for part in (arg.split("=", 1) if arg.startswith(f"{flag}=") else [arg])]
-        if len(kinds) > 1 and flag in args[:-1]:
+        if flag in args[:-1]:
             at = args.index(flag)
             word, args = args[at + 1].lower(), args[:at] + args[at + 2 :]
             if word not in kinds:

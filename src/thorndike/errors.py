@@ -34,7 +34,3 @@ class CheckpointError(ThorndikeError, ValueError):
 
 class DivergedError(ThorndikeError, ArithmeticError):
     """Training produced a value that is not finite; says which metric went first and the usual causes."""
-
-
-class InterruptedRun(ThorndikeError):
-    """Training was asked to stop by a signal; the run is saved and can be resumed."""

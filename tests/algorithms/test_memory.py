@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,8 +13,11 @@ from gymnasium.spaces import Box
 
 import thorndike as td
 from thorndike.algorithms.policy import ppo
-from thorndike.nets.recurrent import Recurrent, unroll
+from thorndike.drivers.host import HostDriver
+from thorndike.drivers.scan import ScanDriver
+from thorndike.nets.recurrent import GRUCell, Recurrent, unroll
 from thorndike.nets.torso import Torso
+from thorndike.ops.keys import random_key
 from thorndike.types import Rollout
 
 T, E = 12, 3
@@ -30,16 +34,28 @@ def case(core, seed=0):
     return network, obs, first, carry
 
 
+def reference(cell):
+    """Equinox's cell with the same weights, for one vector at a time."""
+    width = cell.recurrent.shape[0]
+    kind = eqx.nn.GRUCell if isinstance(cell, GRUCell) else eqx.nn.LSTMCell
+    other = kind(cell.inputs.weight.shape[0], width, key=jax.random.key(0))
+    weights = (cell.inputs.weight.T, cell.recurrent.T, cell.inputs.bias)
+    other = eqx.tree_at(lambda c: (c.weight_ih, c.weight_hh, c.bias), other, weights)
+    return eqx.tree_at(lambda c: c.bias_n, other, cell.bias) if isinstance(cell, GRUCell) else other
+
+
 def check(core):
-    """Against a loop over environments and time, with Equinox's cell called for one vector at a time."""
+    """Against a loop over environments and time, with Equinox's cell."""
     network, obs, first, carry = case(core)
+    network = eqx.tree_at(lambda n: jax.tree.leaves(n.cell), network, replace_fn=lambda x: x + 0.1)  # no bias at 0
     features, carries = unroll(network, obs, first, carry)
+    cell = reference(network.cell)
     for e in range(E):
         memory = jax.tree.map(lambda c, e=e: c[e], carry)
         for t in range(T):
             if first[t, e]:
                 memory = jax.tree.map(jnp.zeros_like, memory)
-            memory = network.cell(network.torso(obs[t, e]), memory)
+            memory = cell(network.torso(obs[t, e]), memory)
             for a, b in zip(*map(jax.tree.leaves, (jax.tree.map(lambda c, t=t, e=e: c[t, e], carries), memory))):
                 np.testing.assert_allclose(a, b, atol=1e-5)
             np.testing.assert_allclose(features[t, e], jax.tree.leaves(memory)[0], atol=1e-5)
@@ -72,9 +88,10 @@ SMALL = td.PPO(
 )  # fmt: skip
 
 
-def first_ratios(tmp_path, algorithm=SMALL):
+def first_ratios(tmp_path, algorithm=SMALL, host=False):
     """The largest KL over rollouts of one update each: 0 where learning sees what acting saw."""
     env = td.make("RepeatPrevious", cards=11)  # ends inside of every rollout, and episodes go over their edges
+    env = td.make("gymnasium/CartPole-v1", max_episode_steps=11) if host else env
     out = tmp_path / str(len(list(tmp_path.iterdir())))
     run = td.train(algorithm, env, 8 * 64, out=out, log_every=64, progress=False)
     columns = run.metrics()
@@ -87,6 +104,10 @@ def first_ratios(tmp_path, algorithm=SMALL):
 def test_learning_sees_what_acting_saw(core, shared, tmp_path):
     """Over rollouts that cut episodes in the middle: the first minibatch's new policy is the old one."""
     assert first_ratios(tmp_path, dataclasses.replace(SMALL, core=core, shared_torso=shared)) < 1e-6
+
+
+def test_learning_sees_what_acting_saw_on_the_host(tmp_path):
+    assert first_ratios(tmp_path, host=True) < 1e-6
 
 
 @pytest.mark.parametrize("bug", ["carry forgotten", "time shuffled", "carries of other environments"])
@@ -188,15 +209,16 @@ def check_values():
     """Q(s, ·) and Q(s', ·) as one step after another from the stored carry gives them, without the burn-in."""
     q, (steps, carry) = network().q, sequences()
     here, there = DRQN.values(q, steps, carry)
+    cell = reference(q.torso.cell)
     assert here.shape == there.shape == (4, 5, 2)
     for e in range(5):
         memory = carry[e]
         for t in range(6):
             memory = jnp.where(steps.first[t, e], 0.0, memory)
-            memory = q.torso.cell(q.torso.torso(steps.obs[t, e]), memory)
+            memory = cell(q.torso.torso(steps.obs[t, e]), memory)
             if t >= 2:
                 np.testing.assert_allclose(here[t - 2, e], q.head(memory), atol=1e-5)
-                later = q.torso.cell(q.torso.torso(steps.next_obs[t, e]), memory)
+                later = cell(q.torso.torso(steps.next_obs[t, e]), memory)
                 np.testing.assert_allclose(there[t - 2, e], q.head(later), atol=1e-5)
 
 
@@ -225,6 +247,34 @@ def test_wrong_values_of_a_sequence_are_caught(bug, monkeypatch):
     monkeypatch.setattr(td.DQN, "values", wrong)
     with pytest.raises(AssertionError):
         check_values()
+
+
+def stored_rollouts(host):
+    """Four rollouts of one agent that does not change, as its replay holds them: steps [4, E, T, ...], carries."""
+    still = dataclasses.replace(DRQN, learning_rate=0.0, replay=dataclasses.replace(DRQN.replay, warmup=1))
+    env = td.make("gymnasium/CartPole-v1" if host else "CartPole-v1", **({"max_episode_steps": 9} if host else {}))
+    env = env if host else dataclasses.replace(env, max_steps=9)
+    spec = td.Spec(env.observation_space, env.action_space, 96)
+    keys = jax.vmap(random_key)(jnp.zeros(1, jnp.uint32))
+    driver = HostDriver(still, env, spec, 1, 0, "serial") if host else ScanDriver(still, env, spec, 1)
+    with driver:
+        state = jax.device_get(driver.advance(driver.init(keys), 4))
+    q, memory = jax.tree.map(lambda x: x[0], (state.agent.q, state.memory))
+    steps, carry = jax.tree.map(lambda x: x.reshape((4, 4, *x.shape[1:])), memory.data)
+    return q, steps, carry
+
+
+@pytest.mark.parametrize("host", [False, True])
+def test_each_stored_sequence_goes_on_from_the_one_before(host):
+    """Its carry is what the network remembers at the end of the one before, through the ends of episodes."""
+    q, steps, carry = stored_rollouts(host)
+    assert steps.first.any()
+    assert not steps.first[1:, :, 0].all()
+    assert (carry[0] == 0).all()
+    for i in range(3):
+        obs, first = (jnp.asarray(x[i]).swapaxes(0, 1) for x in (steps.obs, steps.first))
+        np.testing.assert_allclose(q(obs, first, carry[i])[1][-1], carry[i + 1], atol=1e-5)
+    assert np.abs(carry[3]).max() > 1e-2
 
 
 def test_nothing_is_learned_from_the_burn_in():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import equinox as eqx
 import jax
 import numpy as np
 import pytest
@@ -57,3 +58,27 @@ def test_the_target_stands_still_between_copies():
         assert still != copied
         same.append(still)
     assert same == [True, True, False, True, True, False]
+
+
+def update_towards(target_bias):
+    """The TD error of one update of a Q that is 0 everywhere, with a θ⁻ that says `target_bias` everywhere."""
+    algorithm = td.DQN(discount=0.5, torso=td.Torso(widths=(4,)))
+    env = td.CartPole()
+    state = algorithm.init(jax.random.key(0), td.Spec(env.observation_space, env.action_space, 100))
+    q = jax.tree.map(np.zeros_like, state.q)
+    target = eqx.tree_at(lambda q: q.head.bias, q, np.float32([target_bias] * 2))
+    none = np.zeros(8, bool)
+    obs = np.ones((8, 4), np.float32)
+    batch = td.Transition(obs, none, none.astype(int), {}, np.ones(8, np.float32), none, none, obs, {})
+    return algorithm.update(state._replace(q=q, target=target), batch, jax.random.key(1))[1]["td_error"]
+
+
+def test_learning_is_towards_the_target_network():
+    """δ = r + γ Q(s'; θ⁻) - Q(s, a; θ) = 1 + 0.5 x 10 - 0."""
+    np.testing.assert_allclose(update_towards(10.0), 6.0)
+
+
+def test_learning_without_a_target_network_is_caught(monkeypatch):
+    update = td.DQN.update
+    monkeypatch.setattr(td.DQN, "update", lambda self, s, b, k: update(self, s._replace(target=s.q), b, k))
+    np.testing.assert_allclose(update_towards(10.0), 1.0)

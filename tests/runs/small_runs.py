@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from gymnasium.spaces import Box, Discrete
 
 import thorndike as td
 from thorndike.runs import checkpoint
+from thorndike.runs.metrics import MetricsFile
 
 TORSO = td.Torso(widths=(4,), init="uniform")
 REPLAY = td.Uniform(capacity=64, batch_size=8, warmup=32)
@@ -96,3 +99,27 @@ class FiveSteps(gymnasium.Env):
     def step(self, action):
         self.t += 1
         return np.full(4, self.t, np.float32), 1.0, self.t == 5, False, {}
+
+
+def interrupt(monkeypatch, *steps: int, number: int = signal.SIGINT):
+    """Send this process a signal when the row at one of `steps` is written."""
+    write, left = MetricsFile.write, set(steps)
+
+    def hooked(self, at, values):
+        write(self, at, values)
+        if at in left:
+            left.remove(at)
+            os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(MetricsFile, "write", hooked)
+
+
+TAGS = {  # every row; then those of the algorithm, once it learns
+    "": {"rollout/ep_rew_mean", "rollout/ep_len_mean", "rollout/episodes", "time/fps", "time/seconds"},
+    "PPO": {
+        "rollout/reward_mean", "rollout/observation_max", "train/loss", "train/policy_gradient_loss",
+        "train/value_loss", "train/entropy", "train/approx_kl", "train/clip_fraction", "train/explained_variance",
+    },
+    "DQN": {"rollout/reward_mean", "rollout/observation_max", "train/loss", "train/td_error", "train/q_value"},
+    "SAC": {"rollout/reward_mean", "train/critic_loss", "train/actor_loss", "train/entropy", "train/ent_coef"},
+}  # fmt: skip

@@ -1,20 +1,15 @@
-"""`td.train` and what one does with a run: the directory, seeds, sweeps, resuming, divergence, agents, pictures."""
+"""`td.train`: the directory, seeds, sweeps, and runs that diverge."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
-import signal
 import sys
 
-import jax
 import numpy as np
 import pytest
 import small_runs as small
 from PIL import Image
-from safetensors.numpy import save_file
 
 import thorndike as td
 from thorndike.errors import (
@@ -26,44 +21,7 @@ from thorndike.errors import (
     UnknownNameError,
 )
 from thorndike.runs import checkpoint, loop
-from thorndike.runs.loop import Loop
 from thorndike.runs.metrics import MetricsFile
-
-TAGS = {  # every row; then those of the algorithm, once it learns
-    "": {"rollout/ep_rew_mean", "rollout/ep_len_mean", "rollout/episodes", "time/fps", "time/seconds"},
-    "PPO": {
-        "rollout/reward_mean", "rollout/observation_max", "train/loss", "train/policy_gradient_loss",
-        "train/value_loss", "train/entropy", "train/approx_kl", "train/clip_fraction", "train/explained_variance",
-    },
-    "DQN": {"rollout/reward_mean", "rollout/observation_max", "train/loss", "train/td_error", "train/q_value"},
-    "SAC": {"rollout/reward_mean", "train/critic_loss", "train/actor_loss", "train/entropy", "train/ent_coef"},
-}  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    """One finished run of each algorithm, made when first asked for."""
-    made = {}
-
-    def get(name: str) -> td.Run:
-        if name not in made:
-            made[name] = small.train(name, tmp_path_factory.mktemp("runs") / name)
-        return made[name]
-
-    return get
-
-
-@pytest.fixture
-def ppo(runs):
-    return runs("PPO")
-
-
-@pytest.fixture
-def no_training(monkeypatch):
-    """Runs are set up and not started."""
-    monkeypatch.setattr(Loop, "__init__", lambda self, *args: None)
-    monkeypatch.setattr(Loop, "go", lambda self: None)
-
 
 # --- the directory ----------------------------------------------------------------------------------------------------
 
@@ -96,7 +54,7 @@ def test_metrics_have_the_documented_tags_at_the_documented_interval(name, runs)
     assert [row["steps"] for row in lines] == list(range(small.LOG_EVERY, small.STEPS + 1, small.LOG_EVERY))
     for row in lines:
         warm = name != "PPO" and row["steps"] <= 32
-        expected = TAGS[""] if warm else TAGS[""] | TAGS[name]
+        expected = small.TAGS[""] if warm else small.TAGS[""] | small.TAGS[name]
         assert expected <= set(row)
         assert warm == (not any(tag.startswith("train/") for tag in row))
         assert all(value is None or isinstance(value, (int, float)) for value in row.values())
@@ -252,7 +210,7 @@ def test_seeds_side_by_side_are_what_they_are_alone(ppo, tmp_path):
     last, single = small.rows(many)[-1], [small.rows(run)[-1] for run in alone]
     assert last["rollout/episodes"] == [row["rollout/episodes"] for row in single]
     np.testing.assert_allclose(last["rollout/ep_rew_mean"], [row["rollout/ep_rew_mean"] for row in single])
-    assert all(isinstance(last[tag], list) and len(last[tag]) == 3 for tag in TAGS["PPO"])
+    assert all(isinstance(last[tag], list) and len(last[tag]) == 3 for tag in small.TAGS["PPO"])
     assert many.metrics()["rollout/ep_rew_mean"].shape == (2, 3)
     assert len(many.status["return_mean"]) == 3
 
@@ -280,122 +238,13 @@ def test_a_sweep_is_its_members(tmp_path):
         alone = small.train("PPO", tmp_path / str(i), algorithm=algorithm, seed=member["seed"])
         assert_close(sweep, i, alone)
     assert len(td.open_run(sweep.path).evaluate(2).per_seed) == 4
-
-
-# --- interrupted and resumed ------------------------------------------------------------------------------------------
-
-
-def interrupt(monkeypatch, *steps: int, number: int = signal.SIGINT):
-    """Send this process a signal when the row at one of `steps` is written."""
-    write, left = MetricsFile.write, set(steps)
-
-    def hooked(self, at, values):
-        write(self, at, values)
-        if at in left:
-            left.remove(at)
-            os.kill(os.getpid(), number)
-
-    monkeypatch.setattr(MetricsFile, "write", hooked)
-
-
-@pytest.mark.parametrize(("name", "at"), [("PPO", (96,)), ("DQN", (32, 160)), ("SAC", (64,))])
-def test_an_interrupted_run_goes_on_bit_for_bit(name, at, runs, tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "CHUNK_SECONDS", 0.0)  # an iteration at a time: stop between two rows
-    interrupt(monkeypatch, *at)
-    before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt):
-        small.train(name, tmp_path / "run")
-    for i, steps in enumerate(at):
-        stopped = td.open_run(tmp_path / "run")
-        assert stopped.status["state"] == "interrupted"
-        assert stopped.status["steps"] == steps
-        assert checkpoint.steps(stopped.path / "checkpoints")[-1] == steps
-        if i + 1 < len(at):
-            with pytest.raises(KeyboardInterrupt):
-                td.resume(stopped.path, progress=False)
-    assert signal.getsignal(signal.SIGINT) is before
-    done = td.resume(tmp_path / "run", progress=False)
-    assert done.status["state"] == "finished"
-    assert small.differing(small.arrays(done), small.arrays(runs(name))) == []
-    assert small.rows(done) == small.rows(runs(name))
-
-
-def test_a_run_stopped_between_two_rows_goes_on_bit_for_bit(ppo, tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "CHUNK_SECONDS", 0.0)
-    advance, calls = loop.Progress.show, []
-
-    def show(self, steps, seconds, returns):
-        calls.append(steps)
-        if steps == 80:  # rows are at 64 and 96
-            os.kill(os.getpid(), signal.SIGTERM)
-        advance(self, steps, seconds, returns)
-
-    monkeypatch.setattr(loop.Progress, "show", show)
-    with pytest.raises(SystemExit) as exit:
-        small.train("PPO", tmp_path / "run")
-    assert exit.value.code == 143
-    assert td.open_run(tmp_path / "run").status["steps"] == 80
-    done = td.resume(tmp_path / "run", progress=False)
-    assert small.differing(small.arrays(done), small.arrays(ppo)) == []
-    assert small.rows(done) == small.rows(ppo)
-
-
-class Killed(BaseException):
-    """The process ends here."""
-
-
-def test_a_killed_run_goes_on_from_its_last_checkpoint(ppo, tmp_path, monkeypatch, capfd):
-    """Killed in the middle of a save, rows ahead of the checkpoint, the last row cut short, one checkpoint damaged."""
-    save, done = checkpoint.save, []
-
-    def killing(folder, step, *args):
-        if len(done) == 4:
-            raise Killed
-        done.append(step)
-        save(folder, step, *args)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(loop, "CHUNK_SECONDS", 0.0)
-        patch.setattr(checkpoint, "save", killing)
-        with pytest.raises(Killed):
-            small.train("PPO", tmp_path / "run", checkpoint_every=0.0)
-    assert done == [16, 32, 48, 64]
-    run = td.open_run(tmp_path / "run")
-    assert run.status["state"] == "running"
-    assert checkpoint.steps(run.path / "checkpoints") == [32, 48, 64]
-    (run.path / "checkpoints" / f"{64:012d}" / checkpoint.ARRAYS).write_bytes(b"")
-    with (run.path / "metrics.jsonl").open("a") as file:
-        file.write('{"steps": 96, "rollout/ep_rew')
-    resumed = td.resume(run.path, progress=False)
-    err = capfd.readouterr().err
-    assert "skipped a checkpoint" in err
-    assert f"{64:012d}" in err
-    assert small.differing(small.arrays(resumed), small.arrays(ppo)) == []
-    assert small.rows(resumed) == small.rows(ppo)
-
-
-def test_a_run_without_a_checkpoint_starts_again(ppo, tmp_path, monkeypatch):
-    with monkeypatch.context() as patch:
-        patch.setattr(Loop, "go", lambda self: None)
-        small.train("PPO", tmp_path / "run")
-    (tmp_path / "run" / "metrics.jsonl").write_text('{"steps": 16, "rollout/episodes": 5}\n')
-    done = td.resume(tmp_path / "run", progress=False)
-    assert small.differing(small.arrays(done), small.arrays(ppo)) == []
-    assert small.rows(done) == small.rows(ppo)
-
-
-def test_a_finished_run_is_resumed_to_more_steps(ppo, tmp_path):
-    shutil.copytree(ppo.path, tmp_path / "run")
-    run = td.resume(tmp_path / "run", progress=False)  # nothing to do
-    assert small.differing(small.arrays(run), small.arrays(ppo)) == []
-    longer = td.resume(tmp_path / "run", steps=small.STEPS + 50, progress=False)
-    assert longer.status["steps"] == longer.info["steps"] == 384
-    assert [row["steps"] for row in small.rows(longer)] == list(range(32, 385, 32))
-    assert small.rows(longer)[:10] == small.rows(ppo)
-    assert small.arrays(longer)[".agent.clock.total"] == 384
-    assert td.open_run(tmp_path / "run").info["steps"] == 384
-    with pytest.raises(ConfigError, match="the run has 384 steps already, more than 100"):
-        td.resume(tmp_path / "run", steps=100)
+    obs = np.random.default_rng(0).normal(size=(64, 4)).astype(np.float32)
+    assert np.array_equal(sweep.agent(6, configuration=1).act(obs), alone.agent().act(obs))
+    assert not np.array_equal(
+        sweep.agent(6).actor.policy.head.linear.weight, alone.agent().actor.policy.head.linear.weight
+    )
+    with pytest.raises(ConfigError, match="configurations 0 to 1, not 2"):
+        sweep.agent(configuration=2)
 
 
 # --- divergence -------------------------------------------------------------------------------------------------------
@@ -471,193 +320,3 @@ def test_a_save_that_fails_is_a_warning_while_there_is_more_to_do(ppo, tmp_path,
     run = small.train("PPO", tmp_path / "run", checkpoint_every=0.0)
     assert "warning: could not save a checkpoint: No space left on device" in capfd.readouterr().err
     assert small.differing(small.arrays(run), small.arrays(ppo)) == []
-
-
-# --- what one does with a run -----------------------------------------------------------------------------------------
-
-
-def test_evaluation_says_how_good_the_agent_is(ppo):
-    result = ppo.evaluate(7)
-    assert result.returns.shape == result.lengths.shape == (1, 7)
-    assert np.array_equal(result.returns, result.lengths)  # CartPole pays 1 a step
-    assert (result.mean, result.per_seed) == (result.returns.mean(), [result.returns.mean()])
-    data = result.to_json()
-    assert list(data) == ["episodes", "mean", "std", "median", "iqm", "ci95", "per_seed"]
-    assert data["episodes"] == 7
-    assert data["std"] == pytest.approx(result.returns.std())
-    assert data["median"] == np.median(result.returns)
-    assert data["ci95"][0] <= data["iqm"] <= data["ci95"][1]
-    assert json.loads(json.dumps(data)) == data
-    assert "over 1 x 7 episodes" in str(result)
-    assert np.array_equal(ppo.evaluate(7).returns, result.returns)
-    assert not np.array_equal(ppo.evaluate(7, seed=1).returns, result.returns)
-    with pytest.raises(ConfigError, match="episodes must be at least 1"):
-        ppo.evaluate(0)
-
-
-def test_a_run_draws_its_curve_and_films_its_agent(ppo, tmp_path):
-    ppo.plot(tmp_path / "new" / "curve.png")
-    assert Image.open(tmp_path / "new" / "curve.png").size > (300, 200)
-    td.plot([ppo, ppo], tmp_path / "curve.svg")
-    assert "<svg" in (tmp_path / "curve.svg").read_text()
-    with pytest.raises(ConfigError, match=r"cannot write .*curve\.xyz"):
-        ppo.plot(tmp_path / "curve.xyz")
-    film = ppo.watch()
-    assert film.path == ppo.path / "video" / "320.gif"
-    with Image.open(film.path) as picture:
-        frames = []
-        for i in range(picture.n_frames):
-            picture.seek(i)
-            frames.append(np.asarray(picture.convert("RGB")))
-    assert len(frames) > 1
-    assert any((frame != frames[0]).any() for frame in frames)
-    assert len(film.returns) == 1
-    assert film._repr_html_().startswith("<img")
-    with pytest.raises(ConfigError, match=r"films are \.gif or \.mp4"):
-        ppo.watch(tmp_path / "film.avi")
-    with pytest.raises(ConfigError, match="tabular"):
-        ppo.picture()
-
-
-def test_a_tabular_run_paints_its_table(tmp_path):
-    grid = td.GridWorld(map=("S..", ".#.", "..G"), max_steps=30)
-    run = td.train(td.QLearning(), grid, steps=2000, out=tmp_path / "run", progress=False)
-    assert run.evaluate(3).mean == 7.0  # three steps of -1, then the goal's 10
-    run = td.open_run(run.path)
-    assert run.env == grid
-    run.picture(tmp_path / "table.png")
-    assert Image.open(tmp_path / "table.png").size > (100, 100)
-    assert run.agent().act(0) in (1, 2)
-    with Image.open(run.watch(tmp_path / "walk.gif").path) as film:
-        assert film.n_frames > 1
-
-
-def test_an_agent_acts_on_one_observation_or_many(ppo):
-    agent, obs = ppo.agent(), np.random.default_rng(0).normal(size=(32, 4)).astype(np.float32)
-    actions = agent.act(obs)
-    assert actions.shape == (32,)
-    assert set(actions) == {0, 1}
-    assert [int(agent.act(x)) for x in obs] == list(actions)
-    assert np.shape(agent.act(obs[0])) == ()
-    assert agent.act(obs[0].tolist()) == actions[0]
-    assert list(agent.act(obs.tolist())) == list(actions)
-    assert list(agent.act(obs.astype(np.float64))) == list(actions)
-    assert agent.act(np.asarray(obs[:1])).shape == (1,)
-    agent.reset(3)
-    sampled = [agent.act(obs, explore=True) for _ in range(2)]
-    assert not np.array_equal(*sampled)
-    agent.reset(3)
-    assert np.array_equal(agent.act(obs, explore=True), sampled[0])
-    for wrong in (obs[0, :3], obs[:, :3], obs[None], 1.0, {"a": obs}, "text", [[1.0, 2.0], [3.0]], None):
-        with pytest.raises(IncompatibleError, match="expected an observation of Box"):
-            agent.act(wrong)
-
-
-def test_continuous_actions_lie_within_bounds(runs):
-    actions = runs("SAC").agent().act(100 * np.random.default_rng(0).normal(size=(64, 3)), explore=True)
-    assert actions.shape == (64, 1)
-    assert actions.dtype == np.float32
-    assert (np.abs(actions) <= 2).all()
-    assert np.abs(actions).max() > 0.1
-
-
-# --- an agent's file --------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", ["PPO", "DQN", "SAC"])
-def test_a_loaded_agent_acts_the_same(name, runs, tmp_path):
-    agent = runs(name).agent()
-    path = agent.save(tmp_path / "new" / "agent.td")
-    loaded = td.load(path)
-    assert loaded.algorithm == agent.algorithm
-    assert (loaded.spec.observation, loaded.spec.action) == (agent.spec.observation, agent.spec.action)
-    obs = np.random.default_rng(0).normal(size=(256, agent.spec.observation.shape[0])).astype(np.float32)
-    assert np.array_equal(loaded.act(obs), agent.act(obs))
-    agent.reset(1)
-    loaded.reset(1)
-    assert np.array_equal(loaded.act(obs, explore=True), agent.act(obs, explore=True))
-    if name == "PPO":
-        mean = np.asarray(jax.tree.leaves(loaded.actor.statistics)[0])
-        assert [np.asarray(x).tobytes() for x in jax.tree.leaves(loaded.actor)] == [
-            np.asarray(x).tobytes() for x in jax.tree.leaves(agent.actor)
-        ]
-        assert np.any(mean != 0)
-        fresh = small.PPO.init(jax.random.key(0), agent.spec).statistics
-        without = td.Agent(agent.algorithm, agent.spec, agent.actor._replace(statistics=fresh))
-        assert not np.array_equal(without.act(obs), agent.act(obs))  # they matter
-
-
-def test_flipped_bits_and_cuts_of_an_agents_file_are_noticed(ppo, tmp_path):
-    path = ppo.agent().save(tmp_path / "agent.td")
-    data, rng = path.read_bytes(), np.random.default_rng(0)
-    header = 8 + int.from_bytes(data[:8], "little")
-    flips = [
-        (int(at), 1 << rng.integers(8)) for at in [*rng.integers(0, header, 250), *rng.integers(0, len(data), 100)]
-    ]
-    for at, bit in flips:
-        changed = bytearray(data)
-        changed[at] ^= bit
-        path.write_bytes(changed)
-        with pytest.raises(CheckpointError, match=re.escape(str(path))):
-            td.load(path)
-    for length in {0, 1, 8, header, len(data) - 1, *map(int, rng.integers(0, len(data), 30))}:
-        path.write_bytes(data[:length])
-        with pytest.raises(CheckpointError, match=re.escape(str(path))):
-            td.load(path)
-
-
-def test_files_that_are_no_agents_are_refused(ppo, tmp_path):
-    path, rng = tmp_path / "agent.td", np.random.default_rng(0)
-    good = {"format": 1, "algorithm": {"type": "PPO"}, "spec": {}}
-    metas = ["", "{", "null", "[]", "5", "{}", '{"format": 2}', "[" * 10_000, json.dumps(good)]
-    for meta in metas:
-        save_file({"a": np.zeros(3, np.float32)}, path, {"thorndike": meta})
-        with pytest.raises(CheckpointError, match=re.escape(str(path))):
-            td.load(path)
-    save_file({"a": np.zeros(3, np.float32)}, path)
-    with pytest.raises(CheckpointError, match="is not an agent's file"):
-        td.load(path)
-    shutil.copy(ppo.path / "checkpoints" / f"{small.STEPS:012d}" / checkpoint.ARRAYS, path)
-    with pytest.raises(CheckpointError, match="is not an agent's file"):
-        td.load(path)
-    for junk in (b"", b"{}", b"\x80\x04\x95", b"PK\x03\x04", *(rng.bytes(n) for n in (1, 8, 9, 100, 10_000))):
-        path.write_bytes(junk)
-        with pytest.raises(CheckpointError, match="is not an agent's file"):
-            td.load(path)
-    for missing in (tmp_path / "nowhere.td", tmp_path):
-        with pytest.raises(CheckpointError, match="there is no file"):
-            td.load(missing)
-
-
-# --- on the host ------------------------------------------------------------------------------------------------------
-
-
-def test_a_gymnasium_run_trains_stops_resumes_and_evaluates(tmp_path, monkeypatch, capfd):
-    interrupt(monkeypatch, 96)
-    with pytest.raises(KeyboardInterrupt):
-        small.train("PPO", tmp_path / "run", env="gymnasium/CartPole-v1", workers="serial")
-    assert td.open_run(tmp_path / "run").status["steps"] == 96
-    capfd.readouterr()
-    run = td.resume(tmp_path / "run", progress=False)
-    assert "the simulator cannot be saved: new episodes begin" in capfd.readouterr().err
-    assert (run.status["state"], run.status["steps"]) == ("finished", 320)
-    assert [row["steps"] for row in small.rows(run)] == list(range(32, 321, 32))
-    assert TAGS[""] | TAGS["PPO"] <= {*small.rows(run)[-1], "time/fps", "time/seconds"}
-    result = run.evaluate(5)
-    assert result.returns.shape == (1, 5)
-    assert np.array_equal(result.returns, result.lengths)
-    assert run.agent().act(np.zeros(4)) in (0, 1)
-
-
-def test_episodes_cut_by_a_stop_on_the_host_are_not_counted(tmp_path, monkeypatch):
-    """Every episode of FiveSteps has five steps; rollouts have eight, so a stop cuts episodes in two."""
-    interrupt(monkeypatch, 96)
-    with pytest.raises(KeyboardInterrupt):
-        small.train("PPO", tmp_path / "run", env=small.FiveSteps, workers="serial")
-    assert small.arrays(td.open_run(tmp_path / "run"))[".episodes.running_length"].max() > 0
-    with pytest.raises(ConfigError, match="give it again, as env="):
-        td.resume(tmp_path / "run", progress=False)
-    run = td.resume(tmp_path / "run", env=small.FiveSteps, progress=False)
-    assert {row["rollout/ep_len_mean"] for row in small.rows(run)} == {5.0}
-    assert {row["rollout/ep_rew_mean"] for row in small.rows(run)} == {5.0}
-    assert run.evaluate(3).mean == 5.0

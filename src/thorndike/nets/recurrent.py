@@ -7,8 +7,45 @@ import jax
 import jax.numpy as jnp
 
 from thorndike.configuration import config, require
+from thorndike.nets.mlp import Linear, orthogonal
 from thorndike.nets.torso import Network
 from thorndike.types import Array, PyTree
+
+
+class GRUCell(eqx.Module):
+    """r, z = σ(W x + U h + b);   n = tanh(W_n x + b_n + r (U_n h + c));   h' = n + z (h - n)."""
+
+    inputs: Linear  # W, b: [in, 3 width], in the order r, z, n
+    recurrent: Array  # U, [width, 3 width]
+    bias: Array  # c, [width]
+
+    def __call__(self, x: Array, h: Array) -> Array:
+        """h' [..., width] from W x + b [..., 3 width] and h [..., width]."""
+        xr, xz, xn = jnp.split(x, 3, -1)
+        hr, hz, hn = jnp.split(h @ self.recurrent, 3, -1)
+        new = jnp.tanh(xn + jax.nn.sigmoid(xr + hr) * (hn + self.bias))
+        return new + jax.nn.sigmoid(xz + hz) * (h - new)
+
+
+class LSTMCell(eqx.Module):
+    """i, f, o = σ(W x + U h + b);   c' = f c + i tanh(W_g x + U_g h + b_g);   h' = o tanh(c')."""
+
+    inputs: Linear  # W, b: [in, 4 width], in the order i, f, g, o
+    recurrent: Array  # U, [width, 4 width]
+
+    def __call__(self, x: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
+        """(h', c') [..., width] from W x + b [..., 4 width] and (h, c) [..., width]."""
+        h, c = carry
+        i, f, g, o = jnp.split(x + h @ self.recurrent, 4, -1)
+        c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
+        return jax.nn.sigmoid(o) * jnp.tanh(c), c
+
+
+def _weights(key: Array, inputs: int, width: int, gates: int) -> tuple[Linear, Array]:
+    """W with b, and an orthogonal U for each gate."""
+    key, *keys = jax.random.split(key, gates + 1)
+    linear = Linear(key, inputs, gates * width, init="uniform")
+    return linear, jnp.concatenate([orthogonal(k, (width, width)) for k in keys], -1)
 
 
 @config
@@ -27,7 +64,8 @@ class GRU:
 
     def build(self, key: Array, torso: Network) -> Recurrent:
         """The torso with this memory behind it."""
-        return Recurrent(torso, eqx.nn.GRUCell(torso.features, self.width, key=key), self.width)
+        cell = GRUCell(*_weights(key, torso.features, self.width, 3), jnp.zeros(self.width))
+        return Recurrent(torso, cell, self.width)
 
 
 @config
@@ -46,14 +84,14 @@ class LSTM:
 
     def build(self, key: Array, torso: Network) -> Recurrent:
         """The torso with this memory behind it."""
-        return Recurrent(torso, eqx.nn.LSTMCell(torso.features, self.width, key=key), self.width)
+        return Recurrent(torso, LSTMCell(*_weights(key, torso.features, self.width, 4)), self.width)
 
 
 class Recurrent(eqx.Module):
     """A network that remembers: observations [T, E, ...] to features [T, E, width]."""
 
     torso: Network
-    cell: eqx.nn.GRUCell | eqx.nn.LSTMCell
+    cell: GRUCell | LSTMCell
     features: int = eqx.field(static=True)
 
     def __call__(self, obs: PyTree, first: Array, carry: PyTree) -> tuple[Array, PyTree]:
@@ -68,10 +106,11 @@ class Recurrent(eqx.Module):
         def step(carry: PyTree, now: tuple[Array, Array]):
             x, first = now
             carry = jax.tree.map(lambda c: jnp.where(first[:, None], 0.0, c), carry)
-            carry = jax.vmap(self.cell)(x, carry)
+            carry = self.cell(x, carry)
             return carry, carry
 
-        _, carries = jax.lax.scan(step, carry, (self.torso(obs), first))
+        inputs = self.cell.inputs(self.torso(obs))  # of all steps in one product
+        _, carries = jax.lax.scan(step, carry, (inputs, first))
         return jax.tree.leaves(carries)[0], carries  # an LSTM's output is the first of its two
 
 

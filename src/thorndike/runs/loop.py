@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from thorndike.drivers.state import WINDOW, RunState
-from thorndike.errors import CheckpointError, DivergedError
+from thorndike.errors import CheckpointError, DivergedError, EnvError
 from thorndike.runs import checkpoint
 from thorndike.runs.metrics import MetricsFile
 from thorndike.runs.progress import Progress
@@ -55,9 +55,6 @@ class Loop:
         from thorndike.runs.train import seed_keys
 
         found, self.found = self.found, None
-        self.metrics = MetricsFile(
-            self.run.path / "metrics.jsonl", self.steps if found else -1, self.run.info["tensorboard"]
-        )
         if found is None:
             keys = seed_keys(self.run)
             if not self.driver.simulates:  # environments on the host are for the main thread
@@ -83,11 +80,17 @@ class Loop:
 
     def go(self) -> None:
         """Train until the planned steps are done. Raises `DivergedError`, `KeyboardInterrupt` or `SystemExit`."""
+        keep = self.steps if self.found else -1
+        self.metrics = MetricsFile(self.run.path / "metrics.jsonl", keep, self.run.info["tensorboard"])
         with Signals() as signals, self.progress:
-            begun = self.begin(signals)
             try:
+                begun = self.begin(signals)
                 if begun:
                     self.loop(signals)
+            except EnvError as error:
+                failed = {"state": "failed", "error": str(error).splitlines()[0]}
+                write_json(self.run.path / "status.json", self.run.status | failed)
+                raise
             finally:
                 self.metrics.close()
             if not begun:

@@ -68,7 +68,7 @@ class Run:
 
     @property
     def status(self) -> dict[str, Any]:
-        """{"state": "running" | "finished" | "interrupted" | "diverged", "steps", "seconds", ...}."""
+        """{"state": "running" | "finished" | "interrupted" | "diverged" | "failed", "steps", "seconds", ...}."""
         path = self.path / "status.json"
         return read_json(path) if path.is_file() else {"state": "new", "steps": 0, "seconds": 0.0}
 
@@ -121,14 +121,22 @@ class Run:
             self._agents = jax.tree.map(lambda *xs: np.stack(xs), *self._agents)
         return self._agents
 
-    def agent(self, seed: int | None = None) -> Agent:
-        """The trained agent of one seed (the first by default; for a sweep, of the first configuration)."""
-        offset = 0 if seed is None else seed - self.seed
+    def agent(self, seed: int | None = None, configuration: int = 0) -> Agent:
+        """One trained agent.
+
+        Args:
+            seed: whose; by default the first seed's.
+            configuration: of a sweep, which place in its arrays of hyperparameters.
+
+        Raises:
+            ConfigError: the run has no such agent.
+        """
+        offset, configurations = 0 if seed is None else seed - self.seed, swept(self.algorithm) or 1
         if not 0 <= offset < self.seeds:
             raise ConfigError(f"this run has seeds {self.seed} to {self.seed + self.seeds - 1}, not {seed}")
-        return self._agent(offset)
-
-    def _agent(self, index: int) -> Agent:
+        if not 0 <= configuration < configurations:
+            raise ConfigError(f"this run has configurations 0 to {configurations - 1}, not {configuration}")
+        index = configuration * self.seeds + offset
         actor = jax.tree.map(lambda x: x[index], self.actors())
         return Agent(member(expand(self.algorithm, self.seeds), index), self.spec, actor)
 

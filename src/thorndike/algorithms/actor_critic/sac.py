@@ -88,12 +88,12 @@ class SAC:
     temperature: float | None = None  # α; None: learned, so that the entropy stays near target_entropy
     initial_temperature: float = 1.0  # where a learned α starts
     target_entropy: float | None = None  # H̄ of actions scaled to [-1, 1]; None: minus their dimension
-    critics: int = 2
+    critics: int = 2  # how many; the target takes their minimum
     gradient_steps: int = 1  # updates per rollout; replay ratio = gradient_steps / (num_envs x rollout_length)
-    replay: Uniform = Uniform(capacity=1_000_000, batch_size=256, warmup=1_000)
-    torso: Torso = Torso(widths=(256, 256), activation="relu", init="uniform")
-    num_envs: int = 1
-    rollout_length: int = 1
+    replay: Uniform = Uniform(capacity=1_000_000, batch_size=256, warmup=1_000)  # the memory of transitions
+    torso: Torso = Torso(widths=(256, 256), activation="relu", init="uniform")  # the network below each head
+    num_envs: int = 1  # environments that are stepped side by side
+    rollout_length: int = 1  # steps of each environment between two rounds of updates
 
     def check(self) -> None:
         """Positive sizes."""

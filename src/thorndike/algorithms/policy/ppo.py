@@ -105,20 +105,20 @@ class PPO:
     anneal_clip: bool = False  # linearly to zero over the run
     value_clip: float | None = None  # clip the value's change as the ratio is clipped; None: do not
     epochs: int = 4  # passes over a rollout
-    minibatch_size: int = 256
+    minibatch_size: int = 256  # transitions; it divides num_envs x rollout_length
     normalize_advantage: bool = True  # per minibatch
-    entropy_coefficient: float = 0.0
-    value_coefficient: float = 0.5
-    max_grad_norm: float = 0.5
+    entropy_coefficient: float = 0.0  # weight of the entropy bonus
+    value_coefficient: float = 0.5  # weight of the critic's loss
+    max_grad_norm: float = 0.5  # the gradient is scaled down to this norm
     target_kl: float | None = None  # stop a rollout's updates once the KL divergence passes 1.5 times this
     normalize_observation: bool = False  # by running mean and variance, which are saved with the actor
     normalize_reward: bool = False  # divide by the running standard deviation of the discounted return
     shared_torso: bool = False  # one network below both heads
     log_std: float = 0.0  # initial log standard deviation of continuous actions, in units of half the range
-    torso: Torso = Torso(widths=(64, 64))
+    torso: Torso = Torso(widths=(64, 64))  # the network below the heads
     core: GRU | LSTM | None = None  # memory behind the torso; minibatches are then whole rollouts of some environments
-    num_envs: int = 8
-    rollout_length: int = 128
+    num_envs: int = 8  # environments that are stepped side by side
+    rollout_length: int = 128  # steps of each environment between two rounds of learning
 
     def check(self) -> None:
         """A rollout splits evenly into minibatches."""

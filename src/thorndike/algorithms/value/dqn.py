@@ -75,13 +75,13 @@ class DQN:
     tau: float = 1.0  # 1 is a hard copy; for a soft one 0.005 with target_period 1
     gradient_steps: int = 4  # updates per rollout; replay ratio = gradient_steps / (num_envs x rollout_length)
     huber: float = 100.0  # |δ| beyond which the loss is linear; the paper's 1 is for rewards clipped to [-1, 1]
-    max_grad_norm: float = 1000.0
-    exploration: Epsilon | Softmax = Epsilon()
-    replay: Uniform | Sequences = Uniform(capacity=10_000, batch_size=64, warmup=1_000)
-    torso: Torso = Torso(widths=(64, 64), activation="relu", init="uniform")
+    max_grad_norm: float = 1000.0  # the gradient is scaled down to this norm
+    exploration: Epsilon | Softmax = Epsilon()  # how actions are chosen in training
+    replay: Uniform | Sequences = Uniform(capacity=10_000, batch_size=64, warmup=1_000)  # the memory of transitions
+    torso: Torso = Torso(widths=(64, 64), activation="relu", init="uniform")  # the network below the head
     core: GRU | LSTM | None = None  # memory behind the torso; it needs Sequences as replay
-    num_envs: int = 8
-    rollout_length: int = 1
+    num_envs: int = 8  # environments that are stepped side by side
+    rollout_length: int = 1  # steps of each environment between two rounds of updates
 
     def check(self) -> None:
         """Positive sizes."""
@@ -91,7 +91,8 @@ class DQN:
         require(
             sequences == (self.core is not None),
             "a core needs sequences to learn from, and nothing else does: give both, like "
-            "DQN(core=td.GRU(), replay=td.Sequences(), rollout_length=16), or neither",
+            "DQN(core=td.GRU(), replay=td.Sequences(), rollout_length=16), on the command line "
+            "--core gru --replay sequences --rollout-length 16, or neither",
         )
         if isinstance(self.replay, Sequences):
             require(

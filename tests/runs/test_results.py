@@ -1,0 +1,177 @@
+"""What one does with a run: evaluate, plot, watch, and an agent with its file."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+
+import jax
+import numpy as np
+import pytest
+import small_runs as small
+from PIL import Image
+from safetensors.numpy import save_file
+
+import thorndike as td
+from thorndike.errors import (
+    CheckpointError,
+    ConfigError,
+    IncompatibleError,
+)
+from thorndike.runs import checkpoint
+
+# --- what one does with a run -----------------------------------------------------------------------------------------
+
+
+def test_evaluation_says_how_good_the_agent_is(ppo):
+    result = ppo.evaluate(7)
+    assert result.returns.shape == result.lengths.shape == (1, 7)
+    assert np.array_equal(result.returns, result.lengths)  # CartPole pays 1 a step
+    assert (result.mean, result.per_seed) == (result.returns.mean(), [result.returns.mean()])
+    data = result.to_json()
+    assert list(data) == ["episodes", "mean", "std", "median", "iqm", "ci95", "per_seed"]
+    assert data["episodes"] == 7
+    assert data["std"] == pytest.approx(result.returns.std())
+    assert data["median"] == np.median(result.returns)
+    assert data["ci95"][0] <= data["iqm"] <= data["ci95"][1]
+    assert json.loads(json.dumps(data)) == data
+    assert "over 1 x 7 episodes" in str(result)
+    assert np.array_equal(ppo.evaluate(7).returns, result.returns)
+    assert not np.array_equal(ppo.evaluate(7, seed=1).returns, result.returns)
+    with pytest.raises(ConfigError, match="episodes must be at least 1"):
+        ppo.evaluate(0)
+
+
+def test_a_run_draws_its_curve_and_films_its_agent(ppo, tmp_path):
+    ppo.plot(tmp_path / "new" / "curve.png")
+    assert Image.open(tmp_path / "new" / "curve.png").size > (300, 200)
+    td.plot([ppo, ppo], tmp_path / "curve.svg")
+    assert "<svg" in (tmp_path / "curve.svg").read_text()
+    with pytest.raises(ConfigError, match=r"cannot write .*curve\.xyz"):
+        ppo.plot(tmp_path / "curve.xyz")
+    film = ppo.watch()
+    assert film.path == ppo.path / "video" / "320.gif"
+    with Image.open(film.path) as picture:
+        frames = []
+        for i in range(picture.n_frames):
+            picture.seek(i)
+            frames.append(np.asarray(picture.convert("RGB")))
+    assert len(frames) > 1
+    assert any((frame != frames[0]).any() for frame in frames)
+    assert len(film.returns) == 1
+    assert film._repr_html_().startswith("<img")
+    with pytest.raises(ConfigError, match=r"films are \.gif or \.mp4"):
+        ppo.watch(tmp_path / "film.avi")
+    with pytest.raises(ConfigError, match="tabular"):
+        ppo.picture()
+
+
+def test_a_tabular_run_paints_its_table(tmp_path):
+    grid = td.GridWorld(map=("S..", ".#.", "..G"), max_steps=30)
+    run = td.train(td.QLearning(), grid, steps=2000, out=tmp_path / "run", progress=False)
+    assert run.evaluate(3).mean == 7.0  # three steps of -1, then the goal's 10
+    run = td.open_run(run.path)
+    assert run.env == grid
+    run.picture(tmp_path / "table.png")
+    assert Image.open(tmp_path / "table.png").size > (100, 100)
+    assert run.agent().act(0) in (1, 2)
+    with Image.open(run.watch(tmp_path / "walk.gif").path) as film:
+        assert film.n_frames > 1
+
+
+def test_an_agent_acts_on_one_observation_or_many(ppo):
+    agent, obs = ppo.agent(), np.random.default_rng(0).normal(size=(32, 4)).astype(np.float32)
+    actions = agent.act(obs)
+    assert actions.shape == (32,)
+    assert set(actions) == {0, 1}
+    assert [int(agent.act(x)) for x in obs] == list(actions)
+    assert np.shape(agent.act(obs[0])) == ()
+    assert agent.act(obs[0].tolist()) == actions[0]
+    assert list(agent.act(obs.tolist())) == list(actions)
+    assert list(agent.act(obs.astype(np.float64))) == list(actions)
+    assert agent.act(np.asarray(obs[:1])).shape == (1,)
+    agent.reset(3)
+    sampled = [agent.act(obs, explore=True) for _ in range(2)]
+    assert not np.array_equal(*sampled)
+    agent.reset(3)
+    assert np.array_equal(agent.act(obs, explore=True), sampled[0])
+    for wrong in (obs[0, :3], obs[:, :3], obs[None], 1.0, {"a": obs}, "text", [[1.0, 2.0], [3.0]], None):
+        with pytest.raises(IncompatibleError, match="expected an observation of Box"):
+            agent.act(wrong)
+
+
+def test_continuous_actions_lie_within_bounds(runs):
+    actions = runs("SAC").agent().act(100 * np.random.default_rng(0).normal(size=(64, 3)), explore=True)
+    assert actions.shape == (64, 1)
+    assert actions.dtype == np.float32
+    assert (np.abs(actions) <= 2).all()
+    assert np.abs(actions).max() > 0.1
+
+
+# --- an agent's file --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["PPO", "DQN", "SAC"])
+def test_a_loaded_agent_acts_the_same(name, runs, tmp_path):
+    agent = runs(name).agent()
+    path = agent.save(tmp_path / "new" / "agent.td")
+    loaded = td.load(path)
+    assert loaded.algorithm == agent.algorithm
+    assert (loaded.spec.observation, loaded.spec.action) == (agent.spec.observation, agent.spec.action)
+    obs = np.random.default_rng(0).normal(size=(256, agent.spec.observation.shape[0])).astype(np.float32)
+    assert np.array_equal(loaded.act(obs), agent.act(obs))
+    agent.reset(1)
+    loaded.reset(1)
+    assert np.array_equal(loaded.act(obs, explore=True), agent.act(obs, explore=True))
+    if name == "PPO":
+        mean = np.asarray(jax.tree.leaves(loaded.actor.statistics)[0])
+        assert [np.asarray(x).tobytes() for x in jax.tree.leaves(loaded.actor)] == [
+            np.asarray(x).tobytes() for x in jax.tree.leaves(agent.actor)
+        ]
+        assert np.any(mean != 0)
+        fresh = small.PPO.init(jax.random.key(0), agent.spec).statistics
+        without = td.Agent(agent.algorithm, agent.spec, agent.actor._replace(statistics=fresh))
+        assert not np.array_equal(without.act(obs), agent.act(obs))  # they matter
+
+
+def test_flipped_bits_and_cuts_of_an_agents_file_are_noticed(ppo, tmp_path):
+    path = ppo.agent().save(tmp_path / "agent.td")
+    data, rng = path.read_bytes(), np.random.default_rng(0)
+    header = 8 + int.from_bytes(data[:8], "little")
+    flips = [
+        (int(at), 1 << rng.integers(8)) for at in [*rng.integers(0, header, 250), *rng.integers(0, len(data), 100)]
+    ]
+    for at, bit in flips:
+        changed = bytearray(data)
+        changed[at] ^= bit
+        path.write_bytes(changed)
+        with pytest.raises(CheckpointError, match=re.escape(str(path))):
+            td.load(path)
+    for length in {0, 1, 8, header, len(data) - 1, *map(int, rng.integers(0, len(data), 30))}:
+        path.write_bytes(data[:length])
+        with pytest.raises(CheckpointError, match=re.escape(str(path))):
+            td.load(path)
+
+
+def test_files_that_are_no_agents_are_refused(ppo, tmp_path):
+    path, rng = tmp_path / "agent.td", np.random.default_rng(0)
+    good = {"format": 1, "algorithm": {"type": "PPO"}, "spec": {}}
+    metas = ["", "{", "null", "[]", "5", "{}", '{"format": 2}', "[" * 10_000, json.dumps(good)]
+    for meta in metas:
+        save_file({"a": np.zeros(3, np.float32)}, path, {"thorndike": meta})
+        with pytest.raises(CheckpointError, match=re.escape(str(path))):
+            td.load(path)
+    save_file({"a": np.zeros(3, np.float32)}, path)
+    with pytest.raises(CheckpointError, match="is not an agent's file"):
+        td.load(path)
+    shutil.copy(ppo.path / "checkpoints" / f"{small.STEPS:012d}" / checkpoint.ARRAYS, path)
+    with pytest.raises(CheckpointError, match="is not an agent's file"):
+        td.load(path)
+    for junk in (b"", b"{}", b"\x80\x04\x95", b"PK\x03\x04", *(rng.bytes(n) for n in (1, 8, 9, 100, 10_000))):
+        path.write_bytes(junk)
+        with pytest.raises(CheckpointError, match="is not an agent's file"):
+            td.load(path)
+    for missing in (tmp_path / "nowhere.td", tmp_path):
+        with pytest.raises(CheckpointError, match="there is no file"):
+            td.load(missing)
