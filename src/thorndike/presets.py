@@ -22,6 +22,7 @@ def all_presets() -> dict[tuple[str, str], dict[str, Any]]:
 
 def _table() -> dict[tuple[str, str], dict[str, Any]]:
     from thorndike.memory.replay import Uniform
+    from thorndike.memory.sequences import Sequences
     from thorndike.nets.recurrent import GRU
     from thorndike.nets.torso import Torso
     from thorndike.ops.exploration import Epsilon
@@ -30,6 +31,11 @@ def _table() -> dict[tuple[str, str], dict[str, Any]]:
     remembering = {
         "num_envs": 16, "rollout_length": 64, "minibatch_size": 256, "learning_rate": 1e-3, "trace": 0.98,
         "anneal_learning_rate": True, "entropy_coefficient": 0.01, "core": GRU(),
+    }  # fmt: skip
+    replaying = {
+        "num_envs": 16, "learning_rate": 1e-3, "double": True, "target_period": 100, "core": GRU(),
+        "torso": Torso(widths=(64,), activation="relu", init="uniform"),
+        "replay": Sequences(capacity=100_000, batch_size=32, warmup=2_000),
     }  # fmt: skip
     return {
         ("PPO", "CartPole-v1"): {  # zoo
@@ -51,8 +57,11 @@ def _table() -> dict[tuple[str, str], dict[str, Any]]:
         },
         ("PPO", "CartPoleNoVel-v1"): {
             "steps": 100_000, "num_envs": 8, "rollout_length": 128, "minibatch_size": 256, "epochs": 10,
-            "discount": 0.98, "trace": 0.98, "learning_rate": 1e-3, "anneal_learning_rate": True, "core": GRU(),
+            "discount": 0.98, "trace": 0.98, "learning_rate": 1e-3, "anneal_learning_rate": True,
+            "normalize_observation": True, "core": GRU(),
         },
+        ("DQN", "TMaze"): {"steps": 200_000, **replaying, "rollout_length": 32, "gradient_steps": 16},
+        ("DQN", "RepeatPrevious"): {"steps": 200_000, **replaying, "rollout_length": 16, "gradient_steps": 8},
         ("PPO", "TMaze"): {"steps": 200_000, **remembering},
         ("PPO", "RepeatPrevious"): {"steps": 300_000, **remembering},
         ("PPO", "LunarLander-v3"): {  # zoo
