@@ -28,12 +28,14 @@ _NAMES = {
     "algorithms.value.dqn": ("DQN",),
     "algorithms.policy.ppo": ("PPO",),
     "algorithms.actor_critic.sac": ("SAC",),
+    "algorithms.search.alphazero": ("AlphaZero",),
     "memory.replay": ("Uniform",),
     "memory.sequences": ("Sequences",),
     "nets.recurrent": ("GRU", "LSTM"),
     "nets.torso": ("Torso",),
     "ops.exploration": ("Epsilon", "Softmax"),
     "envs.adapters.gymnasium": ("GymnasiumEnvironment",),
+    "envs.adapters.pgx": ("PgxGame",),
     "envs.cartpole": ("CartPole",),
     "envs.acrobot": ("Acrobot",),
     "envs.mountain_car": ("MountainCar",),
@@ -68,11 +70,13 @@ def __dir__() -> list[str]:
 if TYPE_CHECKING:
     from thorndike.algorithms.actor_critic.sac import SAC
     from thorndike.algorithms.policy.ppo import PPO
+    from thorndike.algorithms.search.alphazero import AlphaZero
     from thorndike.algorithms.tabular.td_control import SARSA, ExpectedSARSA, QLearning
     from thorndike.algorithms.value.dqn import DQN
     from thorndike.configuration import config
     from thorndike.drivers.evaluate import Evaluation, evaluate
     from thorndike.envs import make
+    from thorndike.envs.adapters.pgx import PgxGame
     from thorndike.memory.replay import Uniform
     from thorndike.memory.sequences import Sequences
     from thorndike.nets.recurrent import GRU, LSTM

@@ -72,6 +72,7 @@ def _table() -> dict[tuple[str, str], dict[str, Any]]:
             "steps": 500_000, "num_envs": 8, "rollout_length": 256, "minibatch_size": 64, "epochs": 10,
             "normalize_observation": True, "normalize_reward": True, "anneal_learning_rate": True,
         },
+        ("AlphaZero", "tic_tac_toe"): {"steps": 200_000, "temperature": 2.0, "anneal_learning_rate": True},
         ("SAC", "HalfCheetah-v5"): {  # zoo's MuJoCo settings: the paper's, with a warm-up of 10,000 steps
             "steps": 1_000_000, "replay": Uniform(capacity=1_000_000, batch_size=256, warmup=10_000),
         },

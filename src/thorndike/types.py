@@ -26,6 +26,7 @@ class Spec:
     steps: int = 0  # environment steps planned for the run: what schedules run over
     id: str = ""  # the name that made the environment
     masked: bool = False  # info["mask"] says which actions are legal
+    model: Any = None  # the environment itself, where it is a JAX one: for algorithms that look ahead
 
 
 class Clock(NamedTuple):
@@ -118,7 +119,8 @@ class Algorithm(Protocol):
     """An on-policy algorithm: it learns from each rollout once.
 
     An off-policy one has `update(state, batch, key) -> state, metrics` in the place of `learn`, and a `replay` and
-    `gradient_steps`; the drivers turn these into `learn` (see `thorndike.drivers.learner`).
+    `gradient_steps`; the drivers turn these into `learn` (see `thorndike.drivers.learner`). With a method
+    `experience(rollout)` it chooses what of a rollout is remembered.
     """
 
     num_envs: int

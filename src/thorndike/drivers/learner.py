@@ -7,6 +7,7 @@ two functions, so that a driver can donate the storage to the first and hand it 
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -24,12 +25,17 @@ def replays(algorithm: Any) -> bool:
 
 def init_memory(algorithm: Any, example: Rollout) -> PyTree:
     """An empty memory for rollouts shaped like `example` [T, E, ...]; () where there is none."""
-    return algorithm.replay.init(example) if replays(algorithm) else ()
+    return algorithm.replay.init(jax.eval_shape(partial(remembered, algorithm), example)) if replays(algorithm) else ()
+
+
+def remembered(algorithm: Any, rollout: Rollout) -> Rollout:
+    """What of a rollout goes into the memory: all, unless the algorithm says what."""
+    return algorithm.experience(rollout) if hasattr(algorithm, "experience") else rollout
 
 
 def collect(algorithm: Any, memory: PyTree, rollout: Rollout) -> PyTree:
     """The memory with a rollout added."""
-    return algorithm.replay.add(memory, rollout) if replays(algorithm) else memory
+    return algorithm.replay.add(memory, remembered(algorithm, rollout)) if replays(algorithm) else memory
 
 
 def improve(algorithm: Any, agent: PyTree, memory: PyTree, rollout: Rollout, key: Array) -> tuple[PyTree, Metrics]:

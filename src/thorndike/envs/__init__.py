@@ -31,7 +31,8 @@ def make(env: Any, **kwargs: Any) -> Any:
 
     Args:
         env: an id ("CartPole-v1" takes the built-in twin, else Gymnasium's; "gymnasium/CartPole-v1" and
-            "thorndike/CartPole-v1" force one), a JAX environment, a `gymnasium.Env` class, instance or factory.
+            "thorndike/CartPole-v1" force one; "pgx/tic_tac_toe" is a board game), a JAX environment, a
+            `gymnasium.Env` class, instance or factory.
         **kwargs: given to the environment's constructor.
 
     Raises:
@@ -41,6 +42,11 @@ def make(env: Any, **kwargs: Any) -> Any:
     from thorndike.errors import IncompatibleError, UnknownNameError
     from thorndike.names import did_you_mean, nearest
 
+    if isinstance(env, str) and env.startswith("pgx/"):
+        from thorndike.envs.adapters.pgx import PgxGame, load
+
+        load(env.removeprefix("pgx/"))
+        return PgxGame(name=env.removeprefix("pgx/"), **kwargs)
     if isinstance(env, str):
         backend, _, name = env.rpartition("/") if env.startswith(("gymnasium/", "thorndike/")) else ("", "", env)
         if name in BUILT_IN and backend != "gymnasium":

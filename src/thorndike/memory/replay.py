@@ -53,7 +53,7 @@ def check_sizes(capacity: int, batch_size: int, warmup: int) -> None:
 
 def _rows(steps: Transition) -> PyTree:
     """A rollout's transitions one below the other, [T·E, ...], without what no batch needs."""
-    kept = steps._replace(first=(), truncated=(), extras={})  # type: ignore[arg-type]
+    kept = steps._replace(first=(), truncated=())  # type: ignore[arg-type]
     return jax.tree.map(lambda x: x.reshape((-1, *x.shape[2:])), kept)
 
 

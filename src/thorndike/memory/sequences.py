@@ -45,5 +45,5 @@ class Sequences:
 
 def _rows(rollout: Rollout) -> PyTree:
     """A rollout as (steps [E, T, ...], carry [E, ...]), without what no batch needs."""
-    kept = rollout.steps._replace(truncated=(), extras={})  # type: ignore[arg-type]
+    kept = rollout.steps._replace(truncated=())  # type: ignore[arg-type]
     return jax.tree.map(lambda x: x.swapaxes(0, 1), kept), rollout.carry

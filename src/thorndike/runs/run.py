@@ -15,6 +15,7 @@ from thorndike.configuration import from_json, swept, to_json
 from thorndike.drivers.evaluate import Evaluation, evaluate
 from thorndike.drivers.scan import member
 from thorndike.envs import make
+from thorndike.envs.adapters.pgx import PgxGame
 from thorndike.envs.wrap import is_jax
 from thorndike.errors import CheckpointError, ConfigError
 from thorndike.ops.keys import random_key
@@ -189,7 +190,7 @@ def open_run(path: str | Path, env: Any = None, classes: Any = ()) -> Run:
 def describe(env: Any, steps: int, name: str) -> Spec:
     """What an algorithm may know of `env`."""
     masked = bool(getattr(env, "masked", False))
-    return Spec(env.observation_space, env.action_space, steps, name, masked)
+    return Spec(env.observation_space, env.action_space, steps, name, masked, env if is_jax(env) else None)
 
 
 def describe_environment(env: Any, name: str | None, kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -206,8 +207,8 @@ def remake(described: dict[str, Any], classes: Any = ()) -> Any:
     if "kwargs" in described:
         return make(described["id"], **described["kwargs"])
     if "fields" in described:
-        own = {type(e).__name__: type(e) for e in _built_in_values()}
-        return from_json(described["fields"], own | {c.__name__: c for c in classes})
+        own = [*(type(value) for value in _built_in_values()), PgxGame]
+        return from_json(described["fields"], {cls.__name__: cls for cls in [*own, *classes]})
     raise ConfigError(
         f"this run's environment ({described['id']}) was an object of yours, which a file cannot name: "
         "give it again, as env=..."

@@ -28,6 +28,7 @@ from thorndike.presets import preset_for
 from thorndike.runs.loop import Loop
 from thorndike.runs.metrics import summary_writer
 from thorndike.runs.run import FORMAT, Run, describe, describe_environment, expand, write_json
+from thorndike.types import Spec
 
 
 def train(
@@ -166,7 +167,7 @@ def validate(algorithm: Any, env: Any, steps: int, seeds: int) -> None:
     swept(algorithm)
     require(isinstance(steps, int) and steps > 0, f"steps must be a positive whole number, got {steps!r}")
     require(isinstance(seeds, int) and seeds > 0, f"seeds must be a positive whole number, got {seeds!r}")
-    problem = algorithm.supports(describe(env, steps, ""))
+    problem = serves(algorithm, describe(env, steps, ""))
     if problem:
         raise IncompatibleError(problem + "." + able(env))
 
@@ -186,12 +187,20 @@ def validate_options(
         summary_writer()
 
 
+def serves(algorithm: Any, spec: Spec) -> str | None:
+    """None, or why the algorithm cannot learn in such an environment."""
+    players = getattr(spec.model, "players", 1)
+    if players > 1 and getattr(algorithm, "players", 1) != players:
+        return f"{type(algorithm).__name__} learns for one player, and this game has {players}"
+    return algorithm.supports(spec)
+
+
 def able(env: Any) -> str:
     """Which algorithms can serve `env`, as a sentence."""
     from thorndike.algorithms import ALGORITHMS
 
     spec = describe(env, 1, "")
-    names = [name for name in ALGORITHMS if algorithm_class(name)().supports(spec) is None]
+    names = [name for name in ALGORITHMS if serves(algorithm_class(name)(), spec) is None]
     return f" Algorithms that can serve it: {', '.join(names)}." if names else ""
 
 

@@ -1,0 +1,219 @@
+"""AlphaZero, with Gumbel search."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from gymnasium.spaces import Discrete
+
+from thorndike.configuration import config, require
+from thorndike.errors import MissingExtraError
+from thorndike.memory.replay import Uniform
+from thorndike.nets.mlp import Linear
+from thorndike.nets.torso import Network, Torso
+from thorndike.ops.exploration import legal
+from thorndike.ops.losses import explained_variance
+from thorndike.ops.optimise import adam, begin, descend
+from thorndike.types import Array, Clock, Metrics, PyTree, Rollout, Spec, Timestep, Transition
+
+
+class PolicyValue(eqx.Module):
+    """Logits of p(a | s), and v(s) in [-1, 1]: the result that the player to move may expect."""
+
+    torso: Network
+    policy: Linear
+    value: Linear
+
+    def __init__(self, key: Array, torso: Torso, spec: Spec):
+        tkey, pkey, vkey = jax.random.split(key, 3)
+        self.torso = torso.build(tkey, spec.observation)
+        self.policy = Linear(pkey, self.torso.features, int(spec.action.n), gain=0.01)  # type: ignore[attr-defined]
+        self.value = Linear(vkey, self.torso.features, 1, gain=0.1)
+
+    def __call__(self, obs: PyTree, mask: Array | None) -> tuple[Array, Array]:
+        """Logits [B, A], pushed down for illegal moves, and values [B]."""
+        features = self.torso(obs)
+        return legal(self.policy(features), mask), jnp.tanh(self.value(features)[..., 0])
+
+
+class Actor(NamedTuple):
+    """What acting needs: the network, and the rules of the game, by which the search looks ahead."""
+
+    network: PolicyValue
+    game: Any
+
+
+class State(NamedTuple):
+    """All that changes, but for the replay memory."""
+
+    network: PolicyValue  # θ
+    optimiser: Any
+    clock: Clock
+    game: Any
+
+
+@config
+class AlphaZero:
+    """AlphaZero (Silver et al. 2018) with the root of Gumbel AlphaZero (Danihelka et al. 2022): it learns from games
+    against itself.
+
+    L(θ) = -Σ_a π(a | s) log p(a | s; θ) + c (v(s; θ) - z)²
+
+    π is the search's improved policy, z the game's result for the player to move at s. A game that a rollout cuts is
+    scored by the search's own value at the cut. Games and their steps count as the environment's steps and episodes;
+    the return of a game against itself is 1 where there is a winner and 0 where there is none.
+    """
+
+    players = 2
+
+    learning_rate: float = 1e-3  # Adam's step size
+    anneal_learning_rate: bool = False  # linearly to zero over the run
+    simulations: int = 32  # of each search: positions that it evaluates
+    considered: int = 16  # most moves that a search's root looks at
+    temperature: float = 1.0  # in training, of the root's Gumbel noise: 1 draws moves from π, 0 takes the best
+    value_coefficient: float = 1.0  # c
+    max_grad_norm: float = 1.0  # the gradient is scaled down to this norm
+    gradient_steps: int = 16  # updates per rollout
+    replay: Uniform = Uniform(capacity=100_000, batch_size=256, warmup=1)  # the window of positions to learn from
+    torso: Torso = Torso(widths=(128, 128), activation="relu")  # the network below both heads
+    num_envs: int = 64  # games that are played side by side
+    rollout_length: int = 16  # moves in each game between two rounds of updates
+
+    def check(self) -> None:
+        """Positive sizes."""
+        sizes = (self.simulations, self.considered, self.gradient_steps, self.num_envs, self.rollout_length)
+        require(min(sizes) > 0, "simulations, considered, gradient_steps, num_envs and rollout_length must be positive")
+
+    def supports(self, spec: Spec) -> str | None:
+        """Games of two players whose rules can be compiled."""
+        if getattr(spec.model, "players", 1) != 2 or not isinstance(spec.action, Discrete):
+            return "AlphaZero plays games of two players, like pgx/tic_tac_toe"
+        return None
+
+    def init(self, key: Array, spec: Spec) -> State:
+        """A network, and the game."""
+        _mctx()
+        network = PolicyValue(key, self.torso, spec)
+        clock = Clock(jnp.int32(0), jnp.int32(spec.steps))
+        return State(network, begin(self.optimiser(clock), network), clock, spec.model)  # type: ignore[arg-type]
+
+    def optimiser(self, clock: Clock):
+        """Adam on the clipped gradient."""
+        rate = self.learning_rate * (1.0 - clock.progress) if self.anneal_learning_rate else self.learning_rate
+        return adam(rate, self.max_grad_norm)
+
+    def actor(self, state: State) -> Actor:
+        """Network and game."""
+        return Actor(state.network, state.game)
+
+    def carry(self, n: int) -> tuple[()]:
+        """No acting memory: each search begins anew."""
+        return ()
+
+    def act(self, actor: Actor, carry: PyTree, now: Timestep, key: Array, explore: bool):
+        """The move that the search chooses; without a simulator (an exported agent), the network's best move."""
+        mask = now.info.get("mask")
+        if isinstance(now.sim, tuple) and not now.sim:
+            return actor.network(now.obs, mask)[0].argmax(-1), carry, {}
+        state = now.sim.state
+        found = self.search(actor, now.obs, mask, state, key, self.temperature if explore else 0.0)
+        seen = {
+            "policy": found.action_weights,
+            "value": found.search_tree.node_values[:, 0],
+            "player": jax.vmap(actor.game.player)(state),
+        }
+        return found.action, carry, seen
+
+    def search(self, actor: Actor, obs: PyTree, mask: Array | None, state: PyTree, key: Array, noise: Array | float):
+        """Gumbel search from positions [B, ...]: mctx's `PolicyOutput`.
+
+        Moves not looked at yet are taken to be worth v(s). Completed by the "mixed value", which leans on their
+        siblings, a winning reply next to losing ones can stay unseen however long the search.
+        """
+        mctx = _mctx()
+        logits, value = actor.network(obs, mask)
+        return mctx.gumbel_muzero_policy(
+            actor,
+            key,
+            mctx.RootFnOutput(prior_logits=logits, value=value, embedding=state),
+            self.imagine,
+            self.simulations,
+            None if mask is None else ~mask,
+            max_num_considered_actions=self.considered,
+            gumbel_scale=noise,
+            qtransform=partial(mctx.qtransform_completed_by_mix_value, use_mixed_value=False),
+        )
+
+    def imagine(self, actor: Actor, key: Array, action: Array, state: PyTree):
+        """One move further in the search; what is good for the other player is bad for this one."""
+        keys = jax.random.split(key, action.shape[0])
+        after = jax.vmap(actor.game.step)(state, action, keys)
+        logits, value = actor.network(after.obs, after.info.get("mask"))
+        sign = opposed(jax.vmap(actor.game.player)(state), jax.vmap(actor.game.player)(after.state))
+        over = after.terminated
+        step = _mctx().RecurrentFnOutput(
+            reward=after.reward,
+            discount=jnp.where(over, 0.0, sign),
+            prior_logits=logits,
+            value=jnp.where(over, 0.0, value),
+        )
+        return step, after.state
+
+    def experience(self, rollout: Rollout) -> Rollout:
+        """What is remembered of a rollout [T, E]: with each position, how its game went on for its mover."""
+        steps = rollout.steps
+        z = results(steps.reward, steps.ended, steps.extras["player"], steps.extras["value"])
+        return rollout._replace(steps=steps._replace(extras={"policy": steps.extras["policy"], "result": z}))
+
+    def update(self, state: State, batch: Transition, key: Array) -> tuple[State, Metrics]:
+        """One gradient step on a batch of positions [B, ...]."""
+        policy, result = batch.extras["policy"], batch.extras["result"]
+
+        def loss(network: PolicyValue):
+            logits, value = network(batch.obs, batch.info.get("mask"))
+            log_p = jax.nn.log_softmax(logits)
+            policy_loss = -jnp.where(policy > 0, policy * log_p, 0.0).sum(-1).mean()
+            value_loss = ((value - result) ** 2).mean()
+            entropy = -jnp.where(logits > -1e8, jnp.exp(log_p) * log_p, 0.0).sum(-1).mean()
+            return policy_loss + self.value_coefficient * value_loss, {
+                "policy_loss": policy_loss,
+                "value_loss": value_loss,
+                "entropy": entropy,
+                "value": value.mean(),
+                "explained_variance": explained_variance(value, result),
+            }
+
+        (value, metrics), gradient = jax.value_and_grad(loss, has_aux=True)(state.network)
+        network, optimiser, norms = descend(self.optimiser(state.clock), gradient, state.optimiser, state.network)
+        return State(network, optimiser, state.clock, state.game), {"loss": value, **metrics, **norms}
+
+
+def opposed(player: Array, other: Array) -> Array:
+    """1 where it is the same player's move, -1 where it is the other's."""
+    return jnp.where(player == other, 1.0, -1.0)
+
+
+def results(reward: Array, ended: Array, player: Array, value: Array) -> Array:
+    """z [T, E]: the mover's result, from rewards, ends, movers and searched values [T, E]; a game cut at T by value."""
+    sign = opposed(player[:-1], player[1:])
+    last = jnp.where(ended[-1], reward[-1], value[-1])
+
+    def back(z: Array, step: tuple[Array, Array, Array]):
+        reward, ended, sign = step
+        z = reward + jnp.where(ended, 0.0, sign * z)
+        return z, z
+
+    _, before = jax.lax.scan(back, last, (reward[:-1], ended[:-1], sign), reverse=True)
+    return jnp.concatenate([before, last[None]])
+
+
+def _mctx() -> Any:
+    try:
+        import mctx
+    except ImportError:
+        raise MissingExtraError('search needs mctx: pip install "thorndike[boards]"') from None
+    return mctx

@@ -1,0 +1,78 @@
+"""Board games of pgx (Koyamada et al. 2023), compiled: one environment in which two players take turns."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from gymnasium import Space
+from gymnasium.spaces import Box, Discrete, MultiBinary
+
+from thorndike.configuration import config
+from thorndike.errors import MissingExtraError, UnknownNameError
+from thorndike.names import did_you_mean
+from thorndike.types import Array, PyTree, Step
+
+
+@cache
+def load(name: str) -> Any:
+    """pgx's own game; raises `MissingExtraError` and `UnknownNameError`."""
+    try:
+        import pgx
+    except ImportError:
+        raise MissingExtraError('board games need pgx: pip install "thorndike[boards]"') from None
+    known = pgx.available_envs()
+    if name not in known:
+        raise UnknownNameError(f"pgx has no game {name!r}{did_you_mean(name, known)}; it has {', '.join(known)}")
+    return pgx.make(name)
+
+
+@config
+class PgxGame:
+    """The game `name`. Observations are the mover's view, the reward is the mover's; `info["mask"]`: legal moves."""
+
+    name: str = "tic_tac_toe"
+    max_steps: int = 100_000  # the games' own rules end them long before
+
+    @property
+    def players(self) -> int:
+        """How many take turns."""
+        return load(self.name).num_players
+
+    @property
+    def observation_space(self) -> Space:
+        """Planes of 0 and 1, or numbers; of one position as its mover sees it."""
+        game = load(self.name)
+        binary = np.dtype(_dtype(game)) == bool
+        return MultiBinary(game.observation_shape) if binary else Box(-np.inf, np.inf, game.observation_shape)
+
+    @property
+    def action_space(self) -> Discrete:
+        """Moves."""
+        return Discrete(load(self.name).num_actions)
+
+    def reset(self, key: Array) -> Step:
+        """The position that a game begins with."""
+        return self._show(load(self.name).init(key))
+
+    def step(self, state: PyTree, action: Array, key: Array) -> Step:
+        """The position after a move, and what the move brought the one who made it."""
+        after = load(self.name).step(state, action, key)
+        return self._show(after, after.rewards[state.current_player])
+
+    def player(self, state: PyTree) -> Array:
+        """Whose move it is: 0 or 1."""
+        return state.current_player
+
+    def _show(self, state: PyTree, reward: Any = 0.0) -> Step:
+        obs = jnp.asarray(state.observation, self.observation_space.dtype)
+        return Step(state, obs, reward, state.terminated | state.truncated, {"mask": state.legal_action_mask})
+
+
+@cache
+def _dtype(game: Any) -> Any:
+    import jax
+
+    return jax.eval_shape(game.init, jax.random.key(0)).observation.dtype

@@ -1,0 +1,208 @@
+"""AlphaZero's parts: results for the right player, search with a perfect value, and play against every reply."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from every_reply import every_reply
+
+import thorndike as td
+from thorndike.algorithms.search import alphazero
+from thorndike.algorithms.search.alphazero import Actor, results
+from thorndike.drivers.match import Match, Perfect, Random, Trained, elo, match, tic_tac_toe
+from thorndike.ops.exploration import legal
+
+GAME = td.make("pgx/tic_tac_toe")
+CODE = jnp.asarray(3 ** np.arange(9))
+
+
+# --- the games' results -----------------------------------------------------------------------------------------------
+
+
+def games(seed=0, length=40, envs=6):
+    """Random play [T, E]: rewards, ends, movers (who sometimes move twice) and values of a search."""
+    rng = np.random.default_rng(seed)
+    ended = rng.random((length, envs)) < 0.15
+    player = rng.integers(0, 2, (length, envs))
+    reward = np.where(ended, rng.integers(-1, 2, (length, envs)), 0).astype(np.float32)
+    return reward, ended, player, rng.uniform(-1, 1, (length, envs)).astype(np.float32)
+
+
+def check_results():
+    """Each position's result is looked up at its game's end, and turned where another player made the last move."""
+    reward, ended, player, value = games()
+    found = results(*map(jnp.asarray, (reward, ended, player, value)))
+    for e in range(reward.shape[1]):
+        for t in range(reward.shape[0]):
+            end = next((i for i in range(t, len(ended)) if ended[i, e]), None)
+            last, score = (len(ended) - 1, value[-1, e]) if end is None else (end, reward[end, e])
+            expected = score if player[last, e] == player[t, e] else -score
+            np.testing.assert_allclose(found[t, e], expected, atol=1e-6)
+
+
+def test_results():
+    check_results()
+
+
+@pytest.mark.parametrize("bug", ["of the wrong player", "through the ends of games"])
+def test_wrong_results_are_caught(bug, monkeypatch):
+    if bug == "of the wrong player":
+        monkeypatch.setattr(alphazero, "opposed", lambda player, other: jnp.ones(player.shape))
+    else:
+        right = alphazero.results
+        monkeypatch.setattr(f"{__name__}.results", lambda r, e, p, v: right(r, e & False, p, v))
+    with pytest.raises(AssertionError):
+        check_results()
+
+
+def test_what_is_remembered_is_whose_move_it_was(tmp_path):
+    """In the memory of random games, the last mover of each game has its reward, the one before the opposite."""
+    algorithm = td.AlphaZero(num_envs=8, rollout_length=12, simulations=2, replay=td.Uniform(capacity=96, warmup=96))
+    run = td.train(algorithm, GAME, 96, out=tmp_path / "run", progress=False)
+    from thorndike.runs import checkpoint
+
+    arrays = checkpoint.load_newest(run.path / "checkpoints")[0]
+    get = lambda name: arrays[f".memory.data.{name}"][0].reshape((12, 8, -1)[:3] if name == "x" else (12, 8, -1))  # noqa: E731
+    reward, ended, result = (get(name)[..., 0] for name in ("reward", "terminated", "extras['result']"))
+    last = ended.astype(bool)
+    np.testing.assert_array_equal(result[last], reward[last])
+    before = last[1:] & ~last[:-1]
+    np.testing.assert_array_equal(result[:-1][before], -reward[1:][before])
+    assert (reward[last] == 1).any()
+
+
+# --- the search -------------------------------------------------------------------------------------------------------
+
+
+class Oracle(eqx.Module):
+    """No opinion about moves, and the true value of every position."""
+
+    values: jax.Array
+
+    def __call__(self, obs, mask):
+        code = (obs.reshape((-1, 9, 2)).astype(jnp.int32) @ jnp.array([1, 2])) @ CODE
+        return legal(jnp.zeros((len(code), 9)), mask), self.values[code].max(-1).astype(jnp.float32)
+
+
+def search_alone(simulations=100):
+    """Search with a perfect value function, and no noise."""
+    return Trained(td.AlphaZero(simulations=simulations), Actor(Oracle(jnp.asarray(tic_tac_toe())), GAME))
+
+
+def mistakes(seen):
+    """How many of the moves are not among the best ones."""
+    count = 0
+    for obs, actions in seen:
+        values = tic_tac_toe()[(obs.reshape((-1, 9, 2)).astype(int) @ [1, 2]) @ np.asarray(CODE)]
+        count += (values[np.arange(len(actions)), actions] < values.max(1)).sum()
+    return count
+
+
+@pytest.mark.parametrize("begins", [True, False])
+def test_search_with_a_perfect_value_plays_perfectly(begins):
+    played, lost, seen = every_reply(GAME, search_alone(), begins)
+    assert played > 60
+    assert lost == 0
+    assert mistakes(seen) == 0
+
+
+@pytest.mark.parametrize("bug", ["value of the wrong player", "illegal moves", "root noise", "draws lost"])
+def test_a_wrong_search_is_caught(bug, monkeypatch):
+    player = search_alone()
+    if bug == "value of the wrong player":
+        monkeypatch.setattr(alphazero, "opposed", lambda player, other: jnp.ones(player.shape))
+    elif bug == "illegal moves":
+        search = td.AlphaZero.search
+        wrong = lambda self, actor, obs, mask, *rest: search(self, actor, obs, None, *rest)  # noqa: E731
+        monkeypatch.setattr(td.AlphaZero, "search", wrong)
+        monkeypatch.setattr(f"{__name__}.legal", lambda logits, mask: logits)
+    elif bug == "root noise":
+        search = td.AlphaZero.search
+        monkeypatch.setattr(td.AlphaZero, "search", lambda self, *args: search(self, *args[:-1], 20.0))
+    else:
+        values = jnp.where(player.actor.network.values == 0, -1, player.actor.network.values)
+        player = eqx.tree_at(lambda p: p.actor.network.values, player, values)
+    jax.clear_caches()
+    try:
+        assert sum(mistakes(every_reply(GAME, player, begins)[2]) for begins in (True, False)) > 0
+    except AssertionError as error:
+        assert bug == "illegal moves" and "illegal" in str(error)  # noqa: PT017, PT018
+    finally:
+        jax.clear_caches()
+
+
+# --- players and matches ----------------------------------------------------------------------------------------------
+
+
+def test_random_players_score_what_is_known():
+    """Exact: 0.585 won, 0.127 drawn, 0.288 lost by the first player."""
+    player = Random(GAME.action_space)
+    result = match(GAME, player, player, 8000)
+    for side, sign in ((result.first, 1), (result.second, -1)):
+        found = [(side == sign).mean(), (side == 0).mean(), (side == -sign).mean()]
+        np.testing.assert_allclose(found, [0.585, 0.127, 0.288], atol=0.025)
+    assert 5 <= result.lengths.min() <= result.lengths.max() == 9
+
+
+def test_the_perfect_player_never_loses_and_wins_as_often_as_is_known():
+    """Exact, against random play: 0.968 won as first and 0.778 as second where ties are broken uniformly."""
+    result = match(GAME, Perfect(), Random(GAME.action_space), 4000)
+    assert result.results.min() == 0
+    np.testing.assert_allclose([(result.first == 1).mean(), (result.second == 1).mean()], [0.968, 0.778], atol=0.03)
+    assert not match(GAME, Perfect(), Perfect(), 100).results.any()
+
+
+def test_a_match_counts_for_the_first_named():
+    one, other = Perfect(), Random(GAME.action_space)
+    assert match(GAME, one, other, 200).score > 0.85
+    assert match(GAME, other, one, 200).score < 0.15
+    assert str(Match(np.array([1, 0]), np.array([-1]), np.zeros(3))) == (
+        "as first 1 won, 1 drawn, 0 lost; as second 0 won, 0 drawn, 1 lost"
+    )
+
+
+def test_elo_of_known_strengths():
+    """Scores that ratings of 0, 100 and 400 lead one to expect give these ratings back."""
+    true = np.array([0.0, 100.0, 400.0])
+    scores = 1 / (1 + 10 ** ((true[None] - true[:, None]) / 400))
+    np.testing.assert_allclose(elo(scores, 1_000_000), true, atol=0.1)
+    assert np.isfinite(elo(np.array([[0.5, 1.0], [0.0, 0.5]]), 100)).all()
+
+
+# --- what it is for ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["ppo", "dqn", "sac", "q-learning"])
+def test_algorithms_for_one_player_refuse(name):
+    with pytest.raises(td.IncompatibleError, match=r"learns for one player, and this game has 2.*alphazero"):
+        td.train(name, "pgx/tic_tac_toe", 1000, progress=False)
+
+
+@pytest.mark.parametrize("env", ["CartPole-v1", "gymnasium/CartPole-v1"])
+def test_it_refuses_what_is_no_game(env):
+    with pytest.raises(td.IncompatibleError, match="AlphaZero plays games of two players"):
+        td.train(td.AlphaZero(), env, 1000, progress=False)
+
+
+def test_unknown_games_are_named():
+    with pytest.raises(td.UnknownNameError, match="did you mean 'tic_tac_toe'"):
+        td.make("pgx/tictactoe")
+
+
+def test_an_exported_agent_plays_its_networks_best_legal_move(tmp_path):
+    algorithm = dataclasses.replace(td.AlphaZero(), num_envs=4, simulations=2, rollout_length=4, gradient_steps=1)
+    run = td.train(algorithm, GAME, 64, out=tmp_path / "run", progress=False)
+    run.agent().save(tmp_path / "agent")
+    one, two = run.agent(), td.load(tmp_path / "agent")
+    obs = np.random.default_rng(0).integers(0, 2, (32, 3, 3, 2)).astype(np.int8)
+    mask = np.random.default_rng(1).random((32, 9)) < 0.5
+    mask[:, 4] = True
+    actions = one.act(obs, mask=mask)
+    assert np.array_equal(actions, two.act(obs, mask=mask))
+    assert mask[np.arange(32), actions].all()
+    assert len(set(actions.tolist())) > 1
