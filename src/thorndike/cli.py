@@ -29,6 +29,7 @@ thorndike: deep reinforcement learning in JAX
   thorndike evaluate RUN          play whole episodes and summarise the returns
   thorndike watch RUN             film the agent
   thorndike plot RUN...           draw learning curves
+  thorndike play RUN              play against the agent (board games)
   thorndike list                  algorithms and environments
 
 thorndike COMMAND --help has the options; thorndike train ALGORITHM ENV --help the hyperparameters.
@@ -46,7 +47,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _main(argv: list[str]) -> int:
-    commands = {"train": train, "resume": resume, "evaluate": evaluate, "watch": watch, "plot": plot, "list": list_}
+    commands = {"train": train, "resume": resume, "evaluate": evaluate, "watch": watch, "plot": plot}
+    commands |= {"play": play, "list": list_}
     if not argv or argv[0] in ("-h", "--help", "help"):
         print(USAGE, end="")
         return 0
@@ -103,6 +105,8 @@ class TrainOptions:
     """use the settings known to work for this pair, where there are any"""
     checkpoint_every: float = 60.0
     """seconds between checkpoints"""
+    keep: int = 3
+    """how many checkpoints are kept"""
     workers: Literal["auto", "serial", "thread", "process"] = "auto"
     """where Gymnasium environments are stepped"""
     tensorboard: bool = False
@@ -185,6 +189,7 @@ def train(algorithm: Any, env: str, options: TrainOptions) -> None:
         seeds=options.seeds,
         out=options.out,
         checkpoint_every=options.checkpoint_every,
+        keep=options.keep,
         workers=options.workers,
         tensorboard=options.tensorboard,
         progress=True,
@@ -220,7 +225,9 @@ def resume(run: Path, /, steps: int | None = None, json: bool = False) -> None:
     _report(start(run, steps, progress=True), json)
 
 
-def evaluate(run: Path, /, episodes: int = 20, seed: int = 0, json: bool = False) -> None:
+def evaluate(
+    run: Path, /, episodes: int = 20, seed: int = 0, json: bool = False, opponent: str | None = None, elo: bool = False
+) -> None:
     """Play whole episodes with the trained agents, greedily, and summarise the returns.
 
     Args:
@@ -228,7 +235,17 @@ def evaluate(run: Path, /, episodes: int = 20, seed: int = 0, json: bool = False
         episodes: how many for each agent
         seed: of the environments
         json: print JSON
+        opponent: in a game of two players, whom to play: random, perfect (tic-tac-toe) or another run
+        elo: in a game of two players, let all kept checkpoints play each other and rate them
     """
+    if elo:
+        for step, rating in _open(run).elo(episodes, run / "elo.png").items():
+            print(f"{step:12,} steps  {rating:8.1f}")
+        print(run / "elo.png")
+        return
+    if opponent is not None:
+        print(_open(run).match(opponent, episodes, seed))
+        return
     result = _open(run).evaluate(episodes, seed)
     print(_json(result.to_json()) if json else result)
 
@@ -243,6 +260,20 @@ def watch(run: Path, /, video: Path | None = None, seed: int | None = None, epis
         episodes: how many to film
     """
     print(_open(run).watch(video, seed, episodes))
+
+
+def play(run: Path, /, second: bool = False, seed: int = 0) -> None:
+    """Play against the trained agent.
+
+    Args:
+        run: the run's directory
+        second: let the agent begin
+        seed: of what is random in the game
+    """
+    opened = _open(run)
+    from thorndike.runs.games import play as start
+
+    start(opened, not second, seed)
 
 
 def plot(runs: tuple[Path, ...], /, out: Path | None = None) -> None:

@@ -28,6 +28,11 @@ class Spec:
     masked: bool = False  # info["mask"] says which actions are legal
     model: Any = None  # the environment itself, where it is a JAX one: for algorithms that look ahead
 
+    @property
+    def players(self) -> int:
+        """How many take turns: 1, but for games."""
+        return getattr(self.model, "players", 1)
+
 
 class Clock(NamedTuple):
     """How far a run is. Algorithms with schedules keep one in their state; drivers move `total` on resume."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any
 
 import equinox as eqx
@@ -103,29 +103,37 @@ class Match:
         )
 
 
-def match(game: Any, one: Any, other: Any, games: int = 100, seed: int = 0) -> Match:
-    """`games` games of `one` against `other`; in the first half, rounded up, `one` begins."""
+def match(game: Any, one: Any, other: Any, games: int = 100, seed: int = 0, opening: int = 0) -> Match:
+    """`games` games of `one` against `other`; in the first half, rounded up, `one` begins.
+
+    The first `opening` moves of each game are random: players without randomness would repeat one game.
+    """
     if games < 2:
         raise ConfigError(f"a match has at least 2 games, one begun by each side; got {games}")
     sizes, keys = (games - games // 2, games // 2), jax.random.split(random_key(seed))
-    sides = [_games(Batched(game, n), one, other, key, begins) for n, key, begins in zip(sizes, keys, (True, False))]
+    sides = [
+        _games(Batched(game, n), one, other, key, begins, opening) for n, key, begins in zip(sizes, keys, (True, False))
+    ]
     (first, long), (second, short) = jax.device_get(sides)
     return Match(first, second, np.concatenate([long, short]))
 
 
-@partial(jax.jit, static_argnames="begins")
-def _games(world: Batched, one: Any, other: Any, key: Array, begins: bool) -> tuple[Array, Array]:
+@jax.jit
+def _games(
+    world: Batched, one: Any, other: Any, key: Array, begins: Array | bool, opening: Array | int
+) -> tuple[Array, Array]:
     """Results for `one` and lengths of `world.num_envs` games [B]."""
     key, reset_key = jax.random.split(key)
     now = world.reset(reset_key)
     mover = lambda now: jax.vmap(world.env.player)(now.sim.state)  # type: ignore[attr-defined]  # noqa: E731
-    me = mover(now) if begins else 1 - mover(now)
+    me = jnp.where(begins, mover(now), 1 - mover(now))
 
     def step(state):
         now, key, result, length, over = state
-        key, *keys = jax.random.split(key, 4)
+        key, *keys = jax.random.split(key, 5)
         mine = mover(now) == me
         action = jnp.where(mine, one.act(now, keys[0]), other.act(now, keys[1]))
+        action = jnp.where(length < opening, random_action(world.env.action_space, now, keys[3]), action)
         later = world.step(now, action, keys[2])
         result += jnp.where(over, 0.0, jnp.where(mine, later.reward, -later.reward))
         return later, key, result, length + ~over, over | later.terminated | later.truncated

@@ -43,14 +43,30 @@ def plot(runs: Sequence[Any], out: str | Path | None = None) -> Any:
         drawn += 1
     if not drawn:
         raise ConfigError("nothing to plot yet: no episode has ended in " + ", ".join(str(r.path) for r in runs))
-    axes.set(xlabel="environment steps", ylabel="return, mean of the last 100 episodes")
-    axes.xaxis.set_major_formatter(lambda x, _: f"{x / 1e6:g}M" if x >= 1e6 else f"{x / 1e3:g}k" if x else "0")
-    axes.grid(alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
+    dress(axes, "return, mean of the last 100 episodes")
     axes.legend(frameon=False)
     if out is not None:
         save(figure, out)
     return figure
+
+
+def curve(steps: Sequence[int], values: Sequence[float], label: str) -> Any:
+    """One quantity against steps, as a matplotlib figure."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(steps, values, color=COLOURS[0], marker="o", linewidth=2)
+    dress(axes, label)
+    return figure
+
+
+def dress(axes: Any, label: str) -> None:
+    """Labels, a grid, and no more frame than is needed."""
+    axes.set(xlabel="environment steps", ylabel=label)
+    axes.xaxis.set_major_formatter(lambda x, _: f"{x / 1e6:g}M" if x >= 1e6 else f"{x / 1e3:g}k" if x else "0")
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
 
 
 def save(figure: Any, out: str | Path) -> None:

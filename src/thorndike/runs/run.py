@@ -13,6 +13,7 @@ import numpy as np
 from thorndike.algorithms import known_configs
 from thorndike.configuration import from_json, swept, to_json
 from thorndike.drivers.evaluate import Evaluation, evaluate
+from thorndike.drivers.match import Match, Random, Trained, match
 from thorndike.drivers.scan import member
 from thorndike.envs import make
 from thorndike.envs.adapters.pgx import PgxGame
@@ -60,7 +61,7 @@ class Run:
             raise CheckpointError(f"{self.path / 'run.json'} is not the description of a run: {error}") from None
         self._env = None if env is None else make(env)
         self._classes = classes
-        self._agents: PyTree = None
+        self._newest: PyTree = None
 
     @property
     def runs(self) -> int:
@@ -106,21 +107,24 @@ class Run:
         arrays, meta, damaged = found
         return from_arrays(arrays, driver.like(), f"the checkpoint of {self.path}"), meta, damaged
 
-    def actors(self) -> PyTree:
-        """The acting part of every agent, leading axis [runs]."""
-        if self._agents is None:
+    def actors(self, step: int | None = None) -> PyTree:
+        """The acting part of every agent, leading axis [runs]; at the checkpoint of `step`, by default the newest."""
+        if step is not None:
+            return self._actors(checkpoint.load(self.path / "checkpoints" / f"{step:012d}")[0])
+        if self._newest is None:
             found = checkpoint.load_newest(self.path / "checkpoints")
             if found is None:
                 raise CheckpointError(f"{self.path} has no checkpoint yet: nothing to act with")
-            arrays = {k.removeprefix(".agent"): v for k, v in found[0].items() if k.startswith(".agent")}
-            algorithm = expand(self.algorithm, self.seeds)
-            like = jax.eval_shape(lambda: stacked_init(algorithm, self.spec, self.runs))
-            agents = from_arrays(arrays, like, f"the checkpoint of {self.path}")
-            self._agents = [
-                member(algorithm, i).actor(jax.tree.map(lambda x, i=i: x[i], agents)) for i in range(self.runs)
-            ]
-            self._agents = jax.tree.map(lambda *xs: np.stack(xs), *self._agents)
-        return self._agents
+            self._newest = self._actors(found[0])
+        return self._newest
+
+    def _actors(self, arrays: dict[str, np.ndarray]) -> PyTree:
+        arrays = {k.removeprefix(".agent"): v for k, v in arrays.items() if k.startswith(".agent")}
+        algorithm = expand(self.algorithm, self.seeds)
+        like = jax.eval_shape(lambda: stacked_init(algorithm, self.spec, self.runs))
+        agents = from_arrays(arrays, like, f"the checkpoint of {self.path}")
+        each = [member(algorithm, i).actor(jax.tree.map(lambda x, i=i: x[i], agents)) for i in range(self.runs)]
+        return jax.tree.map(lambda *xs: np.stack(xs), *each)
 
     def agent(self, seed: int | None = None, configuration: int = 0) -> Agent:
         """One trained agent.
@@ -142,10 +146,53 @@ class Run:
         return Agent(member(expand(self.algorithm, self.seeds), index), self.spec, actor)
 
     def evaluate(self, episodes: int = 20, seed: int = 0) -> Evaluation:
-        """Play `episodes` whole episodes with each agent, greedily."""
+        """Play `episodes` whole episodes with each agent, greedily.
+
+        A game of two players is played against a random one; a return is then 1 for a win, 0 for a draw and -1 for a
+        loss, first those of the games that the agent began (see `match` for other opponents).
+        """
         if episodes < 1:
             raise ConfigError(f"episodes must be at least 1, got {episodes}")
+        if self.spec.players > 1:
+            games = [
+                match(self.env, self.player(i), Random(self.env.action_space), episodes, seed) for i in range(self.runs)
+            ]
+            return Evaluation(np.stack([g.results for g in games]), np.stack([g.lengths for g in games]))
         return evaluate(expand(self.algorithm, self.seeds), self.actors(), self.env, episodes, seed)
+
+    def player(self, index: int = 0, step: int | None = None) -> Trained:
+        """One of the agents (of `members()`) as a player of matches; at the checkpoint of `step`, or the newest."""
+        actor = jax.tree.map(lambda x: x[index], self.actors(step))
+        return Trained(member(expand(self.algorithm, self.seeds), index), actor)
+
+    def match(self, opponent: Any = "random", games: int = 100, seed: int = 0) -> Match:
+        """Play against an opponent, half of the games as first.
+
+        Args:
+            opponent: "random"; "perfect" (tic-tac-toe); another run of the same game, or its directory.
+            games: how many.
+            seed: of the players' random choices.
+
+        Raises:
+            ConfigError: this is no game of two players, or there is no such opponent.
+        """
+        from thorndike.runs.games import opponent_of
+
+        return match(self.env, self.player(), opponent_of(self, opponent), games, seed)
+
+    def elo(self, games: int = 100, out: str | Path | None = None) -> dict[int, float]:
+        """Elo ratings of the agent at every checkpoint that was kept: {step: rating}, a random player's being 0.
+
+        All play all, after two random moves, without which players that leave nothing to chance would repeat one
+        game. Checkpoints are kept with `td.train(..., keep=20, checkpoint_every=10)`.
+
+        Args:
+            games: of every pair.
+            out: a picture of the curve, .png, .svg or .pdf.
+        """
+        from thorndike.runs.games import ratings
+
+        return ratings(self, games, out)
 
     def plot(self, out: str | Path | None = None) -> Any:
         """The learning curve as a matplotlib figure; saved to `out` if given."""

@@ -189,9 +189,8 @@ def validate_options(
 
 def serves(algorithm: Any, spec: Spec) -> str | None:
     """None, or why the algorithm cannot learn in such an environment."""
-    players = getattr(spec.model, "players", 1)
-    if players > 1 and getattr(algorithm, "players", 1) != players:
-        return f"{type(algorithm).__name__} learns for one player, and this game has {players}"
+    if spec.players > 1 and getattr(algorithm, "players", 1) != spec.players:
+        return f"{type(algorithm).__name__} learns for one player, and this game has {spec.players}"
     return algorithm.supports(spec)
 
 

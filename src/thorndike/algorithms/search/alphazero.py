@@ -90,7 +90,7 @@ class AlphaZero:
 
     def supports(self, spec: Spec) -> str | None:
         """Games of two players whose rules can be compiled."""
-        if getattr(spec.model, "players", 1) != 2 or not isinstance(spec.action, Discrete):
+        if spec.players != 2 or not isinstance(spec.action, Discrete):
             return "AlphaZero plays games of two players, like pgx/tic_tac_toe"
         return None
 

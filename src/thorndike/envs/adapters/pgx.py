@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from gymnasium import Space
@@ -19,14 +20,15 @@ from thorndike.types import Array, PyTree, Step
 @cache
 def load(name: str) -> Any:
     """pgx's own game; raises `MissingExtraError` and `UnknownNameError`."""
-    try:
-        import pgx
-    except ImportError:
-        raise MissingExtraError('board games need pgx: pip install "thorndike[boards]"') from None
-    known = pgx.available_envs()
-    if name not in known:
-        raise UnknownNameError(f"pgx has no game {name!r}{did_you_mean(name, known)}; it has {', '.join(known)}")
-    return pgx.make(name)
+    with jax.ensure_compile_time_eval():  # pgx makes arrays when it is imported: they must not belong to a trace
+        try:
+            import pgx
+        except ImportError:
+            raise MissingExtraError('board games need pgx: pip install "thorndike[boards]"') from None
+        known = pgx.available_envs()
+        if name not in known:
+            raise UnknownNameError(f"pgx has no game {name!r}{did_you_mean(name, known)}; it has {', '.join(known)}")
+        return pgx.make(name)  # type: ignore[arg-type]
 
 
 @config
@@ -44,9 +46,8 @@ class PgxGame:
     @property
     def observation_space(self) -> Space:
         """Planes of 0 and 1, or numbers; of one position as its mover sees it."""
-        game = load(self.name)
-        binary = np.dtype(_dtype(game)) == bool
-        return MultiBinary(game.observation_shape) if binary else Box(-np.inf, np.inf, game.observation_shape)
+        seen = jax.eval_shape(load(self.name).init, jax.random.key(0)).observation
+        return MultiBinary(seen.shape) if seen.dtype == bool else Box(-np.inf, np.inf, seen.shape)
 
     @property
     def action_space(self) -> Discrete:

@@ -1,0 +1,137 @@
+"""What one does with a run of a game: matches, ratings of its checkpoints, and a game in the terminal."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from thorndike.drivers.match import Perfect, Random, elo, match
+from thorndike.envs.wrap import Batched
+from thorndike.errors import ConfigError
+from thorndike.ops.keys import random_key
+from thorndike.runs import checkpoint
+from thorndike.runs.run import Run
+from thorndike.types import Timestep
+
+DRAWN = ("tic_tac_toe", "connect_four", "othello", "go_9x9", "go_19x19")  # boards of two kinds of stones
+MARKS = ("X", "O")  # of who begins, and the other
+
+
+def opponent_of(run: Run, opponent: Any) -> Any:
+    """The player that `Run.match` calls `opponent`."""
+    game = run.info["environment"]["id"]
+    if run.spec.players < 2:
+        raise ConfigError(f"{game} is no game of two players: there is nobody to play against")
+    if isinstance(opponent, Run) or Path(str(opponent), "run.json").is_file():
+        other = opponent if isinstance(opponent, Run) else Run(opponent)
+        if other.env != run.env:
+            raise ConfigError(f"{other.path} is a run of another game: {other.info['environment']['id']}")
+        return other.player()
+    if opponent == "random":
+        return Random(run.env.action_space)
+    if opponent == "perfect" and getattr(run.env, "name", None) == "tic_tac_toe":
+        return Perfect()
+    known = "random, perfect (in pgx/tic_tac_toe) or a run of the same game"
+    raise ConfigError(f"no opponent {str(opponent)!r} for {game}: it can be {known}")
+
+
+def ratings(run: Run, games: int, out: str | Path | None) -> dict[int, float]:
+    """Elo ratings of a run's checkpoints; see `Run.elo`."""
+    kept = checkpoint.steps(run.path / "checkpoints")
+    players = [opponent_of(run, "random"), *(run.player(0, step) for step in kept)]
+    scores = np.full((len(players), len(players)), 0.5)
+    for i, j in itertools.combinations(range(len(players)), 2):
+        scores[i, j] = match(run.env, players[i], players[j], games, i * len(players) + j, opening=2).score
+        scores[j, i] = 1 - scores[i, j]
+    found = dict(zip(kept, elo(scores, games)[1:].tolist()))
+    if out is not None:
+        from thorndike.runs.plot import curve, save
+
+        save(curve(list(found), list(found.values()), "Elo rating; a random player has 0"), out)
+    return found
+
+
+def play(run: Run, begin: bool, seed: int = 0, ask: Callable[[str], str] = input, say: Any = print) -> int | None:
+    """A game against the trained agent, in the terminal.
+
+    Args:
+        run: of a game with a board of two kinds of stones.
+        begin: whether the person begins.
+        seed: of what is random in the game.
+        ask: asks for a line of text.
+        say: shows one.
+
+    Returns:
+        1 if the person won, 0 for a draw, -1 if the agent won; None if the person left.
+
+    Raises:
+        ConfigError: this is no such game.
+    """
+    if getattr(run.env, "name", None) not in DRAWN:
+        raise ConfigError(f"only games that can be drawn as stones are played here: {', '.join(DRAWN)}")
+    world, agent, key = Batched(run.env, 1), run.player(), random_key(seed)
+    step, act = jax.jit(world.step), jax.jit(lambda agent, now, key: agent.act(now, key))
+    now, persons, moves = world.reset(key), begin, 0
+    while True:
+        key, akey, skey = jax.random.split(key, 3)
+        say(board(now.obs[0], MARKS[moves % 2]))
+        if persons:
+            action = ask_move(now, MARKS[moves % 2], ask, say)
+            if action is None:
+                return None
+        else:
+            action = int(act(agent, now, akey)[0])
+            say(f"{MARKS[moves % 2]} (agent) plays {spell(now, action)}")
+        later = step(now, np.array([action]), skey)
+        if bool(later.terminated[0]):
+            say(board(later.final_obs[0], MARKS[(moves + 1) % 2]))
+            result = int(np.sign(later.reward[0])) * (1 if persons else -1)
+            say({1: "you have won", 0: "a draw", -1: "the agent has won"}[result])
+            return result
+        now, persons, moves = later, not persons, moves + 1
+
+
+def board(obs: Any, mover: str) -> str:
+    """An observation [H, W, planes], whose first two planes are the mover's stones and the other's, as text."""
+    stones, other = np.asarray(obs).astype(bool), MARKS[1 - MARKS.index(mover)]
+    height, width = stones.shape[:2]
+    rows = [
+        f"{height - i:2} " + " ".join(mover if a else other if b else "." for a, b, *_ in row)
+        for i, row in enumerate(stones)
+    ]
+    return "\n".join([*rows, "   " + " ".join(chr(ord("a") + i) for i in range(width)), ""])
+
+
+def names(now: Timestep) -> dict[str, int]:
+    """What the moves are called: a column, or a column and a row (a1 is at the lower left); "pass"."""
+    height, width = now.obs.shape[1:3]
+    columns = [chr(ord("a") + i) for i in range(width)]
+    if now.info["mask"].shape[1] == width:
+        return {column: i for i, column in enumerate(columns)}
+    cells = {f"{columns[i % width]}{height - i // width}": i for i in range(height * width)}
+    return cells if now.info["mask"].shape[1] == height * width else {**cells, "pass": height * width}
+
+
+def spell(now: Timestep, action: int) -> str:
+    """What a move is called."""
+    return next(name for name, move in names(now).items() if move == action)
+
+
+def ask_move(now: Timestep, mark: str, ask: Callable[[str], str], say: Any) -> int | None:
+    """A legal move of the person; None if they leave."""
+    legal = {name: move for name, move in names(now).items() if now.info["mask"][0, move]}
+    while True:
+        try:
+            answer = ask(f"{mark} (you), your move, or quit: ").strip().lower()
+        except EOFError:
+            return None
+        if answer in ("q", "quit", "exit"):
+            return None
+        if answer in legal:
+            return legal[answer]
+        say(f"{answer!r} is not a legal move; legal are {' '.join(legal)}")

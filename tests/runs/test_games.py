@@ -1,0 +1,131 @@
+"""What one does with a run of a game: evaluation, matches, ratings, a game in the terminal."""
+
+from __future__ import annotations
+
+import io
+
+import jax
+import numpy as np
+import pytest
+import small_runs as small
+from PIL import Image
+
+import thorndike as td
+from thorndike.cli import main
+from thorndike.runs.games import board, names, play
+
+ALGORITHM = td.AlphaZero(
+    torso=td.Torso(widths=(8,)), simulations=4, num_envs=8, rollout_length=8, gradient_steps=1,
+    replay=td.Uniform(capacity=64, batch_size=8, warmup=1),
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    path = tmp_path_factory.mktemp("games") / "run"
+    return td.train(ALGORITHM, "pgx/tic_tac_toe", 256, seeds=2, keep=9, checkpoint_every=0.0, out=path, progress=False)
+
+
+def test_evaluation_is_against_a_random_player(run):
+    result = run.evaluate(40)
+    assert result.returns.shape == result.lengths.shape == (2, 40)
+    assert set(np.unique(result.returns)) <= {-1, 0, 1}
+    assert 5 <= result.lengths.min() <= result.lengths.max() <= 9
+    assert td.open_run(run.path).evaluate(40).per_seed == result.per_seed
+
+
+def test_matches(run):
+    assert run.match("perfect", 40).score < 0.5 < td.open_run(run.path).match("random", 40).score + 0.5
+    itself = run.match(run.path, 10)  # nothing is left to chance: one game, over and over
+    assert (itself.first == itself.first[0]).all()
+    assert (itself.second == -itself.first[0]).all()
+
+
+@pytest.mark.parametrize(
+    ("opponent", "text"), [("perfekt", "no opponent 'perfekt' for pgx/tic_tac_toe: it can be random, perfect")]
+)
+def test_an_unknown_opponent_is_named(run, opponent, text):
+    with pytest.raises(td.ConfigError, match=text):
+        run.match(opponent)
+
+
+def test_runs_that_do_not_fit_are_refused(run, tmp_path):
+    other = small.train("PPO", tmp_path / "other")
+    with pytest.raises(td.ConfigError, match="a run of another game: CartPole-v1"):
+        run.match(other)
+    with pytest.raises(td.ConfigError, match="no game of two players"):
+        other.match("random")
+    with pytest.raises(td.ConfigError, match="only games that can be drawn"):
+        play(other, True)
+    with pytest.raises(td.ConfigError, match="at least 2 games"):
+        run.evaluate(1)
+
+
+def test_ratings_of_checkpoints(run, tmp_path):
+    ratings = run.elo(20, tmp_path / "elo.png")
+    assert list(ratings)[-1] == 256
+    assert len(ratings) > 1
+    assert np.isfinite(list(ratings.values())).all()
+    assert len(Image.open(tmp_path / "elo.png").size) == 2
+
+
+def test_a_checkpoints_agent_is_the_one_of_then(run):
+    leaves = [np.concatenate([x.ravel() for x in jax.tree.leaves(run.actors(step))]) for step in (64, 256, None)]
+    assert not np.array_equal(leaves[0], leaves[1])
+    assert np.array_equal(leaves[1], leaves[2])
+
+
+def plays(run, moves, begin):
+    """The result, and all that was shown."""
+    left, shown = iter(moves), []
+
+    def ask(text):
+        shown.append(text)
+        return next(left)
+
+    return play(run, begin, ask=ask, say=shown.append), "\n".join(shown)
+
+
+CELLS = [f"{column}{row}" for row in "321" for column in "abc"]
+
+
+@pytest.mark.parametrize("begin", [True, False])
+def test_a_game_in_the_terminal(run, begin):
+    """A person who tries the cells in order: taken ones are refused, and the result is that of the last board."""
+    result, text = plays(run, [cell for cell in CELLS for _ in range(2)] * 9, begin)
+    boards = [part for part in text.split(" 3 ")[1:]]
+    last = " 3 " + boards[-1].split("a b c")[0]
+    marks = [line[3:].split() for line in last.splitlines()[:3]]
+    lines = [*marks, *zip(*marks), [marks[i][i] for i in range(3)], [marks[i][2 - i] for i in range(3)]]
+    winner = next((line[0] for line in lines if len(set(line)) == 1 and line[0] != "."), None)
+    person = "X" if begin else "O"
+    assert result == (0 if winner is None else 1 if winner == person else -1)
+    assert {1: "you have won", 0: "a draw", -1: "the agent has won"}[result] in text
+    assert "is not a legal move; legal are" in text
+    assert f"{person} (you)" in text
+
+
+def test_a_person_may_leave(run, capsys, monkeypatch):
+    assert plays(run, ["quit"], True)[0] is None
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    assert main(["play", str(run.path)]) == 0
+    assert " 3 . . ." in capsys.readouterr().out
+
+
+def test_stones_fall_to_the_lowest_row_of_connect_four():
+    from thorndike.envs.wrap import Batched
+
+    world = Batched(td.make("pgx/connect_four"), 1)
+    now = world.reset(jax.random.key(0))
+    assert list(names(now)) == list("abcdefg")
+    for move in ("d", "d"):
+        now = world.step(now, np.array([names(now)[move]]), jax.random.key(0))
+    assert board(now.obs[0], "X").splitlines()[-3:] == [" 2 . . . O . . .", " 1 . . . X . . .", "   a b c d e f g"]
+
+
+def test_evaluate_on_the_command_line(run, capsys):
+    assert main(["evaluate", str(run.path), "--opponent", "random", "--episodes", "4"]) == 0
+    assert "as first" in capsys.readouterr().out
+    assert main(["evaluate", str(run.path), "--elo", "--episodes", "2"]) == 0
+    assert (run.path / "elo.png").is_file()
+    assert "256 steps" in capsys.readouterr().out
