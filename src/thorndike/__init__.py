@@ -28,7 +28,9 @@ _NAMES = {
     "algorithms.value.dqn": ("DQN",),
     "algorithms.policy.ppo": ("PPO",),
     "algorithms.actor_critic.sac": ("SAC",),
+    "algorithms.offline.bc": ("BC",),
     "algorithms.search.alphazero": ("AlphaZero",),
+    "memory.dataset": ("Dataset",),
     "memory.replay": ("Uniform",),
     "memory.sequences": ("Sequences",),
     "nets.recurrent": ("GRU", "LSTM"),
@@ -69,6 +71,7 @@ def __dir__() -> list[str]:
 
 if TYPE_CHECKING:
     from thorndike.algorithms.actor_critic.sac import SAC
+    from thorndike.algorithms.offline.bc import BC
     from thorndike.algorithms.policy.ppo import PPO
     from thorndike.algorithms.search.alphazero import AlphaZero
     from thorndike.algorithms.tabular.td_control import SARSA, ExpectedSARSA, QLearning
@@ -77,6 +80,7 @@ if TYPE_CHECKING:
     from thorndike.drivers.evaluate import Evaluation, evaluate
     from thorndike.envs import make
     from thorndike.envs.adapters.pgx import PgxGame
+    from thorndike.memory.dataset import Dataset
     from thorndike.memory.replay import Uniform
     from thorndike.memory.sequences import Sequences
     from thorndike.nets.recurrent import GRU, LSTM

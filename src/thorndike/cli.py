@@ -30,6 +30,7 @@ thorndike: deep reinforcement learning in JAX
   thorndike watch RUN             film the agent
   thorndike plot RUN...           draw learning curves
   thorndike play RUN              play against the agent (board games)
+  thorndike record RUN            record episodes as a dataset
   thorndike list                  algorithms and environments
 
 thorndike COMMAND --help has the options; thorndike train ALGORITHM ENV --help the hyperparameters.
@@ -48,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _main(argv: list[str]) -> int:
     commands = {"train": train, "resume": resume, "evaluate": evaluate, "watch": watch, "plot": plot}
-    commands |= {"play": play, "list": list_}
+    commands |= {"play": play, "record": record, "list": list_}
     if not argv or argv[0] in ("-h", "--help", "help"):
         print(USAGE, end="")
         return 0
@@ -109,6 +110,8 @@ class TrainOptions:
     """how many checkpoints are kept"""
     workers: Literal["auto", "serial", "thread", "process"] = "auto"
     """where Gymnasium environments are stepped"""
+    dataset: Path | None = None
+    """recorded episodes to learn from (thorndike record); steps are then batches"""
     tensorboard: bool = False
     """also write TensorBoard logs"""
     json: bool = False
@@ -191,6 +194,7 @@ def train(algorithm: Any, env: str, options: TrainOptions) -> None:
         checkpoint_every=options.checkpoint_every,
         keep=options.keep,
         workers=options.workers,
+        dataset=options.dataset,
         tensorboard=options.tensorboard,
         progress=True,
     )
@@ -274,6 +278,20 @@ def play(run: Path, /, second: bool = False, seed: int = 0) -> None:
     from thorndike.runs.games import play as start
 
     start(opened, not second, seed)
+
+
+def record(run: Path, /, episodes: int = 10, out: Path | None = None, seed: int = 0, explore: bool = False) -> None:
+    """Record episodes of the trained agent as a dataset: thorndike train bc ENV --dataset DIR.
+
+    Args:
+        run: the run's directory
+        episodes: how many
+        out: the dataset's directory; by default dataset in the run's directory
+        seed: of the environment
+        explore: act as in training; by default the best action is taken
+    """
+    dataset = _open(run).record(episodes, out, seed, explore)
+    print(f"{dataset.path}: {len(dataset.lengths)} episodes, {len(dataset)} steps, return {dataset.returns.mean():.1f}")
 
 
 def plot(runs: tuple[Path, ...], /, out: Path | None = None) -> None:

@@ -13,10 +13,10 @@ from gymnasium.spaces import Box, Discrete
 import thorndike as td
 from thorndike.algorithms.policy.ppo import Carry
 from thorndike.drivers.host import HostDriver
+from thorndike.drivers.learner import warm_iterations
 from thorndike.drivers.scan import ScanDriver
 from thorndike.ops.keys import random_key
 from thorndike.runs.run import describe, expand
-from thorndike.runs.train import warm_iterations
 from thorndike.types import Step
 
 

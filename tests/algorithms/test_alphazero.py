@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from every_reply import every_reply
 
 import thorndike as td
+from every_reply import every_reply
 from thorndike.algorithms.search import alphazero
 from thorndike.algorithms.search.alphazero import Actor, results
 from thorndike.drivers.match import Match, Perfect, Random, Trained, elo, match, tic_tac_toe

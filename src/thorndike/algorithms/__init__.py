@@ -12,6 +12,7 @@ ALGORITHMS = {  # name on the command line: (module, class, one line)
     "dqn": ("value.dqn", "DQN", "deep Q-network, with double targets as a field"),
     "ppo": ("policy.ppo", "PPO", "proximal policy optimisation with GAE"),
     "alphazero": ("search.alphazero", "AlphaZero", "AlphaZero with Gumbel search, for games of two players"),
+    "bc": ("offline.bc", "BC", "behavioural cloning, from a dataset"),
     "sac": ("actor_critic.sac", "SAC", "soft actor-critic, twin critics, automatic temperature"),
 }
 

@@ -13,7 +13,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from thorndike.drivers.learner import collect, improve, init_memory, random_action, set_clock
+from thorndike.drivers.learner import (
+    collect,
+    improve,
+    init_memory,
+    random_action,
+    set_clock,
+    steps_of,
+    warm_iterations,
+)
 from thorndike.drivers.scan import axes, member
 from thorndike.drivers.state import Episodes, RunState, Tally, rollout_health
 from thorndike.ops.keys import random_key
@@ -48,10 +56,12 @@ class HostDriver:
     """Owns the environments and the compiled programs of one (algorithm, environment, number of runs)."""
 
     simulates = False
+    lazy = True
     devices = 1
 
     def __init__(self, algorithm: Any, env: Any, spec: Spec, runs: int, seed: int, workers: str = "auto"):
         self.algorithm, self.spec, self.runs = algorithm, spec, runs
+        self.chunk, self.warm_iterations = steps_of(algorithm), warm_iterations(algorithm)
         self.batch = env.batch(runs * algorithm.num_envs, seed=seed, workers=workers)
         self.now: Timestep | None = None
 

@@ -23,6 +23,16 @@ def replays(algorithm: Any) -> bool:
     return hasattr(algorithm, "update")
 
 
+def steps_of(algorithm: Any) -> int:
+    """Environment steps in a rollout."""
+    return algorithm.num_envs * algorithm.rollout_length
+
+
+def warm_iterations(algorithm: Any) -> int:
+    """Rollouts of random actions before the first update."""
+    return -(-algorithm.replay.warmup // steps_of(algorithm)) if replays(algorithm) else 0
+
+
 def init_memory(algorithm: Any, example: Rollout) -> PyTree:
     """An empty memory for rollouts shaped like `example` [T, E, ...]; () where there is none."""
     return algorithm.replay.init(jax.eval_shape(partial(remembered, algorithm), example)) if replays(algorithm) else ()

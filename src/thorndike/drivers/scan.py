@@ -16,7 +16,15 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, SingleDeviceSharding
 from jax.sharding import PartitionSpec as P
 
-from thorndike.drivers.learner import collect, improve, init_memory, random_action, set_clock
+from thorndike.drivers.learner import (
+    collect,
+    improve,
+    init_memory,
+    random_action,
+    set_clock,
+    steps_of,
+    warm_iterations,
+)
 from thorndike.drivers.state import Episodes, RunState, Tally, rollout_health
 from thorndike.envs.wrap import Batched
 from thorndike.ops.keys import random_key
@@ -134,9 +142,11 @@ class ScanDriver:
     """Owns the compiled programs of one (algorithm, environment, number of runs)."""
 
     simulates = True  # the simulator is part of the run state
+    lazy = False  # programs compile before they are first called, not then
 
     def __init__(self, algorithm: Any, env: Any, spec: Spec, runs: int):
         self.algorithm, self.spec, self.runs = algorithm, spec, runs
+        self.chunk, self.warm_iterations = steps_of(algorithm), warm_iterations(algorithm)
         self.world = Batched(env, algorithm.num_envs)
         self.mesh = Mesh(np.array(jax.devices()[: devices_for(runs)]), ("runs",))
         swept = jax.tree.map(lambda axis: P() if axis is None else P("runs"), axes(algorithm), is_leaf=_none)

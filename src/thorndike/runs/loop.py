@@ -36,11 +36,8 @@ class Loop:
     """Drives one run from its present state to its planned number of steps."""
 
     def __init__(self, run: Run, driver: Any, found: Any, progress: bool | None):
-        from thorndike.runs.train import warm_iterations
-
         self.run, self.driver, self.algorithm = run, driver, driver.algorithm
-        self.chunk = self.algorithm.num_envs * self.algorithm.rollout_length
-        self.warm_until = warm_iterations(self.algorithm)
+        self.chunk, self.warm_until = driver.chunk, driver.warm_iterations
         self.total = run.info["steps"] // self.chunk
         self.seconds, self.compile_seconds, self.saved_at = 0.0, 0.0, -1
         self.fresh = False  # the metric sums were logged and begin anew
@@ -141,8 +138,8 @@ class Loop:
                 time.sleep(0.001)
             healthy = (np.asarray(self.state.tally.bad) < 0).all()
             spent = time.monotonic() - start
-            if per_iteration == math.inf and not self.driver.simulates:
-                self.compile_seconds += spent  # a host driver's programs compile when they are first called
+            if per_iteration == math.inf and self.driver.lazy:
+                self.compile_seconds += spent
             else:
                 self.seconds += spent
             per_iteration = spent / n if per_iteration == math.inf else 0.5 * (per_iteration + spent / n)
@@ -187,6 +184,8 @@ class Loop:
 
     def log(self, warm: bool) -> None:
         """One row of metrics."""
+        if hasattr(self.driver, "evaluated"):  # it does not play while it learns
+            self.state = self.driver.evaluated(self.state)
         tally, episodes = self.state.tally, self.state.episodes
         values = {
             "rollout/ep_rew_mean": self.returns(),

@@ -19,6 +19,7 @@ from thorndike.envs import make
 from thorndike.envs.adapters.pgx import PgxGame
 from thorndike.envs.wrap import is_jax
 from thorndike.errors import CheckpointError, ConfigError
+from thorndike.memory.dataset import Dataset, write
 from thorndike.ops.keys import random_key
 from thorndike.runs import checkpoint
 from thorndike.runs.agent import Agent
@@ -193,6 +194,23 @@ class Run:
         from thorndike.runs.games import ratings
 
         return ratings(self, games, out)
+
+    def record(
+        self, episodes: int = 10, out: str | Path | None = None, seed: int = 0, explore: bool = False
+    ) -> Dataset:
+        """Record episodes of the (first) agent as a dataset.
+
+        Args:
+            episodes: how many.
+            out: the dataset's directory, a new one; by default `dataset` in the run directory.
+            seed: of the environment.
+            explore: act as in training; by default the best action is taken.
+        """
+        from thorndike.runs.record import record
+
+        found = record(self.agent(), self.env, episodes, seed, explore)
+        about = {"environment": self._described["id"], "algorithm": to_json(self.agent().algorithm), "seed": seed}
+        return Dataset(write(out or self.path / "dataset", found, about))
 
     def plot(self, out: str | Path | None = None) -> Any:
         """The learning curve as a matplotlib figure; saved to `out` if given."""

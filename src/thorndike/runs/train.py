@@ -18,11 +18,14 @@ import jax.numpy as jnp
 from thorndike.algorithms import algorithm_class
 from thorndike.configuration import check, is_config, require, swept, to_json
 from thorndike.drivers.host import HostDriver
-from thorndike.drivers.learner import replays
+from thorndike.drivers.learner import replays, steps_of
+from thorndike.drivers.offline import OfflineDriver
 from thorndike.drivers.scan import ScanDriver
 from thorndike.envs import make
 from thorndike.envs.wrap import is_jax
 from thorndike.errors import ConfigError, IncompatibleError
+from thorndike.memory.dataset import Dataset
+from thorndike.memory.sequences import Sequences
 from thorndike.ops.keys import random_key
 from thorndike.presets import preset_for
 from thorndike.runs.loop import Loop
@@ -46,6 +49,7 @@ def train(
     keep: int = 3,
     tensorboard: bool = False,
     workers: str = "auto",
+    dataset: Any = None,
 ) -> Run:
     """Train an agent, or many side by side.
 
@@ -59,11 +63,13 @@ def train(
         out: the run's directory; by default a new one under `runs/`.
         env_kwargs: for the environment's constructor, where `env` is an id.
         progress: show a progress bar; by default on a terminal or in a notebook.
-        log_every: steps between rows of `metrics.jsonl`; by default a 200th of `steps`.
+        log_every: steps between rows of `metrics.jsonl`; by default a 200th of `steps`, with a dataset a 20th.
         checkpoint_every: seconds between checkpoints; there is always one at the end.
         keep: how many checkpoints are kept.
         tensorboard: also write TensorBoard logs.
         workers: for host environments: "serial", "thread", "process" or "auto".
+        dataset: recorded episodes to learn from, a `td.Dataset` or its directory; steps are then batches, and the
+            environment only serves to evaluate.
 
     Returns:
         The run: `run.evaluate()`, `run.plot()`, `run.watch()`, `run.agent()`.
@@ -79,9 +85,12 @@ def train(
     world = make(env, **kwargs)
     algorithm, steps = choose(algorithm, name, steps)
     validate(algorithm, world, steps, seeds)
+    data = open_dataset(algorithm, dataset)
     validate_options(seed, seeds, log_every, checkpoint_every, keep, tensorboard, workers)
+    if data is not None:
+        data.fit(describe(world, steps, ""))
     path = new_directory(out, algorithm, name or type(world).__name__)
-    chunk = algorithm.num_envs * algorithm.rollout_length
+    chunk = 1 if data is not None else steps_of(algorithm)
     info = {
         "format": FORMAT,
         "algorithm": to_json(algorithm),
@@ -89,11 +98,12 @@ def train(
         "steps": -(-steps // chunk) * chunk,
         "seed": seed,
         "seeds": seeds,
-        "log_every": max(1, round((log_every or steps / 200) / chunk)),  # in rollouts
+        "log_every": max(1, round((log_every or steps / (200 if data is None else 20)) / chunk)),  # in rollouts
         "checkpoint_every": checkpoint_every,
         "keep": keep,
         "tensorboard": tensorboard,
         "workers": workers,
+        "dataset": None if data is None else str(data.path.resolve()),
         "made": time.strftime("%Y-%m-%dT%H:%M:%S"),
         "versions": versions(),
     }
@@ -122,7 +132,7 @@ def resume(
     prepare_jax()
     run = Run(path, env, classes)
     if steps is not None:
-        chunk = run.algorithm.num_envs * run.algorithm.rollout_length
+        chunk = 1 if run.info.get("dataset") else steps_of(run.algorithm)
         require(steps >= run.status["steps"], f"the run has {run.status['steps']} steps already, more than {steps}")
         run.info["steps"] = -(-steps // chunk) * chunk
         write_json(run.path / "run.json", run.info)
@@ -187,6 +197,21 @@ def validate_options(
         summary_writer()
 
 
+def open_dataset(algorithm: Any, dataset: Any) -> Dataset | None:
+    """The dataset to learn from; raises where there has to be one, or the algorithm cannot use one."""
+    name = type(algorithm).__name__
+    if dataset is None:
+        if getattr(algorithm, "offline", False):
+            raise ConfigError(f"{name} learns from a dataset: give one, dataset=... (--dataset DIR)")
+        return None
+    whole = hasattr(algorithm, "experience") or isinstance(getattr(algorithm, "replay", None), Sequences)
+    if not replays(algorithm) or whole:
+        raise IncompatibleError(
+            f"{name} does not learn from single transitions, so not from a dataset: bc, dqn, sac do"
+        )
+    return dataset if isinstance(dataset, Dataset) else Dataset(dataset)
+
+
 def serves(algorithm: Any, spec: Spec) -> str | None:
     """None, or why the algorithm cannot learn in such an environment."""
     if spec.players > 1 and getattr(algorithm, "players", 1) != spec.players:
@@ -206,15 +231,11 @@ def able(env: Any) -> str:
 def driver_of(run: Run) -> Any:
     """The driver for a run's environment."""
     algorithm = expand(run.algorithm, run.seeds)
+    if run.info.get("dataset"):
+        return OfflineDriver(algorithm, run.env, run.spec, run.runs, Dataset(run.info["dataset"]))
     if is_jax(run.env):
         return ScanDriver(algorithm, run.env, run.spec, run.runs)
     return HostDriver(algorithm, run.env, run.spec, run.runs, run.seed, run.info["workers"])
-
-
-def warm_iterations(algorithm: Any) -> int:
-    """Rollouts of random actions before the first update."""
-    chunk = algorithm.num_envs * algorithm.rollout_length
-    return -(-algorithm.replay.warmup // chunk) if replays(algorithm) else 0
 
 
 def seed_keys(run: Run) -> jax.Array:

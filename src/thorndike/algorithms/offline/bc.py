@@ -1,0 +1,106 @@
+"""Behavioural cloning."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
+
+from thorndike.configuration import config, require
+from thorndike.nets.policy import PolicyHead
+from thorndike.nets.torso import Network, Torso
+from thorndike.ops.optimise import adam, begin, descend
+from thorndike.types import Array, Clock, Metrics, PyTree, Spec, Timestep, Transition
+
+
+class Policy(eqx.Module):
+    """π(a | s)."""
+
+    torso: Network
+    head: PolicyHead
+
+    def __call__(self, obs: PyTree, mask: Array | None = None) -> Any:
+        """The distribution of actions at observations [B, ...]."""
+        return self.head(self.torso(obs), mask)
+
+
+class State(NamedTuple):
+    """All that changes."""
+
+    policy: Policy
+    optimiser: Any
+    clock: Clock
+
+
+@config
+class BC:
+    """Behavioural cloning (Pomerleau 1989): maximum likelihood of a dataset's actions. L(θ) = -E[log π_θ(a | s)].
+
+    It learns from a dataset, not from an environment: `td.train(td.BC(), env, dataset=...)`; a step is a batch.
+    """
+
+    learning_rate: float = 1e-3  # Adam's step size
+    anneal_learning_rate: bool = False  # linearly to zero over the run
+    max_grad_norm: float = 10.0  # the gradient is scaled down to this norm
+    entropy_coefficient: float = 1e-3  # weight of an entropy bonus, against too much certainty
+    log_std: float = 0.0  # initial log standard deviation of continuous actions, in units of half the range
+    batch_size: int = 64
+    torso: Torso = Torso(widths=(64, 64))  # the network below the head
+
+    offline = True
+    num_envs = rollout_length = 1
+
+    def check(self) -> None:
+        """A batch has transitions."""
+        require(self.batch_size > 0, f"batch_size must be positive, got {self.batch_size}")
+
+    def supports(self, spec: Spec) -> str | None:
+        """Discrete, MultiDiscrete, MultiBinary and Box actions."""
+        if isinstance(spec.action, (Discrete, MultiDiscrete, MultiBinary, Box)):
+            return None
+        return f"BC does not know how to act in {spec.action}"
+
+    def init(self, key: Array, spec: Spec) -> State:
+        """Network and optimiser."""
+        tkey, hkey = jax.random.split(key)
+        torso = self.torso.build(tkey, spec.observation)
+        policy = Policy(torso, PolicyHead(hkey, torso.features, spec.action, self.log_std))
+        clock = Clock(jnp.int32(0), jnp.int32(spec.steps))
+        return State(policy, begin(self.optimiser(clock), policy), clock)  # type: ignore[arg-type]
+
+    def optimiser(self, clock: Clock):
+        """Adam on the clipped gradient."""
+        rate = self.learning_rate * (1.0 - clock.progress) if self.anneal_learning_rate else self.learning_rate
+        return adam(rate, self.max_grad_norm)
+
+    def actor(self, state: State) -> Policy:
+        """The policy."""
+        return state.policy
+
+    def carry(self, n: int) -> tuple[()]:
+        """No acting memory."""
+        return ()
+
+    def act(self, actor: Policy, carry: PyTree, now: Timestep, key: Array, explore: bool):
+        """Sample from the policy, or take its mode."""
+        pi = actor(now.obs, now.info.get("mask"))
+        action = pi.sample(key) if explore else pi.mode()
+        return actor.head.actions.to_environment(action), carry, {}
+
+    def update(self, state: State, batch: Transition, key: Array) -> tuple[State, Metrics]:
+        """One gradient step on a batch [B, ...]; only its observations and actions are read."""
+        action = state.policy.head.actions.from_environment(batch.action)
+
+        def loss(policy: Policy):
+            pi = policy(batch.obs)
+            likelihood, entropy = pi.log_prob(action).mean(), pi.entropy().mean()
+            agreement = jnp.abs(pi.mode() - action).mean()
+            metrics = {"log_likelihood": likelihood, "entropy": entropy, "action_error": agreement}
+            return -likelihood - self.entropy_coefficient * entropy, metrics
+
+        (value, metrics), gradient = jax.value_and_grad(loss, has_aux=True)(state.policy)
+        policy, optimiser, norms = descend(self.optimiser(state.clock), gradient, state.optimiser, state.policy)
+        return State(policy, optimiser, state.clock), {"loss": value, **metrics, **norms}

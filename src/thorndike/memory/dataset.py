@@ -1,0 +1,183 @@
+"""Datasets of recorded episodes: a folder of .npy files, mapped into memory rather than read.
+
+The names are Minari's: `observations` (of each episode one more than its steps), `actions`, `rewards`, `terminations`,
+`truncations`; one episode after the other, their lengths in `metadata.json`. Folders of Minari's own are read too.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from gymnasium.spaces import Discrete, MultiDiscrete
+
+from thorndike.errors import ConfigError, MissingExtraError
+from thorndike.nets.torso import example
+from thorndike.types import PyTree, Spec, Transition
+
+FORMAT = 1
+STEPS = ("actions", "rewards", "terminations", "truncations")
+
+
+class Episode(NamedTuple):
+    """One episode of T steps."""
+
+    observations: PyTree  # [T + 1, ...]
+    actions: np.ndarray  # [T, ...], as the environment took them
+    rewards: np.ndarray  # [T]
+    terminations: np.ndarray  # bool [T]
+    truncations: np.ndarray  # bool [T]
+
+
+class Dataset:
+    """Recorded episodes. `len(dataset)` is the number of steps, `dataset[index]` those transitions [B, ...]."""
+
+    def __init__(self, path: str | Path):
+        """Open the folder at `path`: one that `Run.record` or `write` made, or one of Minari's.
+
+        Raises:
+            ConfigError: there is no dataset, or it is damaged.
+            MissingExtraError: a Minari folder, without h5py.
+        """
+        self.path = Path(path)
+        minari = [p for p in (self.path / "data", self.path) if (p / "main_data.hdf5").is_file()]
+        if minari:
+            self.observations, columns, lengths = _read_minari(minari[0] / "main_data.hdf5")
+        elif (self.path / "metadata.json").is_file():
+            self.observations, columns, lengths = _read(self.path)
+        else:
+            raise ConfigError(f"there is no dataset at {self.path}: neither metadata.json nor data/main_data.hdf5")
+        self.actions, self.rewards, self.terminations, self.truncations = columns
+        self.lengths = lengths  # steps of each episode
+        steps = int(lengths.sum())
+        wrong = [len(x) for x in columns if len(x) != steps]
+        wrong += [len(x) for x in self.observations if len(x) != steps + len(lengths)]
+        if wrong or steps == 0 or (lengths <= 0).any():
+            raise ConfigError(f"{self.path} is damaged: its arrays do not have the lengths of its episodes")
+        self._row = np.arange(steps) + np.repeat(np.arange(len(lengths)), lengths)  # of each step's observation
+
+    def __len__(self) -> int:
+        return len(self._row)
+
+    @property
+    def returns(self) -> np.ndarray:
+        """The return of each episode."""
+        return np.add.reduceat(np.asarray(self.rewards, float), np.cumsum(self.lengths) - self.lengths)
+
+    def fit(self, spec: Spec) -> Dataset:
+        """Itself, if it can be from an environment with these spaces; raises `ConfigError` if not."""
+        parts, leaves = jax.tree.leaves(example(spec.observation)), self.observations
+        shapes = [x.shape for x in parts], [x.shape[1:] for x in leaves]
+        if shapes[0] != shapes[1]:
+            raise ConfigError(f"{self.path} has observations of shape {shapes[1]}, the environment {shapes[0]}")
+        if self.actions.shape[1:] != (spec.action.shape or ()):
+            raise ConfigError(
+                f"{self.path} has actions of shape {self.actions.shape[1:]}, the environment {spec.action.shape}"
+            )
+        if not spec.action.contains(np.asarray(self.actions[0], spec.action.dtype)):
+            raise ConfigError(f"{self.path} has the action {self.actions[0]}, which is not in {spec.action}")
+        if isinstance(spec.action, Discrete):
+            low, high = int(self.actions.min()) - int(spec.action.start), int(self.actions.max())
+            if low < 0 or high >= spec.action.start + spec.action.n:
+                raise ConfigError(f"{self.path} has actions that are not in {spec.action}")
+        self.structure = jax.tree.structure(example(spec.observation))
+        self.dtypes = [x.dtype for x in parts]
+        self.start = np.asarray(spec.action.start) if isinstance(spec.action, (Discrete, MultiDiscrete)) else None
+        return self
+
+    def __getitem__(self, index: np.ndarray) -> Transition:
+        """The transitions at `index`, any shape [...], as algorithms read them: leaves [..., *shape]."""
+        row = self._row[index]
+        read = lambda rows: jax.tree.unflatten(  # noqa: E731
+            self.structure, [np.asarray(x[rows], dtype) for x, dtype in zip(self.observations, self.dtypes)]
+        )
+        actions = self.actions[index]
+        if self.start is not None:
+            actions = (actions - self.start).astype(np.int32)
+        reward: Any = np.asarray(self.rewards[index], np.float32)
+        terminated, truncated = (np.asarray(x[index], bool) for x in (self.terminations, self.truncations))
+        parts: Any = (read(row), (), actions, {}, reward, terminated, truncated, read(row + 1), {})
+        return Transition(*parts)
+
+
+def write(path: str | Path, episodes: Sequence[Episode], about: dict[str, Any] | None = None) -> Path:
+    """Write episodes as a dataset; the folder appears whole or not at all.
+
+    Args:
+        path: a folder that does not exist yet.
+        episodes: at least one.
+        about: what else `metadata.json` should say: the environment, who acted.
+    """
+    path = Path(path)
+    if path.exists():
+        raise ConfigError(f"{path} exists already: choose another directory")
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        leaves = list(zip(*(jax.tree.leaves(episode.observations) for episode in episodes)))
+        for i, parts in enumerate(leaves):
+            np.save(temporary / _name(i, len(leaves)), np.concatenate(parts))
+        for name in STEPS:
+            np.save(temporary / f"{name}.npy", np.concatenate([getattr(episode, name) for episode in episodes]))
+        lengths = [len(episode.rewards) for episode in episodes]
+        metadata = {"format": FORMAT, **(about or {}), "lengths": lengths, "observations": len(leaves)}
+        (temporary / "metadata.json").write_text(json.dumps(metadata))
+        os.replace(temporary, path)
+    except OSError as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise ConfigError(f"cannot write {path}: {error.strerror or error}") from None
+    return path
+
+
+def _name(i: int, n: int) -> str:
+    return "observations.npy" if n == 1 else f"observations.{i}.npy"
+
+
+def _read(path: Path) -> tuple[list[np.ndarray], list[np.ndarray], np.ndarray]:
+    try:
+        metadata = json.loads((path / "metadata.json").read_text())
+        if metadata["format"] != FORMAT:
+            raise ConfigError(f"{path} has format {metadata['format']}, this version reads {FORMAT}")
+        lengths, n = np.asarray(metadata["lengths"], np.int64), int(metadata["observations"])
+        load = lambda name: np.load(path / name, mmap_mode="r", allow_pickle=False)  # noqa: E731
+        observations = [load(_name(i, n)) for i in range(n)]
+        return observations, [load(f"{name}.npy") for name in STEPS], lengths.reshape(-1)
+    except (OSError, KeyError, TypeError, ValueError, EOFError, RecursionError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(f"{path} is not a dataset, or damaged: {error}") from None
+
+
+def _read_minari(path: Path) -> tuple[list[np.ndarray], list[np.ndarray], np.ndarray]:
+    try:
+        import h5py
+    except ImportError:
+        raise MissingExtraError('Minari\'s files need one more package: pip install "thorndike[minari]"') from None
+    observations, columns, lengths = [], [], []
+    try:
+        with h5py.File(path, "r") as file:
+            for i in range(len(file)):
+                group = file[f"episode_{i}"]
+                observations.append(_leaves(group["observations"]))
+                columns.append([group[name][()] for name in STEPS])
+                lengths.append(len(group["rewards"]))
+    except (OSError, KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise ConfigError(f"{path} is not a dataset of Minari's, or damaged: {error}") from None
+    if not lengths:
+        raise ConfigError(f"{path} has no episodes")
+    join = lambda parts: [np.concatenate(part) for part in zip(*parts)]  # noqa: E731
+    return join(observations), join(columns), np.asarray(lengths)
+
+
+def _leaves(node: Any) -> list[np.ndarray]:
+    """A dataset's array; the arrays of a group, those of each name in order (Dict), or numbered (Tuple)."""
+    if hasattr(node, "keys"):
+        return [leaf for name in sorted(node.keys()) for leaf in _leaves(node[name])]
+    return [node[()]]

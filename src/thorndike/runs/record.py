@@ -1,0 +1,54 @@
+"""Episodes of an agent, step by step, for a dataset."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from thorndike.drivers.evaluate import act
+from thorndike.envs.wrap import Batched, is_jax, to_environment
+from thorndike.errors import ConfigError
+from thorndike.memory.dataset import Episode
+from thorndike.ops.keys import random_key
+from thorndike.runs.agent import Agent
+
+SIDE_BY_SIDE = 8
+
+
+def record(agent: Agent, env: Any, episodes: int, seed: int = 0, explore: bool = False) -> list[Episode]:
+    """Whole episodes; every environment gives the same number, or one more, so that short ones don't win."""
+    if episodes < 1:
+        raise ConfigError(f"episodes must be at least 1, got {episodes}")
+    n = min(episodes, SIDE_BY_SIDE)
+    quota = [len(range(i, episodes, n)) for i in range(n)]
+    if is_jax(env):
+        world, key = Batched(env, n), random_key(seed)
+        step = jax.jit(lambda now, action, key: world.step(now, action, key))
+        return _record(agent, jax.jit(world.reset)(key), step, quota, seed, explore)
+    with env.batch(n, seed=seed) as batch:
+        hosted = lambda now, action, key: batch.step(np.asarray(action))  # noqa: E731
+        return _record(agent, batch.reset(), hosted, quota, seed, explore)
+
+
+def _record(agent: Agent, now: Any, step: Any, quota: list[int], seed: int, explore: bool) -> list[Episode]:
+    carry, key = agent.algorithm.carry(len(quota)), random_key(seed + 1)
+    running: list[list[Any]] = [[] for _ in quota]
+    found: list[list[Episode]] = [[] for _ in quota]
+    while any(len(f) < q for f, q in zip(found, quota)):
+        key, akey, skey = jax.random.split(key, 3)
+        action, carry = act(agent.algorithm, agent.actor, carry, now, akey, explore)
+        later = step(now, action, skey)
+        taken = to_environment(agent.spec.action, np.asarray(action))
+        seen = jax.device_get((now.obs, later.reward, later.terminated, later.truncated, later.final_obs))
+        for i, steps in enumerate(running):
+            obs, *outcome, final = jax.tree.map(lambda x, i=i: np.array(x[i]), seen)  # a copy: buffers are reused
+            steps.append((obs, np.array(taken[i]), *outcome))
+            if outcome[1] or outcome[2]:
+                observations, *columns = (jax.tree.map(lambda *xs: np.stack(xs), *parts) for parts in zip(*steps))
+                observations = jax.tree.map(lambda xs, x: np.concatenate([xs, x[None]]), observations, final)
+                found[i].append(Episode(observations, *columns))
+                steps.clear()
+        now = later
+    return [episode for f, q in zip(found, quota) for episode in f[:q]]
