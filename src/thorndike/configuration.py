@@ -20,13 +20,14 @@ from thorndike.errors import ConfigError
 from thorndike.names import did_you_mean
 
 T = TypeVar("T")
+Inner = typing.Annotated[Any, "config"]  # a field that holds some config, whichever
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)
 def config(cls: type[T]) -> type[T]:
     """Make `cls` a frozen, keyword-only dataclass and a pytree whose leaves are its `float` fields."""
     cls = dataclasses.dataclass(frozen=True, kw_only=True)(cls)
-    hints = typing.get_type_hints(cls)
+    hints = typing.get_type_hints(cls, include_extras=True)
     names = [f.name for f in dataclasses.fields(cls)]  # type: ignore[arg-type]
     leaves = [name for name in names if _is_child(hints[name])]
     jax.tree_util.register_dataclass(cls, leaves, [n for n in names if n not in leaves])
@@ -37,7 +38,7 @@ def config(cls: type[T]) -> type[T]:
 def _is_child(hint: Any) -> bool:
     if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
         return any(_is_child(option) for option in typing.get_args(hint))
-    return hint is float or is_config(hint)
+    return hint is float or hint == Inner or is_config(hint)
 
 
 def is_config(value: Any) -> bool:
@@ -71,7 +72,12 @@ def _fits(item: Any, hint: Any) -> bool:
     if origin is typing.Literal:
         return any(type(item) is type(option) and item == option for option in typing.get_args(hint))
     if origin is tuple:
-        return isinstance(item, tuple) and all(_fits(x, typing.get_args(hint)[0]) for x in item)
+        kinds = typing.get_args(hint)
+        if not isinstance(item, tuple) or (kinds[-1] is not Ellipsis and len(kinds) != len(item)):
+            return False
+        return all(_fits(x, kind) for x, kind in zip(item, kinds[:1] * len(item) if kinds[-1] is Ellipsis else kinds))
+    if hint == Inner:
+        return is_config(item)
     if hint is float:
         if isinstance(item, (bool, str, list, tuple)):  # JAX would see a list as several leaves
             return False
@@ -87,6 +93,8 @@ def _fits(item: Any, hint: Any) -> bool:
 
 
 def _spell(hint: Any) -> str:
+    if hint == Inner:
+        return "a configuration, such as a JAX environment"
     if hint is float:
         return "a finite float (or a 1-D array of them, for a sweep)"
     if typing.get_origin(hint) is typing.Literal:

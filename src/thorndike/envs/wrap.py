@@ -65,7 +65,11 @@ class Batched:
         steps = now.sim.steps + 1
         truncated = (steps >= self.env.max_steps) & ~terminated
         done = terminated | truncated
-        fresh: Step = jax.vmap(self.env.reset)(jax.random.split(reset_key, self.num_envs))
+        keys = jax.random.split(reset_key, self.num_envs)
+        if hasattr(self.env, "again"):  # the next episode depends on the last
+            fresh: Step = jax.vmap(self.env.again)(stepped.state, keys)
+        else:
+            fresh = jax.vmap(self.env.reset)(keys)
 
         def choose(new, old):
             return jnp.where(done.reshape(done.shape + (1,) * (old.ndim - 1)), new, old)
@@ -81,4 +85,5 @@ class Batched:
 
 def is_jax(env: Any) -> bool:
     """Whether `env` is a JAX environment: a config with pure `reset` and `step`."""
-    return is_config(env) and not isinstance(env, type) and isinstance(env, Environment)
+    parts = ("reset", "step", "observation_space", "action_space")
+    return is_config(env) and not isinstance(env, type) and all(hasattr(type(env), part) for part in parts)

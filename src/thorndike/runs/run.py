@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from pathlib import Path
@@ -18,6 +19,7 @@ from thorndike.drivers.scan import member
 from thorndike.envs import make
 from thorndike.envs.adapters.pgx import PgxGame
 from thorndike.envs.wrap import is_jax
+from thorndike.envs.wrappers import Wrapper
 from thorndike.errors import CheckpointError, ConfigError
 from thorndike.memory.dataset import Dataset, write
 from thorndike.ops.keys import random_key
@@ -261,7 +263,10 @@ def describe(env: Any, steps: int, name: str) -> Spec:
 def describe_environment(env: Any, name: str | None, kwargs: dict[str, Any]) -> dict[str, Any]:
     """How `run.json` names an environment: by id, by the fields of a JAX one, or not at all."""
     if is_jax(env):
-        return {"id": name or type(env).__name__, "fields": to_json(env)}
+        fields = to_json(env)
+        with contextlib.suppress(TypeError):  # a function is nothing that a file can name
+            json.dumps(fields)
+            return {"id": name or type(env).__name__, "fields": fields}
     if name is not None:
         return {"id": name, "kwargs": kwargs}
     return {"id": getattr(env, "id", type(env).__name__), "object": True}
@@ -272,7 +277,7 @@ def remake(described: dict[str, Any], classes: Any = ()) -> Any:
     if "kwargs" in described:
         return make(described["id"], **described["kwargs"])
     if "fields" in described:
-        own = [*(type(value) for value in _built_in_values()), PgxGame]
+        own = [*(type(value) for value in _built_in_values()), PgxGame, *Wrapper.__subclasses__()]
         return from_json(described["fields"], {cls.__name__: cls for cls in [*own, *classes]})
     raise ConfigError(
         f"this run's environment ({described['id']}) was an object of yours, which a file cannot name: "

@@ -1,0 +1,294 @@
+"""Environments around JAX environments (for those on the host there are Gymnasium's wrappers).
+
+env = td.FrameStack(env=td.StickyActions(env=td.CartPole(), probability=0.25), frames=4)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from gymnasium import Space
+from gymnasium.spaces import Box
+
+from thorndike.configuration import Inner, check, config, require
+from thorndike.types import Array, PyTree, Step
+
+
+class Wrapped(NamedTuple):
+    """The inner environment's state, and what the wrapper remembers."""
+
+    inner: PyTree
+    mine: PyTree
+
+
+@config
+class Wrapper:
+    """The inner environment as it is; those below change one thing each."""
+
+    env: Inner
+
+    @property
+    def max_steps(self) -> int:
+        """The time limit."""
+        return self.env.max_steps
+
+    @property
+    def observation_space(self) -> Space:
+        """Of one environment."""
+        return self.env.observation_space
+
+    @property
+    def action_space(self) -> Space:
+        """Of one environment."""
+        return self.env.action_space
+
+    def reset(self, key: Array) -> Step:
+        """The beginning of an episode."""
+        return self.env.reset(key)
+
+    def step(self, state: PyTree, action: Array, key: Array) -> Step:
+        """One step on."""
+        return self.env.step(state, action, key)
+
+    def render(self, state: PyTree) -> np.ndarray:
+        """A frame, drawn by the innermost environment."""
+        return self.env.render(state.inner if isinstance(state, Wrapped) else state)
+
+
+@config
+class TimeLimit(Wrapper):
+    """Episodes are truncated after `steps`, unless the inner environment's own limit is shorter."""
+
+    steps: int
+
+    def check(self) -> None:
+        """At least one step."""
+        require(self.steps > 0, f"TimeLimit.steps must be positive, got {self.steps}")
+
+    @property
+    def max_steps(self) -> int:
+        """The shorter of the two limits."""
+        return min(self.steps, self.env.max_steps)
+
+
+@config
+class RewardScale(Wrapper):
+    """Rewards times `scale`, then clipped to [-clip, clip] where `clip` is given."""
+
+    scale: float = 1.0
+    clip: float | None = None
+
+    def step(self, state: PyTree, action: Array, key: Array) -> Step:
+        """The inner step with its reward changed."""
+        step = self.env.step(state, action, key)
+        reward = step.reward * self.scale
+        return step._replace(reward=reward if self.clip is None else jnp.clip(reward, -self.clip, self.clip))
+
+
+@config
+class FrameStack(Wrapper):
+    """The last `frames` observations, newest last, on a new first axis; an episode begins with copies of its first."""
+
+    frames: int = 4
+
+    def check(self) -> None:
+        """At least one frame, of Boxes."""
+        require(self.frames > 0, f"FrameStack.frames must be positive, got {self.frames}")
+        space = self.env.observation_space
+        require(isinstance(space, Box), f"FrameStack needs Box observations, got {space}")
+
+    @property
+    def observation_space(self) -> Space:
+        """[frames, ...]."""
+        space: Any = self.env.observation_space
+        low, high = (np.repeat(bound[None], self.frames, 0) for bound in (space.low, space.high))
+        return Box(low, high, dtype=space.dtype.type)
+
+    def reset(self, key: Array) -> Step:
+        """Copies of the first observation."""
+        step = self.env.reset(key)
+        stack = jnp.repeat(step.obs[None], self.frames, 0)
+        return step._replace(state=Wrapped(step.state, stack), obs=stack)
+
+    def step(self, state: Wrapped, action: Array, key: Array) -> Step:
+        """The newest observation in, the oldest out."""
+        step = self.env.step(state.inner, action, key)
+        stack = jnp.concatenate([state.mine[1:], step.obs[None]])
+        return step._replace(state=Wrapped(step.state, stack), obs=stack)
+
+
+@config
+class ActionRepeat(Wrapper):
+    """Each action is taken `times` times, or until the episode terminates; rewards add up."""
+
+    times: int = 4
+
+    def check(self) -> None:
+        """At least once."""
+        require(self.times > 0, f"ActionRepeat.times must be positive, got {self.times}")
+
+    @property
+    def max_steps(self) -> int:
+        """The inner limit in these longer steps, rounded up."""
+        return -(-self.env.max_steps // self.times)
+
+    def step(self, state: PyTree, action: Array, key: Array) -> Step:
+        """The inner steps as one."""
+
+        def again(before: Step, key: Array) -> tuple[Step, None]:
+            after = self.env.step(before.state, action, key)
+            after = after._replace(reward=before.reward + after.reward, terminated=jnp.asarray(after.terminated, bool))
+            return jax.tree.map(lambda old, new: jnp.where(before.terminated, old, new), before, after), None
+
+        first = self.env.step(state, action, key)
+        first = first._replace(
+            reward=jnp.asarray(first.reward, jnp.float32), terminated=jnp.asarray(first.terminated, bool)
+        )
+        return jax.lax.scan(again, first, jax.random.split(key, self.times - 1))[0]
+
+
+@config
+class StickyActions(Wrapper):
+    """With `probability`, the last action is taken again in the place of the new one (Machado et al. 2018)."""
+
+    probability: float = 0.25
+
+    def check(self) -> None:
+        """A probability."""
+        p = np.asarray(self.probability)
+        require(bool(((p >= 0) & (p <= 1)).all()), f"StickyActions.probability must lie in [0, 1], got {p}")
+
+    def reset(self, key: Array) -> Step:
+        """Nothing was done yet: the first action is taken as it is."""
+        step = self.env.reset(key)
+        space = self.env.action_space
+        last = jnp.zeros(space.shape or (), space.dtype)
+        return step._replace(state=Wrapped(step.state, (last, jnp.bool_(False))))
+
+    def step(self, state: Wrapped, action: Array, key: Array) -> Step:
+        """The new action, or the last one."""
+        ckey, key = jax.random.split(key)
+        last, any_yet = state.mine
+        stick = any_yet & jax.random.bernoulli(ckey, self.probability)
+        action = jnp.where(stick, last, action).astype(last.dtype)
+        step = self.env.step(state.inner, action, key)
+        return step._replace(state=Wrapped(step.state, (action, jnp.bool_(True))))
+
+
+@config
+class Shaping(Wrapper):
+    """Rewards plus γ Φ(s') - Φ(s), with Φ = 0 where an episode terminates: the best policy stays (Ng et al. 1999).
+
+    `discount` has to be the algorithm's γ, and `potential` a function of one observation.
+    """
+
+    potential: Callable[[PyTree], Array]
+    discount: float = 0.99
+
+    def reset(self, key: Array) -> Step:
+        """Remembers Φ(s)."""
+        step = self.env.reset(key)
+        return step._replace(state=Wrapped(step.state, jnp.float32(self.potential(step.obs))))
+
+    def step(self, state: Wrapped, action: Array, key: Array) -> Step:
+        """The inner step with its reward shaped."""
+        step = self.env.step(state.inner, action, key)
+        later = jnp.float32(self.potential(step.obs))
+        gain = self.discount * jnp.where(step.terminated, 0.0, later) - state.mine
+        return step._replace(state=Wrapped(step.state, later), reward=step.reward + gain)
+
+
+@config
+class Randomised(Wrapper):
+    """Domain randomisation: at the start of each episode the environment's numbers are drawn anew.
+
+    `ranges` names float fields of the environment directly inside, and the bounds between which they are uniform:
+    `Randomised(env=td.CartPole(), ranges=(("half_length", 0.25, 1.0), ("gravity", 8.0, 12.0)))`.
+    """
+
+    ranges: tuple[tuple[str, float, float], ...]
+
+    def check(self) -> None:
+        """The fields exist and are floats."""
+        floats = [name for name, hint in self.env.__thorndike_hints__.items() if hint is float]
+        for name, low, high in self.ranges:
+            require(name in floats, f"{type(self.env).__name__} has no number {name!r}; it has {', '.join(floats)}")
+            require(low <= high, f"the range of {name} is empty: {low} to {high}")
+
+    def changed(self, values: Array) -> Any:
+        """The inner environment with these values in its fields."""
+        names = [name for name, *_ in self.ranges]
+        return dataclasses.replace(self.env, **dict(zip(names, values)))
+
+    def reset(self, key: Array) -> Step:
+        """An episode in a world of its own."""
+        vkey, key = jax.random.split(key)
+        low, high = (jnp.array([bounds[i] for _, *bounds in self.ranges]) for i in (0, 1))
+        values = jax.random.uniform(vkey, low.shape, minval=low, maxval=high)
+        step = self.changed(values).reset(key)
+        return step._replace(state=Wrapped(step.state, values))
+
+    def step(self, state: Wrapped, action: Array, key: Array) -> Step:
+        """A step in this episode's world."""
+        step = self.changed(state.mine).step(state.inner, action, key)
+        return step._replace(state=Wrapped(step.state, state.mine))
+
+
+class Progress(NamedTuple):
+    """How far a curriculum has come, in one of the environments that are stepped side by side."""
+
+    level: Array  # in [0, 1]
+    successes: Array  # running mean over episodes
+    total: Array  # return of this episode so far
+
+
+@config
+class Curriculum(Wrapper):
+    """The environment becomes harder as it is mastered: its numbers move from the easy ones to the hard ones.
+
+    Each copy has a level of its own, from 0 to 1. After an episode the level rises by `rate` if the running mean of
+    successes (returns of at least `success`) is at least `threshold`, and the mean begins anew; with a threshold of 0
+    it rises after every episode, which is a schedule.
+    """
+
+    ranges: tuple[tuple[str, float, float], ...]  # (field, easy, hard)
+    success: float = 0.0
+    threshold: float = 0.8
+    rate: float = 0.1
+    memory: float = 0.9  # of the running mean: 1 - memory is the weight of the newest episode
+
+    def check(self) -> None:
+        """The fields exist and are floats."""
+        for name, low, high in self.ranges:
+            check(Randomised(env=self.env, ranges=((name, min(low, high), max(low, high)),)))
+
+    def changed(self, level: Array) -> Any:
+        """The inner environment at a level."""
+        return dataclasses.replace(self.env, **{name: easy + level * (hard - easy) for name, easy, hard in self.ranges})
+
+    def reset(self, key: Array) -> Step:
+        """The first episode: at level 0."""
+        return self._begin(Progress(jnp.float32(0), jnp.float32(0), jnp.float32(0)), key)
+
+    def again(self, state: Wrapped, key: Array) -> Step:
+        """The next episode, after one that ended in `state`."""
+        level, mean, total = state.mine
+        mean = self.memory * mean + (1 - self.memory) * (total >= self.success)
+        up = mean >= self.threshold
+        level = jnp.where(up, jnp.minimum(level + self.rate, 1.0), level)
+        return self._begin(Progress(level, jnp.where(up, 0.0, mean), jnp.float32(0)), key)
+
+    def _begin(self, progress: Progress, key: Array) -> Step:
+        step = self.changed(progress.level).reset(key)
+        return step._replace(state=Wrapped(step.state, progress))
+
+    def step(self, state: Wrapped, action: Array, key: Array) -> Step:
+        """A step at this episode's level."""
+        step = self.changed(state.mine.level).step(state.inner, action, key)
+        progress = state.mine._replace(total=state.mine.total + step.reward)
+        return step._replace(state=Wrapped(step.state, progress))

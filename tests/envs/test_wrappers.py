@@ -1,0 +1,285 @@
+"""Wrappers of JAX environments, against loops, Gymnasium's physics and dynamic programming."""
+
+from __future__ import annotations
+
+import gymnasium
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import thorndike as td
+from thorndike.configuration import check
+from thorndike.envs import wrappers
+from thorndike.envs.wrap import Batched
+from thorndike.ops.keys import random_key
+
+E = 5
+
+
+def play(env, steps=60, seed=0, num_envs=E):
+    """Random play: actions [T, E], timesteps at 0 ... T, and the simulators' states."""
+    check(env)
+    world, key = Batched(env, num_envs), random_key(seed)
+    step = jax.jit(world.step)
+    times, actions = [jax.jit(world.reset)(key)], []
+    for _ in range(steps):
+        key, akey, skey = jax.random.split(key, 3)
+        actions.append(jax.random.randint(akey, (num_envs,), 0, 2))
+        times.append(step(times[-1], actions[-1], skey))
+    return np.stack(actions), jax.device_get(times)
+
+
+def test_a_time_limit_truncates():
+    _, times = play(td.TimeLimit(env=td.CartPole(), steps=4), 8)
+    assert times[4].truncated.all()
+    assert not times[3].truncated.any()
+    assert td.TimeLimit(env=td.CartPole(max_steps=3), steps=4).max_steps == 3
+
+
+@pytest.mark.parametrize(("clip", "expected"), [(None, 3.0), (2.0, 2.0)])
+def test_rewards_are_scaled_and_clipped(clip, expected):
+    _, times = play(td.RewardScale(env=td.CartPole(), scale=3.0, clip=clip), 3)
+    assert (times[1].reward == expected).all()
+
+
+def test_frames_are_stacked_newest_last():
+    """Against the plain environment played with the same keys; no frame of the last episode is left in a new one."""
+    _, plain = play(td.CartPole())
+    _, stacked = play(td.FrameStack(env=td.CartPole(), frames=3))
+    history = None
+    assert any(now.first.any() for now in plain[1:])
+    for now, seen in zip(plain, stacked):
+        before = np.repeat(now.obs[:, None], 3, 1) if history is None else history
+        shifted = np.concatenate([before[:, 1:], now.final_obs[:, None]], 1)
+        if history is not None:
+            np.testing.assert_array_equal(seen.final_obs, shifted)
+        history = np.where(now.first[:, None, None], np.repeat(now.obs[:, None], 3, 1), shifted)
+        np.testing.assert_array_equal(seen.obs, history)
+    assert td.FrameStack(env=td.CartPole(), frames=3).observation_space.shape == (3, 4)
+    assert td.FrameStack(env=td.CartPole(), frames=3).observation_space.contains(stacked[0].obs[0])
+
+
+def test_actions_are_repeated_until_the_episode_ends():
+    env = td.ActionRepeat(env=td.CartPole(), times=4)
+    actions, times = play(env)
+    for action, now, later in zip(actions, times, times[1:]):
+        for e in range(E):
+            state, reward = jax.tree.map(lambda x, e=e: x[e], now.sim.state), 0.0
+            for _ in range(4):
+                step = env.env.step(state, action[e], None)
+                state, reward = step.state, reward + step.reward
+                if step.terminated:
+                    break
+            assert later.reward[e] == reward
+            assert later.terminated[e] == step.terminated
+            np.testing.assert_allclose(later.final_obs[e], step.obs, atol=1e-6)
+    assert {1, 2, 3, 4} & {int(r) for now in times[1:] for r in now.reward} >= {4}
+    assert any(0 < r < 4 for now in times[1:] for r in now.reward)
+    assert env.max_steps == 125
+
+
+def sticky_share(probability, seed=0):
+    """How often an action that differs from the last one taken is not the one that is taken."""
+    env = td.StickyActions(env=td.GridWorld(slip=0.0), probability=probability)
+    actions, times = play(env, 300, seed)
+    kept = asked = 0
+    for action, now, later in zip(actions, times, times[1:]):
+        last, any_yet = now.sim.state.mine
+        taken, _ = later.sim.state.mine
+        fresh = later.first  # a new episode has done nothing yet
+        assert not any_yet[now.first].any()
+        differs = any_yet & (action != last) & ~fresh
+        kept, asked = kept + (taken == last)[differs].sum(), asked + differs.sum()
+        assert (taken == action)[~any_yet & ~fresh].all()
+    return kept / asked
+
+
+def test_sticky_actions():
+    assert sticky_share(0.25) == pytest.approx(0.25, abs=0.06)
+    assert sticky_share(0.0) == 0
+    assert sticky_share(1.0) == 1
+
+
+# --- potential-based shaping ------------------------------------------------------------------------------------------
+
+MAP = ("S..#G", ".C...", "..#..", ".....")
+GAMMA = 0.9
+
+
+def potential(obs):
+    """Any function will do, also one that points away from the goal."""
+    return 3.0 * jnp.sin(5.0 * obs)
+
+
+def optimal(env, discount=GAMMA):
+    """Best actions [S, A] by value iteration over the environment's own steps."""
+    inner = td.GridWorld(map=MAP)
+    states = inner.reset(random_key(0)).state._fields
+    cells = np.flatnonzero(~(inner.layout.wall | inner.layout.goal | inner.layout.cliff))
+    q, step = np.zeros((20, 4)), jax.jit(env.step)
+    tables = {}
+    for cell in cells:
+        state = type(inner.reset(random_key(0)).state)(**dict.fromkeys(states, jnp.int32(cell)))
+        if isinstance(env, td.Shaping):
+            state = wrappers.Wrapped(state, jnp.float32(potential(jnp.int32(cell))))
+        for action in range(4):
+            after = step(state, action, random_key(0))
+            tables[cell, action] = (float(after.reward), bool(after.terminated), int(after.obs))
+    for _ in range(200):
+        value = q.max(1)
+        for (cell, action), (reward, terminated, later) in tables.items():
+            q[cell, action] = reward + (0 if terminated else discount * value[later])
+    return (q[cells] > q[cells].max(1, keepdims=True) - 1e-4), q[cells]
+
+
+def test_shaping_leaves_the_best_policy_unchanged():
+    plain, shaped = td.GridWorld(map=MAP), td.Shaping(env=td.GridWorld(map=MAP), potential=potential, discount=GAMMA)
+    best, q = optimal(plain)
+    again, other = optimal(shaped)
+    assert np.abs(q - other).max() > 1
+    np.testing.assert_array_equal(best, again)
+
+
+@pytest.mark.parametrize("bug", ["no discount", "a bonus in the place of a difference"])
+def test_other_shaping_changes_the_best_policy(bug):
+    plain = td.GridWorld(map=MAP)
+    env = td.Shaping(env=plain, potential=potential, discount=1.0 if bug == "no discount" else GAMMA)
+    if bug != "no discount":
+        step = td.Shaping.step
+
+        class Bonus(td.Shaping):
+            def step(self, state, action, key):
+                return step(self, state._replace(mine=jnp.float32(0)), action, key)
+
+        env = Bonus(env=plain, potential=potential, discount=GAMMA)
+    assert not np.array_equal(optimal(plain)[0], optimal(env)[0])
+
+
+def test_the_shaped_return_is_minus_the_potential_of_the_start():
+    """Discounted, the added rewards of an episode that terminates sum up to -Φ(s₀)."""
+    shaped = td.Shaping(env=td.CartPole(), potential=lambda obs: 7 * obs[0] + obs[2], discount=GAMMA)
+    _, plain = play(td.CartPole())
+    _, times = play(shaped)
+    start, total, factor, seen = times[0].obs, np.zeros(E), np.ones(E), 0
+    for now, other in zip(times[1:], plain[1:]):
+        total += factor * (now.reward - other.reward)
+        factor *= GAMMA
+        for e in np.flatnonzero(now.terminated):
+            assert total[e] == pytest.approx(-(7 * start[e, 0] + start[e, 2]), abs=1e-4)
+            total[e], factor[e], seen = 0, 1, seen + 1
+            start = np.where(np.arange(E)[:, None] == e, now.obs, start)
+    assert seen > 3
+
+
+# --- other worlds -----------------------------------------------------------------------------------------------------
+
+RANGES = (("half_length", 0.25, 1.0), ("gravity", 5.0, 15.0))
+
+
+def test_each_episode_has_a_world_of_its_own():
+    """Gymnasium's CartPole with the drawn numbers makes the same steps; they stay for an episode and then change."""
+    actions, times = play(td.Randomised(env=td.CartPole(), ranges=RANGES))
+    theirs = gymnasium.make("CartPole-v1").unwrapped
+    drawn = [now.sim.state.mine for now in times]
+    for t, (action, now, later) in enumerate(zip(actions, times, times[1:])):
+        for e in range(E):
+            theirs.reset(seed=0)
+            theirs.length, theirs.gravity = float(drawn[t][e][0]), float(drawn[t][e][1])
+            theirs.polemass_length = theirs.masspole * theirs.length
+            theirs.state = tuple(now.obs[e].astype(float))
+            np.testing.assert_allclose(later.final_obs[e], theirs.step(int(action[e]))[0], atol=1e-5)
+            assert (drawn[t + 1][e] != drawn[t][e]).all() == later.first[e]
+    values = np.concatenate(drawn)
+    assert (values >= [0.25, 5.0]).all()
+    assert (values <= [1.0, 15.0]).all()
+    assert values[:, 0].std() > 0.1
+
+
+def levels(env, steps=400):
+    _, times = play(env, steps)
+    return np.stack([now.sim.state.mine.level for now in times]), np.stack([now.first for now in times])
+
+
+def test_a_schedule_moves_with_every_episode():
+    env = td.Curriculum(env=td.CartPole(), ranges=(("gravity", 1.0, 9.8),), threshold=0.0, rate=0.25)
+    level, first = levels(env)
+    episodes = np.cumsum(first, 0) - 1
+    np.testing.assert_allclose(level, np.minimum(0.25 * episodes, 1.0), atol=1e-6)
+    assert float(env.changed(jnp.float32(0.5)).gravity) == pytest.approx(5.4)
+
+
+def test_a_success_rule_waits_for_success():
+    """Against a loop over episodes: the running mean of returns of at least 15 has to reach 0.3."""
+    env = td.Curriculum(env=td.CartPole(), ranges=(("force", 10.0, 12.0),), success=15.0, threshold=0.3, memory=0.8)
+    level, first = levels(env)
+    for e in range(E):
+        expected, mean, length = 0.0, 0.0, 0
+        for t in range(1, len(level)):
+            length += 1
+            if first[t, e]:
+                mean = 0.8 * mean + 0.2 * (length >= 15)
+                if mean >= 0.3:
+                    expected, mean = min(1.0, expected + 0.1), 0.0
+                length = 0
+            assert level[t, e] == pytest.approx(expected, abs=1e-5)
+    assert level[-1].max() > 0
+    never = td.Curriculum(env=td.CartPole(), ranges=(("force", 10.0, 12.0),), success=1e9)
+    assert levels(never, 100)[0].max() == 0
+
+
+# --- in a run ---------------------------------------------------------------------------------------------------------
+
+ALL = td.RewardScale(
+    env=td.FrameStack(
+        env=td.StickyActions(env=td.TimeLimit(env=td.Randomised(env=td.CartPole(), ranges=RANGES), steps=20)), frames=2
+    ),
+    scale=0.5,
+)
+SMALL = td.PPO(num_envs=2, rollout_length=8, minibatch_size=16, epochs=1, torso=td.Torso(widths=(4,)))
+
+
+def test_a_run_on_a_wrapped_environment_is_described_and_resumed(tmp_path):
+    whole = td.train(SMALL, ALL, 96, out=tmp_path / "whole", progress=False)
+    td.train(SMALL, ALL, 48, out=tmp_path / "half", progress=False)
+    assert td.open_run(tmp_path / "half").env == ALL
+    half = td.resume(tmp_path / "half", 96, progress=False)
+    for a, b in zip(jax.tree.leaves(whole.actors()), jax.tree.leaves(half.actors())):
+        np.testing.assert_array_equal(a, b)
+    assert whole.evaluate(3).returns.max() <= 10
+
+
+def test_a_curriculum_goes_on_where_it_was(tmp_path):
+    env = td.Curriculum(env=td.CartPole(max_steps=5), ranges=(("gravity", 1.0, 9.8),), threshold=0.0, rate=0.01)
+    whole = td.train(SMALL, env, 96, out=tmp_path / "whole", progress=False)
+    td.train(SMALL, env, 48, out=tmp_path / "half", progress=False)
+    half = td.resume(tmp_path / "half", 96, progress=False)
+    for a, b in zip(jax.tree.leaves(whole.actors()), jax.tree.leaves(half.actors())):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_function_cannot_be_described_and_has_to_be_given_again(tmp_path):
+    env = td.Shaping(env=td.CartPole(), potential=lambda obs: obs[0])
+    run = td.train(SMALL, env, 32, out=tmp_path / "run", progress=False)
+    with pytest.raises(td.ConfigError, match="give it again, as env="):
+        _ = td.open_run(run.path).env
+    assert td.open_run(run.path, env=env).evaluate(2).lengths.min() > 0
+
+
+@pytest.mark.parametrize(
+    ("env", "text"),
+    [
+        (td.TimeLimit(env=td.CartPole(), steps=0), "TimeLimit.steps must be positive"),
+        (td.FrameStack(env=td.GridWorld()), "FrameStack needs Box observations"),
+        (td.StickyActions(env=td.CartPole(), probability=1.5), r"must lie in \[0, 1\]"),
+        (td.Randomised(env=td.CartPole(), ranges=(("length", 0.1, 1.0),)), "CartPole has no number 'length'; it has"),
+        (td.Randomised(env=td.CartPole(), ranges=(("force", 2.0, 1.0),)), "the range of force is empty"),
+        (td.Randomised(env=td.CartPole(), ranges=(("force", 2.0),)), "Randomised.ranges should be"),
+        (td.Curriculum(env=td.CartPole(), ranges=(("length", 0.1, 1.0),)), "CartPole has no number 'length'"),
+        (td.RewardScale(env="CartPole-v1"), "RewardScale.env should be"),
+        (td.ActionRepeat(env=td.CartPole(), times=0), "ActionRepeat.times must be positive"),
+    ],
+)
+def test_what_cannot_be_wrapped_is_said(env, text, tmp_path):
+    with pytest.raises(td.ConfigError, match=text):
+        td.train(SMALL, env, 32, out=tmp_path / "run", progress=False)
