@@ -73,6 +73,10 @@ def _table() -> dict[tuple[str, str], dict[str, Any]]:
             "normalize_observation": True, "normalize_reward": True, "anneal_learning_rate": True,
         },
         ("AlphaZero", "tic_tac_toe"): {"steps": 200_000, "temperature": 2.0, "anneal_learning_rate": True},
+        ("AlphaZero", "connect_four"): {
+            "steps": 1_000_000, "temperature": 3.0, "anneal_learning_rate": True, "num_envs": 128,
+            "gradient_steps": 32, "torso": Torso(widths=(256, 256), activation="relu"),
+        },
         ("SAC", "HalfCheetah-v5"): {  # zoo's MuJoCo settings: the paper's, with a warm-up of 10,000 steps
             "steps": 1_000_000, "replay": Uniform(capacity=1_000_000, batch_size=256, warmup=10_000),
         },

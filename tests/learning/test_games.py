@@ -41,3 +41,12 @@ def test_bugs_lose(bug, tmp_path, monkeypatch):
     monkeypatch.setattr(alphazero, "results", lambda r, e, p, v: right(r, e, jnp.zeros_like(p), v))
     agent = player(tmp_path, 60_000)
     assert sum(every_reply(td.make(GAME), agent, begins)[1] for begins in (True, False)) > 0
+
+
+@pytest.mark.slow
+def test_it_beats_a_random_player_at_connect_four(tmp_path):
+    algorithm, steps = choose("alphazero", "pgx/connect_four", None)
+    run = trained(tmp_path, algorithm, "pgx/connect_four", steps)
+    result = run.match("random", 1000)
+    print("connect four", steps, result, run.status)
+    assert result.score >= 0.98
