@@ -110,6 +110,10 @@ class TrainOptions:
     """how many checkpoints are kept"""
     workers: Literal["auto", "serial", "thread", "process"] = "auto"
     """where Gymnasium environments are stepped"""
+    on_env_error: Literal["raise", "restart"] = "raise"
+    """what to do when a Gymnasium environment raises, hangs, dies or breaks its contract"""
+    env_timeout: float = 60.0
+    """seconds that a Gymnasium environment may take for a step"""
     dataset: Path | None = None
     """recorded episodes to learn from (thorndike record); steps are then batches"""
     tensorboard: bool = False
@@ -194,6 +198,8 @@ def train(algorithm: Any, env: str, options: TrainOptions) -> None:
         checkpoint_every=options.checkpoint_every,
         keep=options.keep,
         workers=options.workers,
+        on_env_error=options.on_env_error,
+        env_timeout=options.env_timeout,
         dataset=options.dataset,
         tensorboard=options.tensorboard,
         progress=True,

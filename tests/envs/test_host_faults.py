@@ -163,6 +163,16 @@ def test_an_environment_that_cannot_be_made():
         GymnasiumEnvironment(make).batch(2, 0, "serial")
 
 
+@pytest.mark.parametrize("kind", HARMLESS)
+def test_faults_at_the_thousandth_step_are_named(kind):
+    with GymnasiumEnvironment(Faulty, kind=kind, at=1000).batch(1, 0, "serial") as batch:
+        batch.reset()
+        for _ in range(999):
+            batch.step(ZERO[:1])
+        with pytest.raises(EnvError, match=r"environment 0 failed in step 1000 \(step 4 of its episode\)"):
+            batch.step(ZERO[:1])
+
+
 # --- restarts --------------------------------------------------------------------------------
 
 
@@ -347,3 +357,26 @@ def test_scripts_need_no_guard_and_leave_no_orphans(ending, workers, tmp_path):
 def test_the_worker_module_is_light():
     code = "import sys, thorndike.envs.host_worker; sys.exit('jax' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.slow
+def test_a_worker_killed_every_five_seconds_costs_little():
+    """Steps in a minute with a worker killed every 5 s, against a minute without: at least 70%."""
+
+    def steps(seconds, kill):
+        env, count = GymnasiumEnvironment("HalfCheetah-v5"), 0
+        with env.batch(8, 0, "process", 20.0, "restart") as batch:
+            batch.reset()
+            action, start, last = np.zeros((8, 6), np.float32), time.monotonic(), time.monotonic()
+            while time.monotonic() - start < seconds:
+                batch.step(action)
+                count += 1
+                if kill and time.monotonic() - last > 5:
+                    os.kill(batch._workers[count % len(batch._workers)].process.pid, signal.SIGKILL)
+                    last = time.monotonic()
+            assert (batch.restarts > 0) == kill
+        return count
+
+    calm, killed = steps(60, False), steps(60, True)
+    print("steps in a minute", calm, "with kills", killed)
+    assert killed >= 0.7 * calm

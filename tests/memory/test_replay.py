@@ -116,7 +116,7 @@ def test_ring_keeps_dtypes_and_drops_what_updates_do_not_read():
     assert memory.data.obs["picture"].dtype == jnp.uint8
     assert memory.data.action.dtype == jnp.int8
     assert memory.data.terminated.dtype == bool
-    assert jax.tree.leaves((memory.data.first, memory.data.truncated, memory.data.extras)) == []
+    assert jax.tree.leaves((memory.data.first, memory.data.truncated)) == []
 
 
 def check_sampling(sample) -> None:

@@ -217,11 +217,11 @@ def assert_noticed(folder: Path, name: str) -> None:
 
 def damaged_versions(data: bytes, rng) -> list[bytes]:
     flips = []
-    for _ in range(70):
+    for _ in range(335):
         changed = bytearray(data)
         changed[rng.integers(len(data))] ^= 1 << rng.integers(8)
         flips.append(bytes(changed))
-    lengths = {0, 1, len(data) - 1, *rng.integers(0, len(data), 15)}
+    lengths = {0, 1, len(data) - 1, *rng.integers(0, len(data), 150)}
     return [*flips, *(data[:n] for n in lengths), data + b"\0", data + data]
 
 

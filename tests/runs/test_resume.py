@@ -169,3 +169,14 @@ def test_a_run_whose_environment_fails_says_so_in_its_status_and_goes_on_later(t
     run = td.resume(tmp_path / "run", env=small.FiveSteps, progress=False)
     assert run.status["state"] == "finished"
     assert "error" not in run.status
+
+
+def test_a_faulty_environment_is_restarted_where_that_is_asked_for(tmp_path, monkeypatch):
+    step, calls = small.FiveSteps.step, iter(range(1000))
+    monkeypatch.setattr(small.FiveSteps, "step", lambda self, a: 1 / 0 if next(calls) % 50 == 49 else step(self, a))
+    run = small.train("PPO", tmp_path / "run", env=small.FiveSteps, workers="serial", on_env_error="restart")
+    assert run.status["state"] == "finished"
+    assert run.metrics()["rollout/env_restarts"][-1] == 320 // 50
+    for more, text in (({"on_env_error": "no"}, "on_env_error must be"), ({"env_timeout": 0}, "more than 0")):
+        with pytest.raises(ConfigError, match=text):
+            small.train("PPO", tmp_path / "other", env=small.FiveSteps, **more)

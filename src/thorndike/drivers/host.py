@@ -59,10 +59,11 @@ class HostDriver:
     lazy = True
     devices = 1
 
-    def __init__(self, algorithm: Any, env: Any, spec: Spec, runs: int, seed: int, workers: str = "auto"):
+    def __init__(self, algorithm: Any, env: Any, spec: Spec, runs: int, seed: int, **how: Any):
+        """`how`: workers, timeout and on_error, as of `HostBatch`."""
         self.algorithm, self.spec, self.runs = algorithm, spec, runs
         self.chunk, self.warm_iterations = steps_of(algorithm), warm_iterations(algorithm)
-        self.batch = env.batch(runs * algorithm.num_envs, seed=seed, workers=workers)
+        self.batch = env.batch(runs * algorithm.num_envs, seed=seed, **how)
         self.now: Timestep | None = None
 
         def over_runs(f):
@@ -165,6 +166,11 @@ class HostDriver:
         if self.now is None:
             self.now = self.split(self.batch.reset())
         return self.now
+
+    @property
+    def restarts(self) -> int:
+        """How often an environment was rebuilt after a fault."""
+        return self.batch.restarts
 
     def split(self, now: Timestep) -> Timestep:
         """[R·E, ...] to [R, E, ...]."""

@@ -194,6 +194,8 @@ class Loop:
             "time/fps": np.array([self.steps * self.run.runs / max(self.seconds, 1e-9)]),
             "time/seconds": np.array([self.seconds]),
         }
+        if getattr(self.driver, "restarts", 0):
+            values["rollout/env_restarts"] = np.array([self.driver.restarts])
         if not warm:
             count = np.maximum(np.asarray(tally.count), 1)
             values |= {name: tally.of(name, tally.sums) / count for name in tally.names}

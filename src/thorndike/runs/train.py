@@ -49,6 +49,8 @@ def train(
     keep: int = 3,
     tensorboard: bool = False,
     workers: str = "auto",
+    env_timeout: float = 60.0,
+    on_env_error: str = "raise",
     dataset: Any = None,
 ) -> Run:
     """Train an agent, or many side by side.
@@ -68,6 +70,9 @@ def train(
         keep: how many checkpoints are kept.
         tensorboard: also write TensorBoard logs.
         workers: for host environments: "serial", "thread", "process" or "auto".
+        env_timeout: seconds that a host environment may take for a step or a reset.
+        on_env_error: "raise" an `EnvError` when a host environment raises, hangs, dies or breaks its contract; or
+            "restart" it: the episode is cut there, and `rollout/env_restarts` counts.
         dataset: recorded episodes to learn from, a `td.Dataset` or its directory; steps are then batches, and the
             environment only serves to evaluate.
 
@@ -86,7 +91,8 @@ def train(
     algorithm, steps = choose(algorithm, name, steps)
     validate(algorithm, world, steps, seeds)
     data = open_dataset(algorithm, dataset)
-    validate_options(seed, seeds, log_every, checkpoint_every, keep, tensorboard, workers)
+    validate_options(seed, seeds, log_every, checkpoint_every, keep, tensorboard)
+    validate_host(workers, env_timeout, on_env_error)
     if data is not None:
         data.fit(describe(world, steps, ""))
     path = new_directory(out, algorithm, name or type(world).__name__)
@@ -103,6 +109,8 @@ def train(
         "keep": keep,
         "tensorboard": tensorboard,
         "workers": workers,
+        "env_timeout": env_timeout,
+        "on_env_error": on_env_error,
         "dataset": None if data is None else str(data.path.resolve()),
         "made": time.strftime("%Y-%m-%dT%H:%M:%S"),
         "versions": versions(),
@@ -183,7 +191,7 @@ def validate(algorithm: Any, env: Any, steps: int, seeds: int) -> None:
 
 
 def validate_options(
-    seed: int, seeds: int, log_every: int | None, checkpoint_every: float, keep: int, tensorboard: bool, workers: str
+    seed: int, seeds: int, log_every: int | None, checkpoint_every: float, keep: int, tensorboard: bool
 ) -> None:
     """What else can be wrong before a run starts."""
     whole = isinstance(seed, int) and 0 <= seed <= 2**31 - seeds
@@ -191,10 +199,16 @@ def validate_options(
     require(log_every is None or log_every > 0, f"log_every must be positive, got {log_every!r}")
     require(checkpoint_every >= 0, f"checkpoint_every is seconds, 0 or more, got {checkpoint_every!r}")
     require(isinstance(keep, int) and keep > 0, f"keep must be a positive whole number, got {keep!r}")
-    known = ("auto", "serial", "thread", "process")
-    require(workers in known, f"workers must be one of {', '.join(known)}, got {workers!r}")
     if tensorboard:
         summary_writer()
+
+
+def validate_host(workers: str, timeout: float, on_error: str) -> None:
+    """What can be wrong with how environments on the host are stepped."""
+    known = ("auto", "serial", "thread", "process")
+    require(workers in known, f"workers must be one of {', '.join(known)}, got {workers!r}")
+    require(timeout > 0, f"env_timeout is seconds, more than 0, got {timeout!r}")
+    require(on_error in ("raise", "restart"), f'on_env_error must be "raise" or "restart", got {on_error!r}')
 
 
 def open_dataset(algorithm: Any, dataset: Any) -> Dataset | None:
@@ -223,8 +237,9 @@ def able(env: Any) -> str:
     """Which algorithms can serve `env`, as a sentence."""
     from thorndike.algorithms import ALGORITHMS
 
-    spec = describe(env, 1, "")
-    names = [name for name in ALGORITHMS if serves(algorithm_class(name)(), spec) is None]
+    spec, defaults = describe(env, 1, ""), {name: algorithm_class(name)() for name in ALGORITHMS}
+    playing = {name: value for name, value in defaults.items() if not getattr(value, "offline", False)}
+    names = [name for name, value in playing.items() if serves(value, spec) is None]
     return f" Algorithms that can serve it: {', '.join(names)}." if names else ""
 
 
@@ -235,7 +250,8 @@ def driver_of(run: Run) -> Any:
         return OfflineDriver(algorithm, run.env, run.spec, run.runs, Dataset(run.info["dataset"]))
     if is_jax(run.env):
         return ScanDriver(algorithm, run.env, run.spec, run.runs)
-    return HostDriver(algorithm, run.env, run.spec, run.runs, run.seed, run.info["workers"])
+    how = {"timeout": run.info.get("env_timeout", 60.0), "on_error": run.info.get("on_env_error", "raise")}
+    return HostDriver(algorithm, run.env, run.spec, run.runs, run.seed, workers=run.info["workers"], **how)
 
 
 def seed_keys(run: Run) -> jax.Array:

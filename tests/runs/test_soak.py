@@ -1,0 +1,50 @@
+"""Twenty minutes of training: memory does not grow, and nothing compiles after the first minute."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+MINUTES = float(os.environ.get("THORNDIKE_SOAK_MINUTES", "20"))
+SCRIPT = """
+import sys, time
+import jax, jax.monitoring
+import thorndike as td
+from thorndike.runs.loop import Loop
+start, compiled = time.monotonic(), []
+jax.monitoring.register_event_duration_secs_listener(
+    lambda name, seconds, **_: compiled.append(time.monotonic() - start) if "backend_compile" in name else None)
+show, last = Loop.log, [0.0]
+def log(self, warm):
+    show(self, warm)
+    now = time.monotonic() - start
+    if now - last[0] >= 1:
+        last[0] = now
+        rss = int(open("/proc/self/statm").read().split()[1]) * 4096
+        print("sample", now, rss, sum(t > 60 for t in compiled), flush=True)
+    if now > float(sys.argv[2]) * 60:
+        sys.exit(0)
+Loop.log = log
+td.train(sys.argv[1], sys.argv[3], 10**9, out="soak", progress=False, log_every=100_000)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("algorithm", "env"), [("ppo", "CartPole-v1")])
+def test_a_soak(algorithm, env, tmp_path):
+    """Resident memory grows by less than 1 MB in 10 minutes after the first 2, by a line through the samples."""
+    command = [sys.executable, "-c", SCRIPT, algorithm, str(MINUTES), env]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(tmp_path), check=False)
+    rows = [line.split()[1:] for line in done.stdout.splitlines() if line.startswith("sample")]
+    seconds, bytes_, late = np.array(rows, float).T
+    assert seconds[-1] > MINUTES * 60 - 5, done.stderr
+    assert late[-1] == 0, "compiled after the first minute"
+    settled = seconds > 120
+    slope = np.polyfit(seconds[settled], bytes_[settled], 1)[0] * 600 / 2**20
+    print(algorithm, env, f"{slope:.2f} MB per 10 minutes, {bytes_[-1] / 2**20:.0f} MB at the end")
+    assert slope < 1
