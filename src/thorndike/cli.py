@@ -249,12 +249,14 @@ def evaluate(
         elo: in a game of two players, let all kept checkpoints play each other and rate them
     """
     if elo:
-        for step, rating in _open(run).elo(episodes, run / "elo.png").items():
-            print(f"{step:12,} steps  {rating:8.1f}")
-        print(run / "elo.png")
+        ratings = _open(run).elo(episodes, run / "elo.png")
+        lines = [f"{step:12,} steps  {rating:8.1f}" for step, rating in ratings.items()]
+        print(_json(ratings) if json else "\n".join([*lines, str(run / "elo.png")]))
         return
     if opponent is not None:
-        print(_open(run).match(opponent, episodes, seed))
+        result = _open(run).match(opponent, episodes, seed)
+        sides = {"first": result.first.tolist(), "second": result.second.tolist(), "score": result.score}
+        print(_json(sides) if json else result)
         return
     result = _open(run).evaluate(episodes, seed)
     print(_json(result.to_json()) if json else result)

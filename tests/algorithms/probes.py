@@ -129,7 +129,11 @@ def train(algorithm: Any, env: Any, iterations: int, seeds: int = 1) -> Any:
     algorithm = expand(algorithm, seeds)
     keys = jax.vmap(random_key)(jnp.arange(seeds))
     host = not hasattr(env, "__thorndike_hints__")
-    driver = HostDriver(algorithm, env, spec, seeds, 0, "serial") if host else ScanDriver(algorithm, env, spec, seeds)
+    driver = (
+        HostDriver(algorithm, env, spec, seeds, 0, workers="serial")
+        if host
+        else ScanDriver(algorithm, env, spec, seeds)
+    )
     with driver:
         state = driver.init(keys)
         if warm:

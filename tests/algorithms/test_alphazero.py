@@ -27,20 +27,22 @@ CODE = jnp.asarray(3 ** np.arange(9))
 def games(seed=0, length=40, envs=6):
     """Random play [T, E]: rewards, ends, movers (who sometimes move twice) and values of a search."""
     rng = np.random.default_rng(seed)
-    ended = rng.random((length, envs)) < 0.15
+    terminated = rng.random((length, envs)) < 0.15
+    truncated = ~terminated & (rng.random((length, envs)) < 0.1)
     player = rng.integers(0, 2, (length, envs))
-    reward = np.where(ended, rng.integers(-1, 2, (length, envs)), 0).astype(np.float32)
-    return reward, ended, player, rng.uniform(-1, 1, (length, envs)).astype(np.float32)
+    reward = np.where(terminated, rng.integers(-1, 2, (length, envs)), 0).astype(np.float32)
+    return reward, terminated, truncated, player, rng.uniform(-1, 1, (length, envs)).astype(np.float32)
 
 
 def check_results():
     """Each position's result is looked up at its game's end, and turned where another player made the last move."""
-    reward, ended, player, value = games()
-    found = results(*map(jnp.asarray, (reward, ended, player, value)))
+    reward, terminated, truncated, player, value = games()
+    found = results(*map(jnp.asarray, (reward, terminated, truncated, player, value)))
     for e in range(reward.shape[1]):
         for t in range(reward.shape[0]):
-            end = next((i for i in range(t, len(ended)) if ended[i, e]), None)
-            last, score = (len(ended) - 1, value[-1, e]) if end is None else (end, reward[end, e])
+            ended = terminated[:, e] | truncated[:, e]
+            last = next((i for i in range(t, len(ended)) if ended[i]), len(ended) - 1)
+            score = (reward if terminated[last, e] else value)[last, e]
             expected = score if player[last, e] == player[t, e] else -score
             np.testing.assert_allclose(found[t, e], expected, atol=1e-6)
 
@@ -49,13 +51,14 @@ def test_results():
     check_results()
 
 
-@pytest.mark.parametrize("bug", ["of the wrong player", "through the ends of games"])
+@pytest.mark.parametrize("bug", ["of the wrong player", "through the ends of games", "cut games drawn"])
 def test_wrong_results_are_caught(bug, monkeypatch):
     if bug == "of the wrong player":
         monkeypatch.setattr(alphazero, "opposed", lambda player, other: jnp.ones(player.shape))
     else:
-        right = alphazero.results
-        monkeypatch.setattr(f"{__name__}.results", lambda r, e, p, v: right(r, e & False, p, v))
+        right, cut = alphazero.results, bug == "cut games drawn"
+        wrong = lambda r, e, c, p, v: right(r, e | c if cut else e & False, c & (not cut), p, v)  # noqa: E731
+        monkeypatch.setattr(f"{__name__}.results", wrong)
     with pytest.raises(AssertionError):
         check_results()
 
@@ -67,7 +70,7 @@ def test_what_is_remembered_is_whose_move_it_was(tmp_path):
     from thorndike.runs import checkpoint
 
     arrays = checkpoint.load_newest(run.path / "checkpoints")[0]
-    get = lambda name: arrays[f".memory.data.{name}"][0].reshape((12, 8, -1)[:3] if name == "x" else (12, 8, -1))  # noqa: E731
+    get = lambda name: arrays[f".memory.data.{name}"][0].reshape((12, 8, -1))  # noqa: E731
     reward, ended, result = (get(name)[..., 0] for name in ("reward", "terminated", "extras['result']"))
     last = ended.astype(bool)
     np.testing.assert_array_equal(result[last], reward[last])
@@ -187,6 +190,12 @@ def test_algorithms_for_one_player_refuse(name):
 def test_it_refuses_what_is_no_game(env):
     with pytest.raises(td.IncompatibleError, match="AlphaZero plays games of two players"):
         td.train(td.AlphaZero(), env, 1000, progress=False)
+
+
+@pytest.mark.parametrize("name", ["backgammon", "kuhn_poker", "leduc_holdem"])
+def test_games_of_chance_and_hidden_cards_are_refused(name):
+    with pytest.raises(td.IncompatibleError, match="games without chance, hidden cards or stakes"):
+        td.train(td.AlphaZero(), f"pgx/{name}", 1000, progress=False)
 
 
 def test_unknown_games_are_named():

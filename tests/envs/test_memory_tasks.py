@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,15 +16,21 @@ from thorndike.envs.t_maze import EAST, NORTH, SOUTH, WEST, TMaze
 PLAN = [WEST, NORTH, EAST, WEST, EAST, SOUTH, EAST, EAST, EAST, EAST, WEST, EAST, NORTH]
 
 
+@cache
+def jitted(env):
+    """One compilation for all episodes."""
+    return jax.jit(env.step)
+
+
 def play(env, policy, seed):
     """Observations, actions and rewards of one episode; `policy(observations so far)` gives the action."""
-    key = jax.random.key(seed)
+    key, step = jax.random.key(seed), jitted(env)
     now, seen, actions, rewards = env.reset(key), [], [], []
     while not now.terminated and len(actions) < env.max_steps:
         seen.append(int(now.obs))
         actions.append(policy(seen))
         key, skey = jax.random.split(key)
-        now = jax.jit(env.step)(now.state, jnp.int32(actions[-1]), skey)
+        now = step(now.state, jnp.int32(actions[-1]), skey)
         rewards.append(float(now.reward))
     return seen, actions, rewards
 

@@ -79,6 +79,15 @@ def test_actions_are_repeated_until_the_episode_ends():
     assert env.max_steps == 125
 
 
+def test_each_repeat_has_a_key_of_its_own():
+    """Two steps that always slip lead from the middle of a room wherever two random moves lead."""
+    room = (".....", ".....", "..S..", ".....", "....G")
+    env = td.ActionRepeat(env=td.GridWorld(map=room, slip=1.0), times=2)
+    state = env.reset(random_key(0)).state
+    ends = jax.vmap(lambda key: env.step(state, 0, key).obs)(jax.random.split(random_key(1), 300))
+    assert set(np.asarray(ends).tolist()) == {2, 6, 8, 10, 12, 14, 16, 18, 22}
+
+
 def sticky_share(probability, seed=0):
     """How often an action that differs from the last one taken is not the one that is taken."""
     env = td.StickyActions(env=td.GridWorld(slip=0.0), probability=probability)
@@ -278,6 +287,10 @@ def test_a_function_cannot_be_described_and_has_to_be_given_again(tmp_path):
         (td.Curriculum(env=td.CartPole(), ranges=(("length", 0.1, 1.0),)), "CartPole has no number 'length'"),
         (td.RewardScale(env="CartPole-v1"), "RewardScale.env should be"),
         (td.ActionRepeat(env=td.CartPole(), times=0), "ActionRepeat.times must be positive"),
+        (td.RewardScale(env=td.CartPole(), clip=-1.0), "RewardScale.clip must be positive"),
+        (td.RewardScale(env=td.CartPole(), scale=np.array([1.0, 2.0])), "not an environment's"),
+        (td.TimeLimit(env=td.Curriculum(env=td.CartPole(), ranges=()), steps=9), "Curriculum has to be outermost"),
+        (td.TimeLimit(env=td.PgxGame(), steps=9), "TimeLimit is for environments of one player"),
     ],
 )
 def test_what_cannot_be_wrapped_is_said(env, text, tmp_path):

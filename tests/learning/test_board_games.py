@@ -38,7 +38,7 @@ def test_it_never_loses_at_tic_tac_toe(tmp_path):
 @pytest.mark.parametrize("bug", ["results of the wrong player"])
 def test_bugs_lose(bug, tmp_path, monkeypatch):
     right = alphazero.results
-    monkeypatch.setattr(alphazero, "results", lambda r, e, p, v: right(r, e, jnp.zeros_like(p), v))
+    monkeypatch.setattr(alphazero, "results", lambda r, e, c, p, v: right(r, e, c, jnp.zeros_like(p), v))
     agent = player(tmp_path, 60_000)
     assert sum(every_reply(td.make(GAME), agent, begins)[1] for begins in (True, False)) > 0
 

@@ -6,6 +6,7 @@ import json
 import resource
 import sys
 import time
+import unicodedata  # noqa: F401  (Python's parser imports it for names that are not ASCII)
 from pathlib import Path
 
 import thorndike as td

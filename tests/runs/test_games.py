@@ -12,7 +12,10 @@ from PIL import Image
 
 import thorndike as td
 from thorndike.cli import main
+from thorndike.drivers.match import Match
+from thorndike.runs import games as runs_of_games
 from thorndike.runs.games import board, names, play
+from thorndike.runs.run import Run
 
 ALGORITHM = td.AlphaZero(
     torso=td.Torso(widths=(8,)), simulations=4, num_envs=8, rollout_length=8, gradient_steps=1,
@@ -32,10 +35,13 @@ def test_evaluation_is_against_a_random_player(run):
     assert set(np.unique(result.returns)) <= {-1, 0, 1}
     assert 5 <= result.lengths.min() <= result.lengths.max() <= 9
     assert td.open_run(run.path).evaluate(40).per_seed == result.per_seed
+    np.testing.assert_array_equal(result.returns[0], run.match("random", 40).results)
+    with pytest.raises(td.ConfigError, match="a seed must lie between"):
+        run.evaluate(4, seed=-1)
 
 
 def test_matches(run):
-    assert run.match("perfect", 40).score < 0.5 < td.open_run(run.path).match("random", 40).score + 0.5
+    assert run.match("perfect", 40).score < run.match("random", 40).score
     itself = run.match(run.path, 10)  # nothing is left to chance: one game, over and over
     assert (itself.first == itself.first[0]).all()
     assert (itself.second == -itself.first[0]).all()
@@ -67,6 +73,21 @@ def test_ratings_of_checkpoints(run, tmp_path):
     assert len(ratings) > 1
     assert np.isfinite(list(ratings.values())).all()
     assert len(Image.open(tmp_path / "elo.png").size) == 2
+
+
+def test_who_wins_is_rated_higher(run, monkeypatch):
+    """With players that are their steps, and the later one winning."""
+    step = lambda player: player if isinstance(player, int) else 0  # noqa: E731
+
+    def result(env, one, other, games, seed, opening):
+        won = np.sign([float(step(one) - step(other))])
+        return Match(won, won, np.ones(2))
+
+    monkeypatch.setattr(Run, "player", lambda self, index, step: step)
+    monkeypatch.setattr(runs_of_games, "match", result)
+    ratings = list(run.elo(10).values())
+    assert ratings == sorted(ratings)
+    assert ratings[0] > 0
 
 
 def test_a_checkpoints_agent_is_the_one_of_then(run):

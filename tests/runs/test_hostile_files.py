@@ -44,7 +44,7 @@ def spoilt(data: bytes, rng) -> bytes:
     if kind == 6:  # larger shapes than there is data
         return data.replace(b"[1,", b"[99999999999,").replace(b"(8,", b"(99999999999,") + b"\0"
     if kind == 7:
-        return data.replace(b"F32", b"F99").replace(b"<f", b"|O").replace(b"format", b"formed") + b" "
+        return data.replace(b"F32", b"F99").replace(b"<f", b"|O").replace(b"format", b"formed") + b"\0"
     if kind == 8:  # code where a value belongs
         return b"__import__('os').system('true')" + data
     return b""

@@ -94,7 +94,7 @@ class Match:
     @property
     def score(self) -> float:
         """Points per game: 1 for a win, 1/2 for a draw."""
-        return float((self.results.mean() + 1) / 2)
+        return float((np.sign(self.results).mean() + 1) / 2)
 
     def __str__(self) -> str:
         sides = {"as first": self.first, "as second": self.second}

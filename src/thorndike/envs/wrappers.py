@@ -16,6 +16,7 @@ from gymnasium import Space
 from gymnasium.spaces import Box
 
 from thorndike.configuration import Inner, check, config, require
+from thorndike.errors import ConfigError
 from thorndike.types import Array, PyTree, Step
 
 
@@ -31,6 +32,10 @@ class Wrapper:
     """The inner environment as it is; those below change one thing each."""
 
     env: Inner
+
+    def check(self) -> None:
+        """Around what can be wrapped."""
+        refuse(self)
 
     @property
     def max_steps(self) -> int:
@@ -57,7 +62,16 @@ class Wrapper:
 
     def render(self, state: PyTree) -> np.ndarray:
         """A frame, drawn by the innermost environment."""
+        if not hasattr(self.env, "render"):
+            raise ConfigError(f"{type(self.env).__name__} has no render(state) method that draws a frame")
         return self.env.render(state.inner if isinstance(state, Wrapped) else state)
+
+
+def refuse(wrapper: Wrapper) -> None:
+    """Raise `ConfigError` for an inner environment that the wrapper would break."""
+    name, inner = type(wrapper).__name__, wrapper.env
+    require(not hasattr(inner, "again"), f"{type(inner).__name__} has to be outermost: {name} goes inside of it")
+    require(getattr(inner, "players", 1) == 1, f"{name} is for environments of one player, not for games")
 
 
 @config
@@ -68,6 +82,7 @@ class TimeLimit(Wrapper):
 
     def check(self) -> None:
         """At least one step."""
+        refuse(self)
         require(self.steps > 0, f"TimeLimit.steps must be positive, got {self.steps}")
 
     @property
@@ -82,6 +97,11 @@ class RewardScale(Wrapper):
 
     scale: float = 1.0
     clip: float | None = None
+
+    def check(self) -> None:
+        """A bound that leaves something."""
+        refuse(self)
+        require(self.clip is None or self.clip > 0, f"RewardScale.clip must be positive, got {self.clip}")
 
     def step(self, state: PyTree, action: Array, key: Array) -> Step:
         """The inner step with its reward changed."""
@@ -98,6 +118,7 @@ class FrameStack(Wrapper):
 
     def check(self) -> None:
         """At least one frame, of Boxes."""
+        refuse(self)
         require(self.frames > 0, f"FrameStack.frames must be positive, got {self.frames}")
         space = self.env.observation_space
         require(isinstance(space, Box), f"FrameStack needs Box observations, got {space}")
@@ -130,6 +151,7 @@ class ActionRepeat(Wrapper):
 
     def check(self) -> None:
         """At least once."""
+        refuse(self)
         require(self.times > 0, f"ActionRepeat.times must be positive, got {self.times}")
 
     @property
@@ -145,11 +167,12 @@ class ActionRepeat(Wrapper):
             after = after._replace(reward=before.reward + after.reward, terminated=jnp.asarray(after.terminated, bool))
             return jax.tree.map(lambda old, new: jnp.where(before.terminated, old, new), before, after), None
 
+        key, *keys = jax.random.split(key, self.times)
         first = self.env.step(state, action, key)
         first = first._replace(
             reward=jnp.asarray(first.reward, jnp.float32), terminated=jnp.asarray(first.terminated, bool)
         )
-        return jax.lax.scan(again, first, jax.random.split(key, self.times - 1))[0]
+        return jax.lax.scan(again, first, jnp.stack(keys))[0] if keys else first
 
 
 @config
@@ -160,6 +183,7 @@ class StickyActions(Wrapper):
 
     def check(self) -> None:
         """A probability."""
+        refuse(self)
         p = np.asarray(self.probability)
         require(bool(((p >= 0) & (p <= 1)).all()), f"StickyActions.probability must lie in [0, 1], got {p}")
 
@@ -167,7 +191,7 @@ class StickyActions(Wrapper):
         """Nothing was done yet: the first action is taken as it is."""
         step = self.env.reset(key)
         space = self.env.action_space
-        last = jnp.zeros(space.shape or (), space.dtype)
+        last = jnp.zeros(space.shape or (), jnp.float32 if isinstance(space, Box) else jnp.int32)
         return step._replace(state=Wrapped(step.state, (last, jnp.bool_(False))))
 
     def step(self, state: Wrapped, action: Array, key: Array) -> Step:
@@ -215,6 +239,7 @@ class Randomised(Wrapper):
 
     def check(self) -> None:
         """The fields exist and are floats."""
+        refuse(self)
         floats = [name for name, hint in self.env.__thorndike_hints__.items() if hint is float]
         for name, low, high in self.ranges:
             require(name in floats, f"{type(self.env).__name__} has no number {name!r}; it has {', '.join(floats)}")
@@ -253,7 +278,8 @@ class Curriculum(Wrapper):
 
     Each copy has a level of its own, from 0 to 1. After an episode the level rises by `rate` if the running mean of
     successes (returns of at least `success`) is at least `threshold`, and the mean begins anew; with a threshold of 0
-    it rises after every episode, which is a schedule.
+    it rises after every episode, which is a schedule. It has to be the outermost wrapper. A new batch of environments,
+    and so every evaluation, begins at level 0: evaluate in the environment that you mean.
     """
 
     ranges: tuple[tuple[str, float, float], ...]  # (field, easy, hard)
@@ -264,6 +290,7 @@ class Curriculum(Wrapper):
 
     def check(self) -> None:
         """The fields exist and are floats."""
+        refuse(self)
         for name, low, high in self.ranges:
             check(Randomised(env=self.env, ranges=((name, min(low, high), max(low, high)),)))
 

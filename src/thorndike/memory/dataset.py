@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+from zipfile import BadZipFile
 
 import jax
 import numpy as np
@@ -36,7 +37,9 @@ class Episode(NamedTuple):
 
 
 class Dataset:
-    """Recorded episodes. `len(dataset)` is the number of steps, `dataset[index]` those transitions [B, ...]."""
+    """Recorded episodes: `observations` (a list of parts), `actions`, `rewards`, `terminations`, `truncations`,
+    `lengths`. `len(dataset)` is the number of steps; `dataset.fit(spec)[index]` are those transitions [B, ...].
+    """
 
     def __init__(self, path: str | Path):
         """Open the folder at `path`: one that `Run.record` or `write` made, or one of Minari's.
@@ -55,9 +58,11 @@ class Dataset:
             raise ConfigError(f"there is no dataset at {self.path}: neither metadata.json nor data/main_data.hdf5")
         self.actions, self.rewards, self.terminations, self.truncations = columns
         self.lengths = lengths  # steps of each episode
+        self.structure: Any = None  # of an observation; `fit` knows
         steps = int(lengths.sum())
-        wrong = [len(x) for x in columns if len(x) != steps]
-        wrong += [len(x) for x in self.observations if len(x) != steps + len(lengths)]
+        size = lambda x: x.shape[0] if np.ndim(x) else 0  # noqa: E731
+        wrong = [x for x in columns if size(x) != steps]
+        wrong += [x for x in self.observations if size(x) != steps + len(lengths)]
         if wrong or steps == 0 or (lengths <= 0).any():
             raise ConfigError(f"{self.path} is damaged: its arrays do not have the lengths of its episodes")
         self._row = np.arange(steps) + np.repeat(np.arange(len(lengths)), lengths)  # of each step's observation
@@ -93,6 +98,8 @@ class Dataset:
 
     def __getitem__(self, index: np.ndarray) -> Transition:
         """The transitions at `index`, any shape [...], as algorithms read them: leaves [..., *shape]."""
+        if self.structure is None:
+            raise ConfigError("say first which environment the transitions are for: dataset.fit(spec)")
         row = self._row[index]
         read = lambda rows: jax.tree.unflatten(  # noqa: E731
             self.structure, [np.asarray(x[rows], dtype) for x, dtype in zip(self.observations, self.dtypes)]
@@ -106,6 +113,13 @@ class Dataset:
         return Transition(*parts)
 
 
+def new(path: str | Path) -> Path:
+    """A path for a new dataset; raises `ConfigError` where there is something."""
+    if Path(path).exists():
+        raise ConfigError(f"{path} exists already: choose another directory")
+    return Path(path)
+
+
 def write(path: str | Path, episodes: Sequence[Episode], about: dict[str, Any] | None = None) -> Path:
     """Write episodes as a dataset; the folder appears whole or not at all.
 
@@ -114,9 +128,7 @@ def write(path: str | Path, episodes: Sequence[Episode], about: dict[str, Any] |
         episodes: at least one.
         about: what else `metadata.json` should say: the environment, who acted.
     """
-    path = Path(path)
-    if path.exists():
-        raise ConfigError(f"{path} exists already: choose another directory")
+    path = new(path)
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -131,8 +143,9 @@ def write(path: str | Path, episodes: Sequence[Episode], about: dict[str, Any] |
         (temporary / "metadata.json").write_text(json.dumps(metadata))
         os.replace(temporary, path)
     except OSError as error:
-        shutil.rmtree(temporary, ignore_errors=True)
         raise ConfigError(f"cannot write {path}: {error.strerror or error}") from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
     return path
 
 
@@ -149,7 +162,16 @@ def _read(path: Path) -> tuple[list[np.ndarray], list[np.ndarray], np.ndarray]:
         load = lambda name: np.load(path / name, mmap_mode="r", allow_pickle=False)  # noqa: E731
         observations = [load(_name(i, n)) for i in range(n)]
         return observations, [load(f"{name}.npy") for name in STEPS], lengths.reshape(-1)
-    except (OSError, KeyError, TypeError, ValueError, EOFError, RecursionError) as error:
+    except (
+        OSError,
+        LookupError,
+        TypeError,
+        ValueError,
+        ArithmeticError,
+        EOFError,
+        RecursionError,
+        BadZipFile,
+    ) as error:
         if isinstance(error, ConfigError):
             raise
         raise ConfigError(f"{path} is not a dataset, or damaged: {error}") from None
@@ -168,16 +190,19 @@ def _read_minari(path: Path) -> tuple[list[np.ndarray], list[np.ndarray], np.nda
                 observations.append(_leaves(group["observations"]))
                 columns.append([group[name][()] for name in STEPS])
                 lengths.append(len(group["rewards"]))
-    except (OSError, KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        join = lambda parts: [np.concatenate(part) for part in zip(*parts, strict=True)]  # noqa: E731
+        joined = join(observations), join(columns), np.asarray(lengths)
+    except (OSError, LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise ConfigError(f"{path} is not a dataset of Minari's, or damaged: {error}") from None
     if not lengths:
         raise ConfigError(f"{path} has no episodes")
-    join = lambda parts: [np.concatenate(part) for part in zip(*parts)]  # noqa: E731
-    return join(observations), join(columns), np.asarray(lengths)
+    return joined
 
 
 def _leaves(node: Any) -> list[np.ndarray]:
     """A dataset's array; the arrays of a group, those of each name in order (Dict), or numbered (Tuple)."""
     if hasattr(node, "keys"):
-        return [leaf for name in sorted(node.keys()) for leaf in _leaves(node[name])]
+        numbered = all(name.startswith("_index_") for name in node)
+        names = sorted(node, key=(lambda name: int(name.removeprefix("_index_"))) if numbered else None)
+        return [leaf for name in names for leaf in _leaves(node[name])]
     return [node[()]]

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.random import define_prng_impl
 
+from thorndike.configuration import require
 from thorndike.types import Array
 
 ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))  # Salmon et al. 2011, table 4
@@ -89,5 +90,7 @@ IMPLEMENTATION = define_prng_impl(
 
 
 def random_key(seed: int | Array) -> Array:
-    """A random key for `seed`, a scalar."""
+    """A random key for `seed`, a scalar. Raises `ConfigError` for a number outside [0, 2**32)."""
+    if isinstance(seed, int):
+        require(0 <= seed < 2**32, f"a seed must lie between 0 and 2**32 - 1, got {seed}")
     return jax.random.key(np.uint32(seed) if isinstance(seed, int) else seed, impl=IMPLEMENTATION)

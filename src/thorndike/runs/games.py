@@ -43,6 +43,8 @@ def opponent_of(run: Run, opponent: Any) -> Any:
 def ratings(run: Run, games: int, out: str | Path | None) -> dict[int, float]:
     """Elo ratings of a run's checkpoints; see `Run.elo`."""
     kept = checkpoint.steps(run.path / "checkpoints")
+    if not kept:
+        raise ConfigError(f"{run.path} has no checkpoint yet: nobody to rate")
     players = [opponent_of(run, "random"), *(run.player(0, step) for step in kept)]
     scores = np.full((len(players), len(players)), 0.5)
     for i, j in itertools.combinations(range(len(players)), 2):
@@ -88,7 +90,7 @@ def play(run: Run, begin: bool, seed: int = 0, ask: Callable[[str], str] = input
             action = int(act(agent, now, akey)[0])
             say(f"{MARKS[moves % 2]} (agent) plays {spell(now, action)}")
         later = step(now, np.array([action]), skey)
-        if bool(later.terminated[0]):
+        if bool(later.terminated[0]) or bool(later.truncated[0]):
             say(board(later.final_obs[0], MARKS[(moves + 1) % 2]))
             result = int(np.sign(later.reward[0])) * (1 if persons else -1)
             say({1: "you have won", 0: "a draw", -1: "the agent has won"}[result])

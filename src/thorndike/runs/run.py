@@ -21,7 +21,7 @@ from thorndike.envs.adapters.pgx import PgxGame
 from thorndike.envs.wrap import is_jax
 from thorndike.envs.wrappers import Wrapper
 from thorndike.errors import CheckpointError, ConfigError
-from thorndike.memory.dataset import Dataset, write
+from thorndike.memory.dataset import Dataset, new, write
 from thorndike.ops.keys import random_key
 from thorndike.runs import checkpoint
 from thorndike.runs.agent import Agent
@@ -169,7 +169,7 @@ class Run:
         return Trained(member(expand(self.algorithm, self.seeds), index), actor)
 
     def match(self, opponent: Any = "random", games: int = 100, seed: int = 0) -> Match:
-        """Play against an opponent, half of the games as first.
+        """Let the (first) agent play against an opponent, half of the games as first.
 
         Args:
             opponent: "random"; "perfect" (tic-tac-toe); another run of the same game, or its directory.
@@ -184,7 +184,7 @@ class Run:
         return match(self.env, self.player(), opponent_of(self, opponent), games, seed)
 
     def elo(self, games: int = 100, out: str | Path | None = None) -> dict[int, float]:
-        """Elo ratings of the agent at every checkpoint that was kept: {step: rating}, a random player's being 0.
+        """Elo ratings of the (first) agent at every checkpoint that was kept: {step: rating}; a random player has 0.
 
         All play all, after two random moves, without which players that leave nothing to chance would repeat one
         game. Checkpoints are kept with `td.train(..., keep=20, checkpoint_every=10)`.
@@ -210,9 +210,10 @@ class Run:
         """
         from thorndike.runs.record import record
 
+        path = new(out or self.path / "dataset")
         found = record(self.agent(), self.env, episodes, seed, explore)
         about = {"environment": self._described["id"], "algorithm": to_json(self.agent().algorithm), "seed": seed}
-        return Dataset(write(out or self.path / "dataset", found, about))
+        return Dataset(write(path, found, about))
 
     def plot(self, out: str | Path | None = None) -> Any:
         """The learning curve as a matplotlib figure; saved to `out` if given."""

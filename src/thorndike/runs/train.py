@@ -182,6 +182,7 @@ def validate(algorithm: Any, env: Any, steps: int, seeds: int) -> None:
     check(algorithm)
     if is_config(env):
         check(env)
+        require(swept(env) is None, "only an algorithm's numbers may be arrays, not an environment's")
     swept(algorithm)
     require(isinstance(steps, int) and steps > 0, f"steps must be a positive whole number, got {steps!r}")
     require(isinstance(seeds, int) and seeds > 0, f"seeds must be a positive whole number, got {seeds!r}")

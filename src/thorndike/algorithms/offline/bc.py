@@ -97,8 +97,7 @@ class BC:
         def loss(policy: Policy):
             pi = policy(batch.obs)
             likelihood, entropy = pi.log_prob(action).mean(), pi.entropy().mean()
-            agreement = jnp.abs(pi.mode() - action).mean()
-            metrics = {"log_likelihood": likelihood, "entropy": entropy, "action_error": agreement}
+            metrics = {"log_likelihood": likelihood, "entropy": entropy}
             return -likelihood - self.entropy_coefficient * entropy, metrics
 
         (value, metrics), gradient = jax.value_and_grad(loss, has_aux=True)(state.policy)

@@ -63,9 +63,9 @@ class AlphaZero:
 
     L(θ) = -Σ_a π(a | s) log p(a | s; θ) + c (v(s; θ) - z)²
 
-    π is the search's improved policy, z the game's result for the player to move at s. A game that a rollout cuts is
-    scored by the search's own value at the cut. Games and their steps count as the environment's steps and episodes;
-    the return of a game against itself is 1 where there is a winner and 0 where there is none.
+    π is the search's improved policy, z the game's result for the player to move at s. A game that is cut is
+    scored by the search's own value at the cut. Games and their moves count as the environment's episodes and steps;
+    the return of a game against itself is the result of whoever moved last.
     """
 
     players = 2
@@ -92,11 +92,13 @@ class AlphaZero:
         """Games of two players whose rules can be compiled."""
         if spec.players != 2 or not isinstance(spec.action, Discrete):
             return "AlphaZero plays games of two players, like pgx/tic_tac_toe"
+        if not spec.model.perfect:
+            return "AlphaZero plays games without chance, hidden cards or stakes, like pgx/tic_tac_toe"
+        _mctx()
         return None
 
     def init(self, key: Array, spec: Spec) -> State:
         """A network, and the game."""
-        _mctx()
         network = PolicyValue(key, self.torso, spec)
         clock = Clock(jnp.int32(0), jnp.int32(spec.steps))
         return State(network, begin(self.optimiser(clock), network), clock, spec.model)  # type: ignore[arg-type]
@@ -166,7 +168,8 @@ class AlphaZero:
     def experience(self, rollout: Rollout) -> Rollout:
         """What is remembered of a rollout [T, E]: with each position, how its game went on for its mover."""
         steps = rollout.steps
-        z = results(steps.reward, steps.ended, steps.extras["player"], steps.extras["value"])
+        seen = steps.extras
+        z = results(steps.reward, steps.terminated, steps.truncated, seen["player"], seen["value"])
         return rollout._replace(steps=steps._replace(extras={"policy": steps.extras["policy"], "result": z}))
 
     def update(self, state: State, batch: Transition, key: Array) -> tuple[State, Metrics]:
@@ -197,18 +200,21 @@ def opposed(player: Array, other: Array) -> Array:
     return jnp.where(player == other, 1.0, -1.0)
 
 
-def results(reward: Array, ended: Array, player: Array, value: Array) -> Array:
-    """z [T, E]: the mover's result, from rewards, ends, movers and searched values [T, E]; a game cut at T by value."""
-    sign = opposed(player[:-1], player[1:])
-    last = jnp.where(ended[-1], reward[-1], value[-1])
+def results(reward: Array, terminated: Array, truncated: Array, player: Array, value: Array) -> Array:
+    """z [T, E]: the mover's result, from rewards, ends, movers and searched values [T, E].
 
-    def back(z: Array, step: tuple[Array, Array, Array]):
-        reward, ended, sign = step
-        z = reward + jnp.where(ended, 0.0, sign * z)
+    A game that is truncated, or goes on after T, is scored by the search's value of the last position.
+    """
+    cut = truncated.at[-1].set(True) & ~terminated
+    sign = jnp.concatenate([opposed(player[:-1], player[1:]), jnp.zeros_like(reward[-1:])])
+
+    def back(z: Array, step: tuple[Array, ...]):
+        reward, terminated, cut, sign, value = step
+        z = jnp.where(cut, value, reward + jnp.where(terminated, 0.0, sign * z))
         return z, z
 
-    _, before = jax.lax.scan(back, last, (reward[:-1], ended[:-1], sign), reverse=True)
-    return jnp.concatenate([before, last[None]])
+    steps = (reward, terminated, cut, sign, value)
+    return jax.lax.scan(back, jnp.zeros_like(reward[0]), steps, reverse=True)[1]
 
 
 def _mctx() -> Any:

@@ -44,6 +44,16 @@ class PgxGame:
         return load(self.name).num_players
 
     @property
+    def perfect(self) -> bool:
+        """Whether both players see everything, nothing is left to chance, and a result is 1, 0 or -1."""
+        return self.name not in ("backgammon", "kuhn_poker", "leduc_holdem")
+
+    @property
+    def masked(self) -> bool:
+        """Always: `info["mask"]` says which moves are legal."""
+        return True
+
+    @property
     def observation_space(self) -> Space:
         """Planes of 0 and 1, or numbers; of one position as its mover sees it."""
         seen = jax.eval_shape(load(self.name).init, jax.random.key(0)).observation
