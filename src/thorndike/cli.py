@@ -216,9 +216,13 @@ def _report(run: Any, as_json: bool) -> None:
     known = [x for x in status["return_mean"] if x is not None]
     score = ", ".join(f"{x:.1f}" for x in known) or "no episode ended"
     print(f"run      {run.path}")
-    print(f"return   {score}  (mean of the last 100 training episodes{', per seed' if len(known) > 1 else ''})")
+    games = run.spec.players > 1
+    what = "of the last evaluation's episodes" if run.info.get("dataset") else "of the last 100 training episodes"
+    what = "of the last 100 games against itself" if games else what
+    print(f"return   {score}  (mean {what}{', per seed' if len(known) > 1 else ''})")
     print(f"time     {status['seconds']:.1f} s, and {status['compile_seconds']:.1f} s of compilation")
-    print(f"next     thorndike evaluate {run.path}    thorndike watch {run.path}    thorndike plot {run.path}")
+    see = "play" if games else "watch"
+    print(f"next     thorndike evaluate {run.path}    thorndike {see} {run.path}    thorndike plot {run.path}")
 
 
 def resume(run: Path, /, steps: int | None = None, json: bool = False) -> None:
