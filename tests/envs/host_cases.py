@@ -229,3 +229,9 @@ class Interrupted(Counter):
 
     def step(self, action):
         raise KeyboardInterrupt
+
+
+def play(batch, *actions):
+    """The timesteps after a reset and each of the actions."""
+    batch.reset()
+    return [batch.step(action) for action in actions]

@@ -24,11 +24,6 @@ def flat(step):
     return [step.obs, step.reward, step.terminated, step.truncated, step.final_obs, step.first]
 
 
-def play(batch, *actions):
-    batch.reset()
-    return [batch.step(action) for action in actions]
-
-
 def rollout(env, actions, workers, seed=0):
     with env.batch(actions.shape[1], seed, workers) as batch:
         return [flat(batch.reset())] + [flat(batch.step(action)) for action in actions]
@@ -259,7 +254,7 @@ def test_masks_that_fail():
     for info, says in ((None, "info has no"), ({"action_mask": np.zeros(3)}, "no action")):
         batch = GymnasiumEnvironment(partial(Forgetful, info)).batch(1)
         with pytest.raises(EnvError, match=says):
-            play(batch, ZERO[:1])
+            cases.play(batch, ZERO[:1])
 
 
 class Forgetful(Masked):

@@ -21,28 +21,6 @@ BACKENDS = ["serial", "thread", "process"]
 ZERO = np.zeros(2, np.int32)
 
 
-def flat(step):
-    """All arrays of a timestep, for comparisons bit for bit."""
-    return [step.obs, step.reward, step.terminated, step.truncated, step.final_obs, step.first]
-
-
-def play(batch, *actions):
-    batch.reset()
-    return [batch.step(action) for action in actions]
-
-
-def rollout(env, actions, workers, seed=0):
-    with env.batch(actions.shape[1], seed, workers) as batch:
-        return [flat(batch.reset())] + [flat(batch.step(action)) for action in actions]
-
-
-def assert_same(one, other):
-    for a, b in zip(one, other, strict=True):
-        for x, y in zip(a, b, strict=True):
-            assert x.dtype == y.dtype
-            np.testing.assert_array_equal(x, y)
-
-
 # --- faults --------------------------------------------------------------------------------
 
 HARMLESS = [kind for kind in FAULTS if kind not in ("hangs", "dies", "killed")]
@@ -100,7 +78,7 @@ def test_wrong_answers(answer, says):
     says = says if answer else "a tuple of 0 values"
     batch = GymnasiumEnvironment(Answers, answer=answer).batch(1)
     with pytest.raises(EnvError) as caught:
-        play(batch, *[ZERO[:1]] * 3)
+        cases.play(batch, *[ZERO[:1]] * 3)
     assert says in str(caught.value)
 
 
@@ -123,7 +101,7 @@ def test_observations_out_of_their_space(space, obs, says):
     for first, answer in (((obs, {}), None), (None, (obs, 0.0, False, False, {}))):
         batch = GymnasiumEnvironment(Answers, answer=answer, first=first, space=space).batch(1)
         with pytest.raises(EnvError) as caught:
-            play(batch, *[ZERO[:1]] * 3)
+            cases.play(batch, *[ZERO[:1]] * 3)
         assert says in str(caught.value)
 
 
@@ -149,7 +127,7 @@ def test_an_action_that_is_not_finite_is_mentioned():
         GymnasiumEnvironment(Echo, space=space).batch(1) as batch,
         pytest.raises(EnvError, match="may have diverged"),
     ):
-        play(batch, np.full((1, 2), np.nan, np.float32))
+        cases.play(batch, np.full((1, 2), np.nan, np.float32))
 
 
 def test_an_environment_that_cannot_be_made():
@@ -253,7 +231,7 @@ def test_environments_that_kill_every_worker_raise():
     env = GymnasiumEnvironment(Faulty, kind="dies", at=1)
     with env.batch(1, 0, "process", on_error="restart") as batch:
         with pytest.raises(EnvError, match="exit code 5"):
-            play(batch, *[ZERO[:1]] * 11)
+            cases.play(batch, *[ZERO[:1]] * 11)
         assert batch.restarts == 10
 
 
