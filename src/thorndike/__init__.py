@@ -37,6 +37,8 @@ _NAMES = {
     "nets.torso": ("Torso",),
     "ops.exploration": ("Epsilon", "Softmax"),
     "envs.adapters.gymnasium": ("GymnasiumEnvironment",),
+    "envs.adapters.brax": ("Robot",),
+    "envs.adapters.gymnax": ("Gymnax",),
     "envs.adapters.pgx": ("PgxGame",),
     "envs.cartpole": ("CartPole",),
     "envs.acrobot": ("Acrobot",),
@@ -83,6 +85,8 @@ if TYPE_CHECKING:
     from thorndike.configuration import config
     from thorndike.drivers.evaluate import Evaluation, evaluate
     from thorndike.envs import make
+    from thorndike.envs.adapters.brax import Robot
+    from thorndike.envs.adapters.gymnax import Gymnax
     from thorndike.envs.adapters.pgx import PgxGame
     from thorndike.memory.dataset import Dataset
     from thorndike.memory.replay import Uniform

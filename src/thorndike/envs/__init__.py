@@ -19,6 +19,8 @@ BUILT_IN = {  # id: (module, factory); where Gymnasium has one of that id, parit
     "TMaze": ("t_maze", "TMaze"),
 }
 
+ADAPTERS = ("pgx", "gymnax", "brax", "playground", "envpool", "pettingzoo")  # prefixes of ids
+
 
 def built_in(name: str, **kwargs: Any) -> Any:
     """The built-in JAX environment of that name."""
@@ -30,9 +32,10 @@ def make(env: Any, **kwargs: Any) -> Any:
     """An environment that `td.train` can use.
 
     Args:
-        env: an id ("CartPole-v1" takes the built-in twin, else Gymnasium's; "gymnasium/CartPole-v1" and
-            "thorndike/CartPole-v1" force one; "pgx/tic_tac_toe" is a board game), a JAX environment, a
-            `gymnasium.Env` class, instance or factory.
+        env: an id, a JAX environment, or a `gymnasium.Env` class, instance or factory. "CartPole-v1" takes the
+            built-in twin where there is one, else Gymnasium's; "gymnasium/CartPole-v1" and "thorndike/CartPole-v1"
+            force one. Other libraries': "pgx/tic_tac_toe", "gymnax/Breakout-MinAtar", "brax/ant",
+            "playground/CartpoleBalance".
         **kwargs: given to the environment's constructor.
 
     Raises:
@@ -42,11 +45,9 @@ def make(env: Any, **kwargs: Any) -> Any:
     from thorndike.errors import IncompatibleError, UnknownNameError
     from thorndike.names import did_you_mean, nearest
 
-    if isinstance(env, str) and env.startswith("pgx/"):
-        from thorndike.envs.adapters.pgx import PgxGame, load
-
-        load(env.removeprefix("pgx/"))
-        return PgxGame(name=env.removeprefix("pgx/"), **kwargs)
+    if isinstance(env, str) and env.partition("/")[0] in ADAPTERS:
+        library, _, name = env.partition("/")
+        return _adapted(library, name, kwargs)
     if isinstance(env, str):
         backend, _, name = env.rpartition("/") if env.startswith(("gymnasium/", "thorndike/")) else ("", "", env)
         if name in BUILT_IN and backend != "gymnasium":
@@ -80,3 +81,12 @@ def make(env: Any, **kwargs: Any) -> Any:
     raise IncompatibleError(
         f"{env!r} is not an environment: give an id, a JAX environment, or a gymnasium.Env class, instance or factory"
     )
+
+
+def _adapted(library: str, name: str, kwargs: dict[str, Any]) -> Any:
+    """The environment `name` of another library."""
+    if library in ("brax", "playground"):
+        from thorndike.envs.adapters.brax import make as robot
+
+        return robot(library, name, **kwargs)
+    return importlib.import_module(f"thorndike.envs.adapters.{library}").make(name, **kwargs)

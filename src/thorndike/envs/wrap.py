@@ -72,6 +72,8 @@ class Batched:
             fresh = jax.vmap(self.env.reset)(keys)
 
         def choose(new, old):
+            if old.shape[:1] != done.shape:  # of no one environment: Playground's have such leaves
+                return old
             return jnp.where(done.reshape(done.shape + (1,) * (old.ndim - 1)), new, old)
 
         state, obs = jax.tree.map(choose, (fresh.state, fresh.obs), (stepped.state, stepped.obs))

@@ -17,6 +17,8 @@ from thorndike.drivers.evaluate import Evaluation, evaluate
 from thorndike.drivers.match import Match, Random, Trained, match
 from thorndike.drivers.scan import member
 from thorndike.envs import make
+from thorndike.envs.adapters.brax import Robot
+from thorndike.envs.adapters.gymnax import Gymnax
 from thorndike.envs.adapters.pgx import PgxGame
 from thorndike.envs.wrap import is_jax
 from thorndike.envs.wrappers import Wrapper
@@ -278,7 +280,7 @@ def remake(described: dict[str, Any], classes: Any = ()) -> Any:
     if "kwargs" in described:
         return make(described["id"], **described["kwargs"])
     if "fields" in described:
-        own = [*(type(value) for value in _built_in_values()), PgxGame, *Wrapper.__subclasses__()]
+        own = [*(type(value) for value in _built_in_values()), PgxGame, Gymnax, Robot, *Wrapper.__subclasses__()]
         return from_json(described["fields"], {cls.__name__: cls for cls in [*own, *classes]})
     raise ConfigError(
         f"this run's environment ({described['id']}) was an object of yours, which a file cannot name: "

@@ -1,4 +1,4 @@
-"""Board games of pgx (Koyamada et al. 2023), compiled: one environment in which two players take turns."""
+"""Games of pgx (Koyamada et al. 2023), compiled: board games in which two players take turns, and MinAtar."""
 
 from __future__ import annotations
 
@@ -28,7 +28,16 @@ def load(name: str) -> Any:
         known = pgx.available_envs()
         if name not in known:
             raise UnknownNameError(f"pgx has no game {name!r}{did_you_mean(name, known)}; it has {', '.join(known)}")
-        return pgx.make(name)  # type: ignore[arg-type]
+        try:
+            return pgx.make(name)  # type: ignore[arg-type]
+        except ImportError:
+            raise MissingExtraError(f'pgx\'s {name} needs another package: pip install "thorndike[minatar]"') from None
+
+
+def make(name: str, **fields: Any) -> PgxGame:
+    """The game, known to be there; raises `MissingExtraError` and `UnknownNameError`."""
+    load(name)
+    return PgxGame(name=name, **fields)
 
 
 @config
@@ -70,7 +79,7 @@ class PgxGame:
 
     def step(self, state: PyTree, action: Array, key: Array) -> Step:
         """The position after a move, and what the move brought the one who made it."""
-        after = load(self.name).step(state, action, key)
+        after = load(self.name).step(state, action, key)  # the dice of backgammon, the enemies of MinAtar
         return self._show(after, after.rewards[state.current_player])
 
     def player(self, state: PyTree) -> Array:
@@ -80,10 +89,3 @@ class PgxGame:
     def _show(self, state: PyTree, reward: Any = 0.0) -> Step:
         obs = jnp.asarray(state.observation, self.observation_space.dtype)
         return Step(state, obs, reward, state.terminated | state.truncated, {"mask": state.legal_action_mask})
-
-
-@cache
-def _dtype(game: Any) -> Any:
-    import jax
-
-    return jax.eval_shape(game.init, jax.random.key(0)).observation.dtype

@@ -1,0 +1,145 @@
+"""Environments of gymnax 1.x (Lange 2022), compiled: classic control, bsuite, MinAtar and small mazes."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any, NamedTuple
+
+import gymnasium.spaces as gym
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from thorndike.configuration import config, require
+from thorndike.errors import ConfigError, EnvError, IncompatibleError, MissingExtraError, UnknownNameError
+from thorndike.names import did_you_mean
+from thorndike.types import Array, PyTree, Step
+
+
+class Loaded(NamedTuple):
+    """gymnax's own environment, its parameters, and its spaces as Gymnasium's."""
+
+    env: Any
+    params: Any
+    observation_space: gym.Space
+    action_space: gym.Space
+
+
+@config
+class Gymnax:
+    """gymnax's environment `name`, by its own `step_env` and `reset_env`: the time limit and the resets are ours.
+
+    `options` are pairs of a name and a value: parameters of the environment ("max_steps_in_episode", "gravity") or
+    arguments of its class ("size" of DeepSea-bsuite).
+    """
+
+    name: str = "CartPole-v1"
+    options: tuple = ()
+
+    @property
+    def max_steps(self) -> int:
+        """gymnax's own limit, which its `is_truncated` counts too."""
+        return int(self._loaded.params.max_steps_in_episode)
+
+    @property
+    def observation_space(self) -> gym.Space:
+        """gymnax's shapes. Boxes are unbounded float32: some of gymnax's environments leave the bounds they give."""
+        return self._loaded.observation_space
+
+    @property
+    def action_space(self) -> gym.Space:
+        """gymnax's."""
+        return self._loaded.action_space
+
+    def reset(self, key: Array) -> Step:
+        """The first state of an episode."""
+        env, params = self._loaded[:2]
+        obs, state = env.reset_env(key, params)
+        return Step(state, self._given(obs))
+
+    def step(self, state: PyTree, action: Array, key: Array) -> Step:
+        """The state after `action`; it never resets itself."""
+        env, params = self._loaded[:2]
+        obs, state, reward, terminated, _ = env.step_env(key, state, action, params)
+        return Step(state, self._given(obs), jnp.asarray(reward, jnp.float32).reshape(()), terminated)
+
+    @property
+    def _loaded(self) -> Loaded:
+        return load(self.name, self.options)
+
+    def _given(self, obs: PyTree) -> PyTree:
+        """The observation in its space's shapes and dtypes, which gymnax's own do not always have."""
+        return jax.tree.map(
+            lambda x, like: jnp.asarray(x, like.dtype).reshape(like.shape), obs, _zeros(self.observation_space)
+        )
+
+
+def make(name: str, **options: Any) -> Gymnax:
+    """The environment, known to be there; raises `UnknownNameError`, `MissingExtraError`, `ConfigError`."""
+    pairs = tuple(sorted(options.items()))
+    env, params = load(name, pairs)[:2]
+    if type(env).is_truncated is not _base().is_truncated:
+        raise IncompatibleError(f"gymnax's {name} ends its episodes by a clock of its own, which is not supported")
+    limit = params.max_steps_in_episode
+    whole = isinstance(limit, (int, float)) and limit >= 1 and int(limit) == limit
+    require(whole, f"max_steps_in_episode should be a positive whole number, got {limit!r}")
+    return Gymnax(name=name, options=pairs)
+
+
+def _base() -> Any:
+    from gymnax.environments.environment import Environment
+
+    return Environment
+
+
+@cache
+def load(name: str, options: tuple) -> Loaded:
+    """gymnax's own environment with what belongs to it."""
+    with jax.ensure_compile_time_eval():  # arrays made here must not belong to a trace
+        try:
+            import gymnax
+        except ImportError:
+            raise MissingExtraError('gymnax is not installed: pip install "thorndike[gymnax]"') from None
+        if not hasattr(_base(), "is_truncated"):
+            raise MissingExtraError('gymnax is too old, it has to be 1.0 or later: pip install "thorndike[gymnax]"')
+        known = list(gymnax.registered_envs)
+        if name not in known:
+            raise UnknownNameError(
+                f"gymnax has no environment {name!r}{did_you_mean(name, known)}; it has {', '.join(known)}"
+            )
+        try:
+            _, params = gymnax.make(name)
+            changes = {key: value for key, value in options if hasattr(params, key)}
+            env, params = gymnax.make(name, **{key: value for key, value in options if key not in changes})
+        except TypeError as error:
+            fields = ", ".join(vars(params))
+            raise ConfigError(f"gymnax's {name} does not take that: {error}. Its parameters: {fields}") from None
+        except OSError as error:
+            raise EnvError(f"gymnax could not make {name}, which downloads its data: {error}") from None
+        params = params.replace(**changes)
+        action_space = _space(env.action_space(params), bounded=True)
+        return Loaded(env, params, _space(env.observation_space(params), bounded=False), action_space)
+
+
+def _space(space: Any, bounded: bool) -> gym.Space:
+    """gymnax's space as Gymnasium's."""
+    kind = type(space).__name__
+    if kind == "Discrete":
+        return gym.Discrete(int(space.n))
+    if kind == "Box":
+        ends = (space.low, space.high) if bounded else (-np.inf, np.inf)
+        low, high = (np.broadcast_to(np.asarray(x, np.float32), space.shape) for x in ends)
+        return gym.Box(low, high, dtype=np.float32)
+    if kind == "Dict":
+        return gym.Dict({key: _space(inner, bounded) for key, inner in space.spaces.items()})
+    if kind == "Tuple":
+        return gym.Tuple([_space(inner, bounded) for inner in space.spaces])
+    raise IncompatibleError(f"gymnax's space {space} is not supported")
+
+
+def _zeros(space: gym.Space) -> PyTree:
+    if isinstance(space, gym.Dict):
+        return {key: _zeros(inner) for key, inner in space.spaces.items()}
+    if isinstance(space, gym.Tuple):
+        return tuple(_zeros(inner) for inner in space.spaces)
+    return np.zeros(space.shape or (), np.int32 if isinstance(space, gym.Discrete) else space.dtype)

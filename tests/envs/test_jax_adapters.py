@@ -1,0 +1,137 @@
+"""gymnax, pgx, Brax and Playground beside themselves: what their own code answers, and what is refused."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import gymnasium
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from gymnasium.spaces import Box, Discrete
+
+import thorndike as td
+from thorndike.envs.wrap import Batched
+
+FEW = ["Pendulum-v1", "Breakout-MinAtar", "Catch-bsuite", "FourRooms-misc"]
+DOWNLOADS = "MNISTBandit-bsuite"
+
+
+def gymnax_names():
+    import gymnax
+
+    names = [name for name in gymnax.registered_envs if name != DOWNLOADS]
+    return [pytest.param(name, marks=[] if name in FEW else pytest.mark.slow) for name in names]
+
+
+def actions_of(space, key, count):
+    if isinstance(space, Discrete):
+        return jax.random.randint(key, (count,), 0, int(space.n))
+    assert isinstance(space, Box)
+    return jax.random.uniform(key, (count, *space.shape), minval=space.low, maxval=space.high)
+
+
+@pytest.mark.parametrize("name", gymnax_names())
+def test_gymnax_ends_and_answers_as_its_own_step_says(name):
+    """gymnax's `step`, which resets itself, gives the same ends, rewards and last observations as ours."""
+    import gymnax
+
+    env, (theirs, params) = td.make(f"gymnax/{name}"), gymnax.make(name)
+    count = min(2 * env.max_steps + 10, 2_600)
+    actions = actions_of(env.action_space, jax.random.key(1), count)
+
+    def one(carry, x):
+        state, steps = carry
+        action, key = x
+        _, after, reward, terminated, truncated, info = theirs.step(key, state, action, params)
+        own = env.step(state, action, jax.random.split(key)[0])
+        steps = steps + 1
+        cut = (steps >= env.max_steps) & ~own.terminated
+        apart = jnp.stack(
+            [jnp.isclose(reward, own.reward, atol=1e-5), terminated == own.terminated, (truncated & ~terminated) == cut]
+        )
+        seen = jnp.asarray(info["final_observation"], own.obs.dtype).reshape(own.obs.shape)
+        return (after, jnp.where(terminated | truncated, 0, steps)), (apart, seen, own.obs, terminated | truncated)
+
+    start = env.reset(jax.random.key(0)).state
+    keys = jax.random.split(jax.random.key(2), count)
+    _, (same, seen, obs, ended) = jax.jit(lambda s: jax.lax.scan(one, (s, 0), (actions, keys)))(start)
+    assert np.asarray(same).all(0).tolist() == [True, True, True]
+    np.testing.assert_allclose(seen, obs, rtol=1e-5, atol=1e-5)
+    assert ended.any()
+    assert all(env.observation_space.contains(one) for one in np.asarray(obs)[:50])
+
+
+def test_gymnax_is_gymnasium_in_cartpole():
+    """An oracle that is neither: the same pole from the same state, step by step until it falls."""
+    env, world = td.make("gymnax/CartPole-v1"), gymnasium.make("CartPole-v1").unwrapped
+    state = env.reset(jax.random.key(3)).state
+    world.reset(seed=0)
+    world.state = np.array([state.x, state.x_dot, state.theta, state.theta_dot], np.float64)
+    for t in range(200):
+        step = env.step(state, jnp.int32(t % 3 > 0), jax.random.key(t))
+        state = step.state
+        obs, _, terminated, _, _ = world.step(int(t % 3 > 0))
+        np.testing.assert_allclose(step.obs, obs, rtol=1e-4, atol=1e-4)
+        assert bool(step.terminated) == terminated
+        if terminated:
+            return
+    raise AssertionError("the pole never fell")
+
+
+def check_robot(env):
+    batch = Batched(env, 2)
+    step = jax.jit(batch.step)
+    now = jax.jit(batch.reset)(jax.random.key(0))
+    for t in range(1, 7):
+        now = step(now, jnp.full((2, *env.action_space.shape), 0.02 * t), jax.random.key(t))
+        assert np.isfinite(now.final_obs).all()
+        assert now.truncated.tolist() == [t % env.max_steps == 0] * 2
+        assert not now.terminated.any()
+
+
+def test_brax():
+    env = td.make("brax/inverted_pendulum", max_steps=3)
+    check_robot(env)
+    from brax.envs import get_environment
+
+    theirs = get_environment("inverted_pendulum")
+    state = jax.jit(theirs.reset)(jax.random.key(0))
+    after, own = jax.jit(theirs.step)(state, jnp.ones(1)), jax.jit(env.step)(state, jnp.ones(1), jax.random.key(9))
+    np.testing.assert_array_equal(after.obs, own.obs)
+    assert float(after.reward) == float(own.reward)
+
+
+@pytest.mark.slow
+def test_playground():
+    if importlib.util.find_spec("mujoco_playground") is None:
+        pytest.skip("MuJoCo Playground is not installed")
+    env = td.make("playground/CartpoleBalance")
+    assert env.max_steps == 1000
+    check_robot(td.make("playground/CartpoleBalance", max_steps=3))
+
+
+def test_run_names_its_environment(tmp_path):
+    """What a run writes down is enough to make the environment again."""
+    td.train(td.PPO(num_envs=4, rollout_length=8, minibatch_size=16), "gymnax/Catch-bsuite", steps=64,
+             env_kwargs={"max_steps_in_episode": 5}, out=tmp_path / "run", progress=False)  # fmt: skip
+    again = td.open_run(tmp_path / "run")
+    assert again.env == td.make("gymnax/Catch-bsuite", max_steps_in_episode=5)
+    assert again.evaluate(episodes=2).returns.shape[-1] == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "error", "says"),
+    [
+        ("gymnax/CartPole", {}, td.UnknownNameError, "did you mean 'CartPole-v1'"),
+        ("gymnax/CartPole-v1", {"gravty": 1.0}, td.ConfigError, "its parameters: .*gravity"),
+        ("gymnax/CartPole-v1", {"max_steps_in_episode": 0}, td.ConfigError, "positive whole number"),
+        ("pgx/minatar-brakout", {}, td.UnknownNameError, "did you mean 'minatar-breakout'"),
+        ("brax/at", {}, td.UnknownNameError, "did you mean 'ant'"),
+        ("brax/ant", {"legs": 3}, td.ConfigError, "legs"),
+    ],
+)
+def test_refusals(name, options, error, says):
+    with pytest.raises(error, match=f"(?i){says}"):
+        td.make(name, **options)
