@@ -62,7 +62,11 @@ class Evaluation:
 
 
 def evaluate(algorithm: Any, actor: PyTree, env: Any, episodes: int, seed: int = 0) -> Evaluation:
-    """Play `episodes` episodes with each of the actors [R]."""
+    """Play `episodes` episodes with each of the actors [R].
+
+    An environment whose `evaluation` is another one, such as Atari with whole games, is played as that.
+    """
+    env = getattr(env, "evaluation", env)
     if is_jax(env):
         runs = jax.tree.leaves(actor)[0].shape[0]
         keys = jax.random.split(random_key(seed), runs)

@@ -13,6 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from thorndike.configuration import require
+from thorndike.drivers import overlap
 from thorndike.drivers.learner import (
     collect,
     improve,
@@ -63,6 +65,8 @@ class HostDriver:
         """`how`: workers, timeout and on_error, as of `HostBatch`."""
         self.algorithm, self.spec, self.runs = algorithm, spec, runs
         self.chunk, self.warm_iterations = steps_of(algorithm), warm_iterations(algorithm)
+        one = runs == 1 or not getattr(env, "asynchronous", False)
+        require(one, "an asynchronous pool of environments serves one run at a time: train its seeds one by one")
         self.batch = env.batch(runs * algorithm.num_envs, seed=seed, **how)
         self.now: Timestep | None = None
 
@@ -144,6 +148,13 @@ class HostDriver:
 
     def rollout(self, algorithm: Packed, actor: Packed, carry: PyTree, key: Array, warm: bool):
         """A `Rollout` of every environment of every run, leaves [R, T, E, ...]; the next carry and key."""
+        if getattr(self.batch, "asynchronous", False):
+            act = partial(self._act[warm], algorithm, actor)
+            done, carry, key = overlap.rollout(
+                act, self.batch, self.observe(), carry, key, self.algorithm.rollout_length
+            )
+            self.now = done.last
+            return done, carry, key
         now, start, steps = self.observe(), carry, []
         for _ in range(self.algorithm.rollout_length):
             action, carry, extras, key = self._act[warm](algorithm, actor, carry, now, key)

@@ -70,12 +70,10 @@ def make(env: Any, **kwargs: Any) -> Any:
             raise UnknownNameError(f"no environment {name!r} (did you mean {near!r}?)") from None
     from thorndike.envs.wrap import is_jax
 
-    if is_jax(env):
+    if is_jax(env) or hasattr(env, "batch"):
         return env
     from thorndike.envs.adapters.gymnasium import GymnasiumEnvironment
 
-    if isinstance(env, GymnasiumEnvironment):
-        return env
     if callable(env) or hasattr(env, "step"):
         return GymnasiumEnvironment(env, **kwargs)
     raise IncompatibleError(

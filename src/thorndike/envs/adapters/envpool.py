@@ -1,0 +1,247 @@
+"""EnvPool (Weng et al. 2022): Atari, MuJoCo, DeepMind Control and more, stepped by threads of its own in C++."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from gymnasium.spaces import Box, Discrete, MultiDiscrete
+
+from thorndike.envs.host_layout import Layout, stored_space
+from thorndike.envs.host_worker import env_seed
+from thorndike.envs.wrap import to_environment
+from thorndike.errors import ConfigError, EnvError, IncompatibleError, MissingExtraError, UnknownNameError
+from thorndike.names import did_you_mean
+from thorndike.types import PyTree, Timestep
+
+_LEARNING = ("episodic_life", "reward_clip")  # what Atari's preprocessing does to make learning easier
+
+
+class EnvPoolEnvironment:
+    """EnvPool's task `name`; `options` are the task's (`frame_skip`, `max_episode_steps`, `num_threads`, ...).
+
+    Atari comes as it is usually learned: 84 x 84 grey images, four stacked, each action held for four frames, up to 30
+    no-ops at the start, and, unless `options` say otherwise, an episode for each life and rewards of -1, 0 or 1.
+    Evaluation plays whole games for their own score: see `evaluation`.
+
+    With `asynchronous`, a rollout does not wait for the slowest environment at every step, only at its end: whatever
+    is ready is acted on. Its order then depends on timing, so that such runs cannot be repeated bit for bit.
+    """
+
+    masked = False
+
+    def __init__(self, name: str, asynchronous: bool = False, **options: Any):
+        envpool = _envpool()
+        known = envpool.list_all_envs()
+        if name not in known:
+            raise UnknownNameError(f"EnvPool has no task {name!r}{did_you_mean(name, known)}")
+        fields = envpool.make_spec(name).config._fields
+        unknown = [key for key in options if key not in fields]
+        if unknown:
+            raise ConfigError(f"EnvPool's {name} has no option {', '.join(unknown)}; it has {', '.join(fields)}")
+        learning = {key: True for key in _LEARNING if key in fields}
+        self.id, self.asynchronous, self.options = name, asynchronous, {**learning, **options}
+        pool = self._pool(1, 0)
+        self.max_steps: int | None = int(pool.spec.config.max_episode_steps)
+        if pool.spec.config.max_num_players > 1:
+            raise IncompatibleError(f"EnvPool's {name} is for several players, which is not supported")
+        space, self.action_space = pool.observation_space, pool.action_space
+        if not isinstance(self.action_space, (Box, Discrete, MultiDiscrete)):
+            raise IncompatibleError(f"EnvPool's {name} has the action space {self.action_space}")
+        Layout(space, self.action_space)  # raises for what has no fixed shape
+        self.observation_space = stored_space(space)
+
+    @property
+    def evaluation(self) -> EnvPoolEnvironment:
+        """The task for its own score: whole games, rewards as they are, every step waited for."""
+        honest = {key: False for key in _LEARNING if key in self.options}
+        return EnvPoolEnvironment(self.id, **{**self.options, **honest})
+
+    def batch(
+        self, num_envs: int, seed: int = 0, workers: str = "auto", timeout: float = 60.0, on_error: str = "raise"
+    ) -> EnvPoolBatch:
+        """`num_envs` environments that step together, the i-th seeded as in `HostBatch`.
+
+        EnvPool's threads can neither be chosen nor stopped here: `workers` and `timeout` mean nothing to it, and
+        `on_error` has to be "raise".
+        """
+        if on_error != "raise":
+            raise ConfigError(
+                f'EnvPool cannot restart an environment: on_env_error has to be "raise", not {on_error!r}'
+            )
+        pool = self._pool(num_envs, env_seed(seed, 0, 0))
+        return EnvPoolBatch(pool, self.id, self.observation_space, self.action_space, self.asynchronous)
+
+    def make_one(self, render_mode: str | None = None) -> Any:
+        """Raises `IncompatibleError`: EnvPool's environments come in batches, without pictures."""
+        raise IncompatibleError(f"EnvPool draws no pictures: watch {self.id} in Gymnasium's version, if there is one")
+
+    def _pool(self, num_envs: int, seed: int) -> Any:
+        size = 1 if self.asynchronous else num_envs
+        how = {"env_type": "gymnasium", "num_envs": num_envs, "batch_size": size, "seed": seed}
+        try:
+            with _quiet():
+                pool = _envpool().make(self.id, **how, **self.options)
+                pool.observation_space, pool.action_space  # noqa: B018  # made, with these warnings, when first asked for
+        except Exception as error:
+            reason = str(error).partition("\n")[0]
+            raise ConfigError(f"EnvPool cannot make {self.id} with {self.options}: {reason}") from None
+        return pool
+
+
+make = EnvPoolEnvironment
+
+
+class EnvPoolBatch:
+    """A pool of environments behind the interface of `HostBatch`: same-step resets, `final_obs` the true successor.
+
+    EnvPool itself resets with the step after the last, whose action it ignores; here an environment that ended is
+    reset at once. An asynchronous pool also has `send` and `receive`.
+    """
+
+    restarts = 0
+
+    def __init__(self, pool: Any, name: str, observation_space: Any, action_space: Any, asynchronous: bool):
+        self.num_envs, self.asynchronous = pool.spec.config.num_envs, asynchronous
+        self.observation_space, self.action_space = observation_space, action_space
+        self._pool, self._name, self._rows = pool, name, np.arange(pool.spec.config.num_envs)
+        self._dtypes = _dtypes(self.observation_space)
+        self._shape = (self.num_envs, *(self.action_space.shape or ()))
+        self._rest = np.zeros((1, *self._shape[1:]), self.action_space.dtype)
+        self._resetting: dict[int, tuple | None] = {}  # rows on their way to a first observation: how they ended
+        self._flying = 0
+
+    def reset(self) -> Timestep:
+        """Begin an episode in every environment."""
+        if self.asynchronous:
+            self._pool.async_reset()
+            self._resetting, self._flying = dict.fromkeys(range(self.num_envs)), self.num_envs
+            return self.receive(self.num_envs)[1]
+        obs, info = self._pool.reset()
+        zero: Any = np.zeros(self.num_envs, np.float32)
+        obs = self._ordered(obs, info, self._rows)
+        return self._timestep(self._rows, obs, zero, zero != 0, zero != 0, obs, zero == 0)
+
+    def step(self, action: Any) -> Timestep:
+        """The timestep after `action` [E, ...]; environments whose episode ended are already reset."""
+        action = self._checked(action, self._shape)
+        if self.asynchronous:
+            self.send(self._rows, action)
+            return self.receive(self.num_envs)[1]
+        *now, info = self._pool.step(action)
+        final, reward, terminated, truncated = self._ordered(tuple(now), info, self._rows)
+        first = terminated | truncated
+        obs, ended = final, np.flatnonzero(first)
+        if len(ended):
+            fresh, info = self._pool.reset(ended)
+            obs = _put(final, ended, self._ordered(fresh, info, ended))
+        return self._timestep(self._rows, obs, reward, terminated, truncated, final, first)
+
+    def send(self, rows: np.ndarray, action: np.ndarray) -> None:
+        """Step the environments `rows` with `action` [len(rows), ...], without waiting for them."""
+        self._pool.send(self._checked(action, (len(rows), *self._shape[1:])), rows.astype(np.int32))
+        self._flying += len(rows)
+
+    def receive(self, count: int) -> tuple[np.ndarray, Timestep]:
+        """Wait for `count` of the environments that were sent, or all if those are fewer.
+
+        Returns their rows, ascending, and the timestep of these alone.
+        """
+        found: dict[int, tuple] = {}
+        count = min(count, self._flying)
+        while len(found) < count:
+            obs, (reward,), (terminated,), (truncated,), info = self._pool.recv()
+            row, obs = int(info["env_id"][0]), _map(lambda x: x[0], obs)
+            if row in self._resetting:
+                found[row] = (obs, *(self._resetting.pop(row) or (0.0, False, False, obs)), True)
+            elif terminated or truncated:
+                self._resetting[row] = (reward, terminated, truncated, obs)
+                self._pool.send(self._rest, np.array([row], np.int32))  # the step that resets
+            else:
+                found[row] = (obs, reward, False, False, obs, False)
+        self._flying -= count
+        rows = np.array(sorted(found), int)
+        return rows, self._timestep(rows, *(_stack([found[row][k] for row in rows]) for k in range(6)))
+
+    def close(self) -> None:
+        """End the pool's threads."""
+        self._pool.close()
+
+    def __enter__(self) -> EnvPoolBatch:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _checked(self, action: Any, shape: tuple[int, ...]) -> np.ndarray:
+        action = np.asarray(action)
+        if action.shape != shape:
+            raise ConfigError(f"action has shape {action.shape}, this batch needs {shape}")
+        return np.asarray(to_environment(self.action_space, action), self.action_space.dtype)
+
+    def _ordered(self, values: PyTree, info: Any, rows: np.ndarray) -> PyTree:
+        """Values in the order of `rows`, which are sorted."""
+        order = np.argsort(info["env_id"])
+        assert np.array_equal(info["env_id"][order], rows), (info["env_id"], rows)
+        return _map(lambda x: x[order], values)
+
+    def _timestep(self, rows: Any, obs: Any, reward: Any, terminated: Any, truncated: Any, final: Any, first: Any):
+        obs, final = _map(np.asarray, obs, self._dtypes), _map(np.asarray, final, self._dtypes)
+        reward = np.asarray(reward, np.float32)
+        for what, values in (("observation", obs), ("observation", final), ("reward", reward)):
+            _map(lambda x, what=what: self._check(rows, x, what), values)
+        terminated = np.asarray(terminated, bool)
+        return Timestep(obs, reward, terminated, truncated & ~terminated, final, np.asarray(first, bool), {})  # type: ignore[arg-type]
+
+    def _check(self, rows: np.ndarray, values: np.ndarray, what: str) -> None:
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            bad = np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(1))[0]
+            raise EnvError(f"environment {rows[bad]} of EnvPool's {self._name}: its {what} is not finite")
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without Gymnasium's warnings that the bounds of a space are rounded to float32."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _envpool() -> Any:
+    try:
+        import envpool
+    except ImportError:
+        raise MissingExtraError('EnvPool is not installed: pip install "thorndike[envpool]"') from None
+    return envpool
+
+
+def _map(function: Any, tree: Any, *rest: Any) -> Any:
+    """`function` on the arrays of nested dictionaries and tuples."""
+    if isinstance(tree, dict):
+        return {key: _map(function, value, *(other[key] for other in rest)) for key, value in tree.items()}
+    if isinstance(tree, tuple):
+        return tuple(_map(function, *values) for values in zip(tree, *rest))
+    return function(tree, *rest)
+
+
+def _dtypes(space: Any) -> Any:
+    if hasattr(space, "spaces"):
+        inner = space.spaces
+        return {k: _dtypes(v) for k, v in inner.items()} if isinstance(inner, dict) else tuple(map(_dtypes, inner))
+    return space.dtype
+
+
+def _put(obs: Any, rows: np.ndarray, fresh: Any) -> Any:
+    def one(x, y):
+        x = x.copy()
+        x[rows] = y
+        return x
+
+    return _map(one, obs, fresh)
+
+
+def _stack(values: list[Any]) -> Any:
+    return _map(lambda *xs: np.stack(xs), *values)

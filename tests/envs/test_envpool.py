@@ -1,0 +1,216 @@
+"""EnvPool: its endings in the terms of `HostBatch`, all at once or as they are ready; Atari to learn and to score."""
+
+from __future__ import annotations
+
+import warnings
+
+import gymnasium
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import thorndike as td
+from thorndike.drivers import overlap
+from thorndike.drivers.evaluate import evaluate
+from thorndike.types import Transition
+
+LIMIT, COPIES = 12, 5
+
+
+def walk(env, steps=60, seed=4, copies=COPIES):
+    """Timesteps [T + 1, E] and actions [T, E] of random actions; a copy of each array as it was handed out."""
+    rng = np.random.default_rng(0)
+    with env.batch(copies, seed=seed) as batch:
+        now, actions = batch.reset(), []
+        given, kept = [now], [jax.tree.map(np.copy, now)]
+        for _ in range(steps):
+            actions.append(np.stack([sample(env.action_space, rng) for _ in range(copies)]))
+            given.append(batch.step(actions[-1]))
+            kept.append(jax.tree.map(np.copy, given[-1]))
+    jax.tree.map(np.testing.assert_array_equal, given, kept)  # no later step wrote into them
+    return jax.tree.map(lambda *xs: np.stack(xs), *given), np.stack(actions)
+
+
+def sample(space, rng):
+    return rng.integers(space.n) if hasattr(space, "n") else rng.uniform(space.low, space.high).astype(np.float32)
+
+
+def check_endings(times, limit):
+    """`first` after either end and at the start, never both ends, truncated at the limit by an own count."""
+    assert times.first[0].all()
+    assert not times.reward[0].any()
+    count = np.zeros(times.first.shape[1], int)
+    for t in range(1, len(times.first)):
+        count += 1
+        ended = times.terminated[t] | times.truncated[t]
+        assert not (times.terminated[t] & times.truncated[t]).any()
+        np.testing.assert_array_equal(times.truncated[t], (count == limit) & ~times.terminated[t])
+        np.testing.assert_array_equal(times.first[t], ended)
+        count[ended] = 0
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_every_transition_is_gymnasiums(asynchronous):
+    """CartPole: `final_obs` follows from `obs` by Gymnasium's own dynamics, also with an episode's last step."""
+    times, actions = walk(td.make("envpool/CartPole-v1", max_episode_steps=LIMIT, asynchronous=asynchronous))
+    check_endings(times, LIMIT)
+    assert times.terminated.any()
+    assert times.truncated.any()
+    world = gymnasium.make("CartPole-v1").unwrapped
+    for t in range(len(actions)):
+        for i in range(COPIES):
+            world.reset()
+            world.state = times.obs[t, i].astype(np.float64)
+            obs, reward, terminated, _, _ = world.step(int(actions[t, i]))
+            np.testing.assert_allclose(times.final_obs[t + 1, i], obs, rtol=1e-4, atol=1e-4)
+            assert times.reward[t + 1, i] == reward
+            assert times.terminated[t + 1, i] == terminated
+    going = ~times.first
+    np.testing.assert_array_equal(times.obs[going], times.final_obs[going])
+    assert (np.abs(times.obs[times.first]) <= 0.05).all()  # Gymnasium's first states
+    assert len(np.unique(times.obs[times.first], axis=0)) == times.first.sum()
+
+
+def spaces_of(space):
+    return dict(space.spaces) if hasattr(space, "spaces") else space
+
+
+@pytest.mark.parametrize("name", ["HalfCheetah-v4", "CheetahRun-v1", "Pendulum-v1"])
+def test_other_families(name):
+    env = td.make(f"envpool/{name}", max_episode_steps=LIMIT)
+    times, _ = walk(env, steps=30)
+    check_endings(times, LIMIT)
+    shapes = jax.tree.map(lambda space: (space.shape, space.dtype), spaces_of(env.observation_space))
+    assert jax.tree.map(lambda x: (x.shape[2:], x.dtype), times.obs) == shapes
+    assert all(leaf.dtype == np.float32 for leaf in jax.tree.leaves(times.obs))
+
+
+def test_seeds():
+    env = td.make("envpool/Pendulum-v1", max_episode_steps=LIMIT)
+    (first, _), (again, _), (other, _) = (walk(env, seed=seed) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first.obs, again.obs)
+    assert not np.array_equal(first.obs, other.obs)
+
+
+def test_atari_is_learned_by_lives_and_evaluated_by_games():
+    env = td.make("envpool/Breakout-v5", max_episode_steps=10_000)
+    assert env.observation_space.shape == (4, 84, 84)
+    lives, _ = walk(env, steps=300, copies=2)
+    games, _ = walk(env.evaluation, steps=300, copies=2)
+    assert set(np.unique(lives.reward)) <= {-1.0, 0.0, 1.0}
+    assert lives.terminated.sum() >= 3 * games.terminated.sum() >= 3  # five lives
+    check_endings(lives, 10_000)
+    assert td.make("envpool/Breakout-v5", episodic_life=False).options == {"episodic_life": False, "reward_clip": True}
+
+
+class Still:
+    """An algorithm that does nothing."""
+
+    def carry(self, n):
+        return ()
+
+    def act(self, actor, carry, now, key, explore):
+        return jnp.zeros(len(now.first), jnp.int32), carry, {}
+
+
+def test_evaluation_plays_whole_games(monkeypatch):
+    env = td.make("envpool/Breakout-v5", max_episode_steps=60)
+    seen = {}
+    monkeypatch.setattr(type(env), "batch", lambda self, *args, **kwargs: seen.update(self.options) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        evaluate(Still(), {"x": jnp.zeros(1)}, env, 1)
+    assert seen == {"episodic_life": False, "reward_clip": False, "max_episode_steps": 60}
+
+
+def ready_rollout(batch, now, carry, length):
+    """The rollout of a policy that pushes to where the pole leans, with the count of its steps as its memory."""
+
+    def act(carry, now, key):
+        carry = np.where(now.first, 0, carry) + 1
+        return (now.obs[..., 2] > 0).astype(np.int64), carry, {"count": carry}, key + 1
+
+    return overlap.rollout(act, batch, now, carry, 0, length)
+
+
+def check_rows(steps: Transition, last):
+    """Every row is one environment's own experience, in order: what is seen is what came of the step before."""
+    np.testing.assert_array_equal(steps.action, (steps.obs[..., 2] > 0).astype(int))
+    after = np.concatenate([steps.obs[0, 1:], last.obs]), np.concatenate([steps.first[0, 1:], last.first])
+    np.testing.assert_array_equal(after[1], steps.ended[0])
+    np.testing.assert_array_equal(after[0][~after[1]], steps.next_obs[0][~after[1]])
+    count = np.zeros(COPIES, int)
+    for t in range(steps.first.shape[1]):
+        count = np.where(steps.first[0, t], 0, count) + 1
+        np.testing.assert_array_equal(steps.extras["count"][0, t], count)
+
+
+def test_rollout_of_whatever_is_ready():
+    env = td.make("envpool/CartPole-v1", max_episode_steps=LIMIT, asynchronous=True)
+    with env.batch(COPIES) as batch:
+        now = jax.tree.map(lambda x: x[None], batch.reset())
+        rollout, carry, key = ready_rollout(batch, now, np.zeros((1, COPIES), int), 40)
+        check_rows(rollout.steps, rollout.last)
+        assert key > 40 * COPIES / 3 - 1  # in groups of three at most
+        assert rollout.steps.truncated.any()
+        np.testing.assert_array_equal(rollout.carry, 0)
+        more, _, _ = ready_rollout(batch, rollout.last, carry, 1)
+        expected = np.where(rollout.last.first, 0, carry) + 1
+        np.testing.assert_array_equal(more.steps.extras["count"][0], expected)
+
+
+@pytest.mark.parametrize("bug", ["rows of another", "forgets who is slow"])
+def test_check_of_rows_bites(monkeypatch, bug):
+    env = td.make("envpool/CartPole-v1", max_episode_steps=LIMIT, asynchronous=True)
+    right = overlap._store
+
+    def wrong(into, values, at, axes=()):
+        if bug == "rows of another" and isinstance(at, tuple):
+            at = (at[0], np.roll(at[1], 1))
+        if bug == "forgets who is slow" and isinstance(at, tuple):
+            at = (np.full_like(at[0], at[0].min()), at[1])
+        return right(into, values, at, axes)
+
+    monkeypatch.setattr(overlap, "_store", wrong)
+    with env.batch(COPIES) as batch:
+        now = jax.tree.map(lambda x: x[None], batch.reset())
+        rollout, *_ = ready_rollout(batch, now, np.zeros((1, COPIES), int), 40)
+    with pytest.raises(AssertionError):
+        check_rows(rollout.steps, rollout.last)
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_ppo_learns(tmp_path, asynchronous):
+    """Random play scores about 22."""
+    kwargs = {"asynchronous": asynchronous}
+    run = td.train(td.PPO(), "envpool/CartPole-v1", 30_000, env_kwargs=kwargs, out=tmp_path / "run", progress=False)
+    assert run.evaluate(episodes=8).mean > 100
+    assert td.open_run(tmp_path / "run").env.id == "CartPole-v1"
+
+
+def test_says_no_more_than_it_should():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        td.make("envpool/Pendulum-v1").batch(1).reset()
+
+
+@pytest.mark.parametrize(
+    ("act", "error", "says"),
+    [
+        (lambda: td.make("envpool/Pog-v5"), td.UnknownNameError, "did you mean 'Pong-v5'"),
+        (lambda: td.make("envpool/Pong-v5", skip=3), td.ConfigError, "no option skip; it has .*frame_skip"),
+        (lambda: td.make("envpool/Pong-v5", frame_skip="a"), td.ConfigError, "cannot make Pong-v5"),
+        (lambda: td.make("envpool/Pong-v5").make_one(), td.IncompatibleError, "draws no pictures"),
+        (lambda: td.make("envpool/Pong-v5").batch(1, on_error="restart"), td.ConfigError, "on_env_error"),
+        (lambda: td.make("envpool/CartPole-v1").batch(2).step(np.zeros(3, int)), td.ConfigError, "needs \\(2,\\)"),
+        (
+            lambda: td.train(td.PPO(), "envpool/CartPole-v1", 100, seeds=2, env_kwargs={"asynchronous": True}),
+            td.ConfigError,
+            "one by one",
+        ),
+    ],
+)
+def test_refusals(monkeypatch, tmp_path, act, error, says):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(error, match=f"(?i){says}"):
+        act()
