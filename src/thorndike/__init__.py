@@ -39,6 +39,7 @@ _NAMES = {
     "envs.adapters.gymnasium": ("GymnasiumEnvironment",),
     "envs.adapters.brax": ("Robot",),
     "envs.adapters.gymnax": ("Gymnax",),
+    "envs.adapters.pettingzoo": ("ParallelEnvironment",),
     "envs.adapters.pgx": ("PgxGame",),
     "envs.cartpole": ("CartPole",),
     "envs.acrobot": ("Acrobot",),
@@ -87,6 +88,7 @@ if TYPE_CHECKING:
     from thorndike.envs import make
     from thorndike.envs.adapters.brax import Robot
     from thorndike.envs.adapters.gymnax import Gymnax
+    from thorndike.envs.adapters.pettingzoo import ParallelEnvironment
     from thorndike.envs.adapters.pgx import PgxGame
     from thorndike.memory.dataset import Dataset
     from thorndike.memory.replay import Uniform

@@ -107,21 +107,21 @@ def act(algorithm: Any, actor: PyTree, carry: PyTree, now: Timestep, key: Array,
 
 def _host(algorithm: Any, actors: PyTree, env: Any, episodes: int, seed: int) -> Evaluation:
     runs = jax.tree.leaves(actors)[0].shape[0]
-    n = min(episodes, 8)
+    agents, n = getattr(env, "agents", 1), min(episodes, 8)
     quota = np.array([len(range(i, episodes, n)) for i in range(n)])  # the same for all, so that short ones don't win
     returns, lengths = [], []
-    with env.batch(n, seed=seed + 2**20) as batch:
+    with env.batch(n * agents, seed=seed + 2**20) as batch:
         for run in range(runs):
             actor = jax.tree.map(lambda x, run=run: x[run], actors)
-            now, carry, key = batch.reset(), algorithm.carry(n), random_key(seed)
+            now, carry, key = batch.reset(), algorithm.carry(n * agents), random_key(seed)
             total, length = np.zeros(n), np.zeros(n, int)
             finished: list[list[tuple[float, int]]] = [[] for _ in range(n)]
             while any(len(f) < q for f, q in zip(finished, quota)):
                 key, akey = jax.random.split(key)
                 action, carry = act(algorithm, actor, carry, now, akey, False)
                 now = batch.step(np.asarray(action))
-                total, length = total + now.reward, length + 1
-                for i in np.flatnonzero(now.terminated | now.truncated):
+                total, length = total + now.reward.reshape((n, agents)).mean(1), length + 1
+                for i in np.flatnonzero((now.terminated | now.truncated)[::agents]):
                     finished[i].append((total[i], length[i]))
                     total[i], length[i] = 0.0, 0
             done = [pair for f, q in zip(finished, quota) for pair in f[:q]]

@@ -49,7 +49,8 @@ def rollout(act: Any, batch: Any, now: Timestep, carry: PyTree, key: Any, length
         done[ready] += 1
         ready = ready[done[ready] < length]
     (obs, first), action, extras = before
-    steps = Transition(obs, first, action, extras, *after, {})
+    reward, terminated, truncated, final = after
+    steps = Transition(obs, first, action, extras, reward, terminated, truncated, final, {})
     steps, now, memory = jax.tree.map(lambda x: x[None], (steps, now, memory))
     return Rollout(steps, start, now), memory, key
 

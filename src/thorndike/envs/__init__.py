@@ -35,7 +35,7 @@ def make(env: Any, **kwargs: Any) -> Any:
         env: an id, a JAX environment, or a `gymnasium.Env` class, instance or factory. "CartPole-v1" takes the
             built-in twin where there is one, else Gymnasium's; "gymnasium/CartPole-v1" and "thorndike/CartPole-v1"
             force one. Other libraries': "pgx/tic_tac_toe", "gymnax/Breakout-MinAtar", "brax/ant",
-            "playground/CartpoleBalance".
+            "playground/CartpoleBalance", "envpool/Pong-v5", "pettingzoo/simple_spread_v3".
         **kwargs: given to the environment's constructor.
 
     Raises:

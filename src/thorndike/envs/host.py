@@ -37,7 +37,7 @@ class HostBatch:
     them. They are not to be written into, for `final_obs` shares memory with `obs` where no episode ended.
     Rewards and float observations are float32 (float16 stays), integer observations keep their type; info
     holds "mask" and "final_mask" (bool [E, A]) if `mask_key` is given. Actions are an algorithm's: clipped
-    and shifted here, as in `wrap`.
+    and shifted here, as in `wrap`. With `agents` rewards are [E, N], one for each of so many.
 
     Seeds: environment i's first reset gets the seed `(seed * 10007 + i + k * 1000003) mod 2**31`, where k
     counts how often it was rebuilt (0 until a restart); later resets get none. So one seed gives the same
@@ -70,13 +70,14 @@ class HostBatch:
         timeout: float = 60.0,
         on_error: str = "raise",
         owned: bool = True,
+        agents: int | None = None,
     ):
         _check_arguments(num_envs, seed, workers, timeout, on_error)
         self.num_envs, self.workers = num_envs, workers
         self.observation_space, self.action_space = stored_space(observation_space), action_space
         self.masked = mask_key is not None
         self.last_fault = ""
-        self._layout = Layout(observation_space, action_space, mask_key)
+        self._layout = Layout(observation_space, action_space, mask_key, agents)
         self._action_shape = (num_envs, *self._layout.action_shape)
         self._make, self._timeout, self._restart = make, timeout, on_error == "restart"
         self._steps, self._unusable, self._restarts_at_end = 0, "", 0
@@ -109,7 +110,7 @@ class HostBatch:
         self._wait(self._deadline())
         self._obs, self._mask = self._join("obs"), self._join("mask")[0] if self.masked else None
         obs = self._layout.nest(self._obs)
-        reward: Any = np.zeros(self.num_envs, np.float32)
+        reward: Any = np.zeros((self.num_envs, *self._layout.reward_shape), np.float32)
         no: Any = np.zeros(self.num_envs, bool)
         info: dict[str, Any] = {"mask": self._mask, "final_mask": self._mask} if self.masked else {}
         return Timestep(obs, reward, no, no, obs, ~no, info)

@@ -81,16 +81,18 @@ class Leaf:
 class Layout:
     """The arrays of a (possibly nested) observation space, and of legal-action masks.
 
-    Raises `IncompatibleError` for spaces that have no fixed shape (Sequence, Graph, Text, ...).
+    With `agents` a step gives a reward for each of so many. Raises `IncompatibleError` for spaces that have no fixed
+    shape (Sequence, Graph, Text, ...).
     """
 
-    def __init__(self, space: Space, action: Space, mask_key: str | None = None):
+    def __init__(self, space: Space, action: Space, mask_key: str | None = None, agents: int | None = None):
         self.leaves: list[Leaf] = []
         self._tree = self._walk(space, "observation")
         self._single = self.leaves[0] if self._tree == 0 else None
         self.action_shape: tuple[int, ...] = action.shape or ()
         self.action_dtype = np.dtype(action.dtype)
         self.mask_key, self.mask_size = mask_key, mask_size(action)
+        self.reward_shape: tuple[int, ...] = () if agents is None else (agents,)
 
     def _walk(self, space: Space, name: str) -> Any:
         if isinstance(space, Dict):
@@ -181,7 +183,7 @@ def _fields(layout: Layout, n: int) -> Iterable[tuple[str, tuple[int, ...], Any]
         yield f"final{k}", (n, *leaf.shape), leaf.dtype
     width = layout.mask_size if layout.mask_key else 0
     yield "action", (n, *layout.action_shape), layout.action_dtype
-    yield "reward", (n,), np.float32
+    yield "reward", (n, *layout.reward_shape), np.float32
     yield "code", (n,), np.uint8
     yield "mask", (n, width), bool
     yield "final_mask", (n, width), bool

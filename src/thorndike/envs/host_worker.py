@@ -107,7 +107,8 @@ class Slice:
                     raise Fault(f"step returned {_describe(result)}, not (obs, reward, terminated, truncated, info)")
                 obs, reward, terminated, truncated, info = result
                 values = layout.flat(obs)
-                reward, terminated = _number(reward), _flag(terminated, "terminated")
+                reward = _numbers(reward, layout.reward_shape) if layout.reward_shape else _number(reward)
+                terminated = _flag(terminated, "terminated")
                 ended = terminated or _flag(truncated, "truncated")
                 mask = layout.mask(info, not terminated) if layout.mask_key else None
             except _CATCH as error:
@@ -222,6 +223,15 @@ def _number(reward: Any) -> float:
             raise Fault(f"reward is {_describe(reward)}, it should be a number") from None
     if not -_LARGEST <= reward <= _LARGEST:
         raise Fault(f"reward is {reward}, not a finite float32")
+    return reward
+
+
+def _numbers(reward: Any, shape: tuple[int, ...]) -> np.ndarray:
+    reward = np.asarray(reward)
+    if reward.shape != shape:
+        raise Fault(f"reward has shape {reward.shape}, it should be {shape}: one for each agent")
+    if not (np.abs(reward) <= _LARGEST).all():
+        raise Fault(f"reward is {reward}, not finite float32")
     return reward
 
 

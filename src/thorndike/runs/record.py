@@ -28,6 +28,9 @@ def record(agent: Agent, env: Any, episodes: int, seed: int = 0, explore: bool =
         world, key = Batched(env, n), random_key(seed)
         step = jax.jit(lambda now, action, key: world.step(now, action, key))
         return _record(agent, jax.jit(world.reset)(key), step, quota, seed, explore)
+    agents = getattr(env, "agents", 1)  # each of whom gives episodes of its own
+    n = -(-n // agents) * agents
+    quota = [len(range(i, episodes, n)) for i in range(n)]
     with env.batch(n, seed=seed) as batch:
         hosted = lambda now, action, key: batch.step(np.asarray(action))  # noqa: E731
         return _record(agent, batch.reset(), hosted, quota, seed, explore)

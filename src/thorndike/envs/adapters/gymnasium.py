@@ -187,7 +187,8 @@ class GymnasiumEnvironment:
             raise EnvError(f"{text}\n\n{traceback.format_exc()}") from None
         if isinstance(env, gymnasium.Env):
             return env
-        raise ConfigError(f"{self._name} made a {type(env).__name__}, not a gymnasium.Env")
+        hint = ": give td.ParallelEnvironment(it)" if hasattr(env, "possible_agents") else ""
+        raise ConfigError(f"{self._name} made a {type(env).__name__}, not a gymnasium.Env{hint}")
 
 
 def _spec(name: str) -> gymnasium.envs.registration.EnvSpec:

@@ -1,0 +1,162 @@
+"""PettingZoo's parallel environments: rows of agents beside the environments themselves, and independent PPO."""
+
+from __future__ import annotations
+
+import gymnasium
+import numpy as np
+import pytest
+from parallel_cases import Pair, Strange
+
+import thorndike as td
+from thorndike.envs.adapters import pettingzoo
+
+
+def test_rows_of_an_uneven_pair():
+    """Padding, ids, masks, shifted actions, an agent that is out, and both ends, by hand."""
+    env = td.ParallelEnvironment(Pair)
+    assert (env.agents, env.id, env.masked) == (2, "pair", True)
+    assert env.observation_space.shape == (5,)
+    assert env.action_space == gymnasium.spaces.Discrete(3)
+    with env.batch(4, workers="serial") as batch:
+        now = batch.reset()
+        np.testing.assert_array_equal(now.obs, [[0, 0, 0, 1, 0], [0, 0, 0, 0, 1]] * 2)
+        np.testing.assert_array_equal(now.info["mask"], [[1, 1, 1], [1, 0, 0]] * 2)
+        assert now.first.all()
+        t, episode = 0, 0
+        for _ in range(20):
+            action = np.array([2, t % 2, 0, 0])
+            now, t = batch.step(action), t + 1
+            out, length = t > 2, 4 if episode % 2 == 0 else 3
+            short = [0, 0, 0, 0, 1] if out else [-t, 0, 0, 0, 1]
+            np.testing.assert_array_equal(now.final_obs, [[t, 10 * t, episode, 1, 0], short] * 2)
+            paid = [0, 0] if out else [105 + action[1], 105 + action[3]]
+            np.testing.assert_array_equal(now.reward, [2, paid[0], 0, paid[1]])
+            ended = t == length
+            np.testing.assert_array_equal(now.truncated, [ended and length == 4] * 4)
+            np.testing.assert_array_equal(now.terminated, [ended and length == 3] * 4)
+            np.testing.assert_array_equal(now.first, [ended] * 4)
+            if ended:
+                t, episode = 0, episode + 1
+                np.testing.assert_array_equal(now.obs, [[0, 0, episode, 1, 0], [0, 0, 0, 0, 1]] * 2)
+            else:
+                np.testing.assert_array_equal(now.obs, now.final_obs)
+            legal = [True, bool(t % 2), False] if t < 3 else [True, True, False]
+            np.testing.assert_array_equal(now.info["mask"], [[1, 1, 1], legal] * 2)
+        assert episode > 4
+
+
+@pytest.mark.parametrize("workers", ["serial", "process"])
+def test_simple_spread_beside_itself(workers):
+    """mpe2's own environment, with the same seeds and actions, sees, pays and ends the same."""
+    from mpe2 import simple_spread_v3
+
+    env, rng = td.make("pettingzoo/simple_spread_v3", agent_ids=False), np.random.default_rng(0)
+    worlds = [simple_spread_v3.parallel_env() for _ in range(2)]
+    seen = [list(world.reset(seed=70_049 + i)[0].values()) for i, world in enumerate(worlds)]  # 7 * 10007 + i
+    with env.batch(6, seed=7, workers=workers) as batch:
+        now = batch.reset()
+        np.testing.assert_array_equal(now.obs, np.concatenate(seen))
+        for t in range(1, 26):
+            action = rng.integers(0, 5, 6)
+            now, rewards, seen = batch.step(action), [], []
+            for i, world in enumerate(worlds):
+                obs, paid, _, cut, _ = world.step(dict(zip(world.agents, action[3 * i : 3 * i + 3])))
+                seen, rewards = seen + list(obs.values()), rewards + list(paid.values())
+                assert all(cut.values()) == (t == 25)
+            np.testing.assert_array_equal(now.final_obs, np.array(seen, np.float32))
+            np.testing.assert_allclose(now.reward, rewards, rtol=1e-6)
+            assert now.truncated.tolist() == [t == 25] * 6
+            assert not now.terminated.any()
+        assert not np.array_equal(now.obs, now.final_obs)
+
+
+def independent_ppo():
+    return td.PPO(num_envs=24, rollout_length=50, minibatch_size=240, learning_rate=1e-3, epochs=8)
+
+
+def score(tmp_path, seed=0, steps=60_000):
+    run = td.train(independent_ppo(), "pettingzoo/simple_spread_v3", steps, seed=seed, out=tmp_path, progress=False)
+    return run.evaluate(episodes=100).mean
+
+
+def test_independent_ppo_on_simple_spread(tmp_path):
+    """Random play earns -27.2 for each agent (standard deviation of an episode 8.4)."""
+    assert score(tmp_path) > -24.5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(5))
+def test_independent_ppo_in_every_seed(tmp_path, seed):
+    reached = score(tmp_path, seed, 100_000)
+    print(f"simple_spread, seed {seed}: {reached:.1f}")
+    assert reached > -23.5
+
+
+def actions_of_another(monkeypatch):
+    right = pettingzoo.AgentRows.step
+
+    def step(self, action):
+        return right(self, np.roll(action, 1, 0))
+
+    monkeypatch.setattr(pettingzoo.AgentRows, "step", step)
+
+
+def rewards_of_another(monkeypatch):
+    right = pettingzoo.AgentRows._rows
+
+    def rows(self, now):
+        return right(self, now._replace(reward=now.reward[::-1, ::-1]))
+
+    monkeypatch.setattr(pettingzoo.AgentRows, "_rows", rows)
+
+
+def rewards_summed(monkeypatch):
+    right = pettingzoo.AgentRows._rows
+
+    def rows(self, now):
+        return right(self, now._replace(reward=now.reward.sum(1, keepdims=True) + 0 * now.reward))
+
+    monkeypatch.setattr(pettingzoo.AgentRows, "_rows", rows)
+
+
+@pytest.mark.parametrize("bug", [actions_of_another, rewards_of_another, rewards_summed])
+def test_bugs_are_caught(monkeypatch, bug):
+    bug(monkeypatch)
+    with pytest.raises(AssertionError):
+        test_simple_spread_beside_itself("serial")
+
+
+def test_evaluation_is_per_agent_and_whole_worlds(tmp_path):
+    """`Pair` pays `long` its action and `short` 105 and its action for two steps: an episode has one mean."""
+    env = td.ParallelEnvironment(Pair)
+    algorithm = td.PPO(num_envs=4, rollout_length=8, minibatch_size=16, epochs=1)
+    run = td.train(algorithm, env, 64, out=tmp_path / "run", progress=False)
+    result = run.evaluate(episodes=3)
+    assert result.returns.shape == (1, 3)
+    assert ((result.returns >= 105) & (result.returns <= 111)).all()
+    assert set(result.lengths.ravel()) <= {3, 4}
+
+
+@pytest.mark.parametrize(
+    ("act", "error", "says"),
+    [
+        (lambda: td.make("pettingzoo/simple_spred_v3"), td.UnknownNameError, "did you mean 'simple_spread_v3'"),
+        (lambda: td.make("pettingzoo/simple_spread_v3", Q=3), td.ConfigError, "cannot be made"),
+        (lambda: td.make(Pair), td.ConfigError, "ParallelEnvironment"),
+        (lambda: td.ParallelEnvironment(dict), td.ConfigError, "not a PettingZoo ParallelEnv"),
+        (lambda: td.ParallelEnvironment(Strange), td.IncompatibleError, "must see vectors"),
+        (lambda: td.ParallelEnvironment(Pair).batch(3), td.ConfigError, "multiple: 4"),
+        (lambda: td.ParallelEnvironment(Pair).make_one(), td.IncompatibleError, "does not film"),
+        (lambda: td.ParallelEnvironment(Pair).batch(4).step(np.zeros(3, int)), td.ConfigError, "needs \\(4,\\)"),
+    ],
+)
+def test_refusals(act, error, says):
+    with pytest.raises(error, match=says):
+        act()
+
+
+def test_bad_reward_names_the_world():
+    with td.ParallelEnvironment(Pair, fault="nan").batch(4, workers="serial") as batch:
+        batch.reset()
+        with pytest.raises(td.EnvError, match=r"environment 0 failed in step 1 .*not finite"):
+            batch.step(np.zeros(4, int))
