@@ -1,4 +1,4 @@
-"""Speed against Stable-Baselines3 on the same work: see README.md.
+"""Speed and memory beside Stable-Baselines3 and SBX on the same work: see README.md.
 
     python benchmarks/speed.py --peers .venv-bench/bin/python
 
@@ -13,6 +13,7 @@ import json
 import os
 import platform
 import shlex
+import signal
 import subprocess
 import sys
 import tempfile
@@ -27,8 +28,8 @@ from rich.table import Table
 HERE = Path(__file__).resolve().parent
 OURS, THEIRS = HERE / "thorndike_run.py", HERE / "peers" / "sb3_run.py"
 PACKAGES = {
-    "thorndike": ("thorndike", "jax", "jaxlib", "numpy", "gymnasium", "mujoco"),
-    "peers": ("stable-baselines3", "torch", "numpy", "gymnasium", "mujoco"),
+    "thorndike": ("thorndike", "jax", "jaxlib", "envpool", "numpy", "gymnasium", "mujoco"),
+    "peers": ("stable-baselines3", "torch", "sbx-rl", "jax", "ale-py", "numpy", "gymnasium", "mujoco"),
 }
 
 
@@ -61,6 +62,14 @@ CASES = {
         "SAC HalfCheetah-v5", "1 env, an update of 256 per step, buffer 1M, nets 256-256",
         (6_000, 3_000), (1_600, 200), 2,
     ),
+    "sac-halfcheetah-sbx": Case(
+        "SAC HalfCheetah-v5, SBX", "the same; the peer is SBX, Stable-Baselines3 in JAX",
+        (6_000, 4_500), (1_600, 400), 1.4,
+    ),
+    "ppo-atari": Case(
+        "PPO Pong", "8 envs x 128 steps, 4 epochs, minibatches of 256, Nature CNN; ours EnvPool's, theirs ale-py's",
+        (8_192, 6_144), (3_072, 1_024), None,
+    ),
     "ppo-halfcheetah": Case(
         "PPO HalfCheetah-v5", "8 envs x 256 steps, 10 epochs, minibatches of 64, nets 64-64",
         (81_920, 40_960), (8_192, 4_096), 3,
@@ -82,19 +91,39 @@ def run(python: str, script: Path, args: list[Any], cache: Path, timeout: float 
     env = {**os.environ, "JAX_PLATFORMS": "cpu", "XDG_CACHE_HOME": str(cache)}
     env.pop("JAX_COMPILATION_CACHE_DIR", None)
     with tempfile.TemporaryDirectory() as cwd:  # MuJoCo and others leave logs
-        start = time.perf_counter()
-        try:
-            command = [python, str(script), *map(str, args)]
-            done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=cwd, timeout=timeout)
-        except subprocess.TimeoutExpired:
-            raise Failed(f"no result after {timeout:.0f} s") from None
+        start, peak = time.perf_counter(), 0
+        command = [python, str(script), *map(str, args)]
+        pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        process = subprocess.Popen(command, env=env, cwd=cwd, start_new_session=True, **pipes)
+        while True:
+            try:
+                out, err = process.communicate(timeout=0.2)
+                break
+            except subprocess.TimeoutExpired:
+                peak = max(peak, resident(process.pid))
+                if time.perf_counter() - start > timeout:
+                    os.killpg(process.pid, signal.SIGKILL)
+                    raise Failed(f"no result after {timeout:.0f} s") from None
         wall = time.perf_counter() - start
-    if done.returncode:
-        raise Failed(f"exit code {done.returncode}\n{done.stderr[-2000:]}")
+    if process.returncode:
+        raise Failed(f"exit code {process.returncode}\n{err[-2000:]}")
     try:
-        return {**json.loads(done.stdout.strip().splitlines()[-1]), "wall": wall}
+        return {**json.loads(out.strip().splitlines()[-1]), "wall": wall, "memory": peak / 2**20}
     except (IndexError, ValueError):
-        raise Failed(f"printed no JSON: {done.stdout[-500:]!r}") from None
+        raise Failed(f"printed no JSON: {out[-500:]!r}") from None
+
+
+def resident(session: int) -> int:
+    """Bytes that the processes of a session hold in memory, what they share counted once; 0 where nobody tells."""
+    total = 0
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            if int((path / "stat").read_text().rpartition(")")[2].split()[3]) == session:
+                lines = (path / "smaps_rollup").read_text().splitlines()
+                total += next(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
+        except (OSError, ValueError, StopIteration):  # it has just ended
+            continue
+    return total
 
 
 def measure(name: str, steps: list[int], repeats: int, peers: str, caches: Path, say: Any) -> dict[str, Any]:
@@ -133,6 +162,7 @@ def measure(name: str, steps: list[int], repeats: int, peers: str, caches: Path,
         "steps": {"ours": steps[0], "theirs": steps[1]},
         "threads": {"used": threads or "default", "default": round(trials[0], 2), "1": round(trials[1], 2)},
         **{side: [round(score(result), 2) for result in results] for side, results in sides.items()},
+        "memory": {side: round(max(result["memory"] for result in results)) for side, results in sides.items()},
         **({"returns": {s: [r["return"] for r in results] for s, results in sides.items()}} if case.cold else {}),
     }
 
@@ -154,7 +184,7 @@ def rows(cases: dict[str, Any]) -> list[list[str]]:
     cells = []
     for record in cases.values():
         if "failed" in record:
-            cells.append([record["title"], record["failed"], "", "", "", ""])
+            cells.append([record["title"], record["failed"], "", "", "", "", ""])
             continue
         for side in ("ours", "warm"):
             if side not in record:
@@ -163,17 +193,18 @@ def rows(cases: dict[str, Any]) -> list[list[str]]:
             title = record["title"] + (", warm cache" if side == "warm" else "")
             verdict = ["-", "-"] if aim is None else [f">= {aim:g} x", "yes" if times >= aim else "NO"]
             pair = [spread(record[s], record["unit"]) for s in (side, "theirs")]
-            cells.append([title, *pair, f"{times:.1f} x", *verdict])
+            memory = f"{record['memory'][side]:,} and {record['memory']['theirs']:,} MiB"
+            cells.append([title, *pair, f"{times:.1f} x", *verdict, memory])
     return cells
 
 
-HEADERS = ["case", "Thorndike", "Stable-Baselines3", "times as fast", "aim", "holds"]
+HEADERS = ["case", "Thorndike", "Stable-Baselines3", "times as fast", "aim", "holds", "peak memory"]
 
 
 def markdown(report: dict[str, Any]) -> str:
     """The report as a page."""
     machine, cases = report["machine"], report["cases"]
-    lines = ["# Speed against Stable-Baselines3", "", f"`{report['command']}`", ""]
+    lines = ["# Speed beside Stable-Baselines3", "", f"`{report['command']}`", ""]
     lines += [f"Commit {report['commit']}, {report['date']}, {report['minutes']} minutes.", ""]
     lines += [f"- {key}: {value}" for key, value in machine.items()] + [""]
     lines += ["| " + " | ".join(HEADERS) + " |", "|" + " --- |" * len(HEADERS)]
@@ -213,7 +244,7 @@ def versions(python: str, packages: tuple[str, ...]) -> str:
     return done.stdout.strip()
 
 
-def machine(peers: str) -> dict[str, str]:
+def machine(peers: str | None) -> dict[str, str]:
     """What this runs on; nothing that names the machine."""
     cpu = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
@@ -233,7 +264,7 @@ def machine(peers: str) -> dict[str, str]:
         "system": system,
         "load before": f"{os.getloadavg()[0]:.1f}",
         "Thorndike": versions(sys.executable, PACKAGES["thorndike"]),
-        "Stable-Baselines3": versions(peers, PACKAGES["peers"]),
+        **({"peers": versions(peers, PACKAGES["peers"])} if peers else {}),
     }
 
 
@@ -298,7 +329,7 @@ def main(argv: list[str]) -> int:
                 args.out.mkdir(parents=True, exist_ok=True)
                 (args.out / "speed.json").write_text(json.dumps(report, indent=2) + "\n")
                 (args.out / "speed.md").write_text(markdown(report))
-    table = Table(*HEADERS, title="Speed against Stable-Baselines3")
+    table = Table(*HEADERS, title="Speed beside Stable-Baselines3")
     for row in rows(report["cases"]):
         table.add_row(*row)
     for key, value in report["machine"].items():

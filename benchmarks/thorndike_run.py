@@ -13,6 +13,8 @@ import tempfile
 import time
 from typing import Any
 
+from marks import marks
+
 import thorndike as td
 
 
@@ -32,13 +34,19 @@ def case(name: str) -> tuple[Any, str, int, int]:
             torso=td.Torso(widths=(64, 64), activation="relu", init="uniform"),
         )  # fmt: skip
         return dqn, "CartPole-v1", 1, 5_000
-    if name == "sac-halfcheetah":
+    if name in ("sac-halfcheetah", "sac-halfcheetah-sbx"):
         sac = td.SAC(
             num_envs=1, rollout_length=1, gradient_steps=1, learning_rate=3e-4,
             replay=td.Uniform(capacity=1_000_000, batch_size=256, warmup=1_000),
             torso=td.Torso(widths=(256, 256), activation="relu", init="uniform"),
         )  # fmt: skip
         return sac, "HalfCheetah-v5", 1, 200
+    if name == "ppo-atari":
+        ppo = td.PPO(
+            num_envs=8, rollout_length=128, epochs=4, minibatch_size=256, learning_rate=2.5e-4, clip=0.1,
+            shared_torso=True,
+        )  # fmt: skip
+        return ppo, "envpool/Pong-v5", 1, 1_024
     if name == "ppo-halfcheetah":
         ppo = td.PPO(num_envs=8, rollout_length=256, epochs=10, minibatch_size=64, torso=td.Torso(widths=(64, 64)))
         return ppo, "HalfCheetah-v5", 1, 2_048
@@ -47,23 +55,9 @@ def case(name: str) -> tuple[Any, str, int, int]:
 
 def throughput(name: str, steps: int) -> dict[str, float]:
     """Steps of all agents together, and the seconds that they took."""
-    from thorndike.runs.loop import Loop
-
-    marks: list[tuple[int, float]] = []
-    log = Loop.log
-
-    def marked(self: Loop, warm: bool) -> None:
-        log(self, warm)
-        if not warm:
-            marks.append((self.steps * self.run.runs, time.perf_counter()))
-
-    Loop.log = marked  # type: ignore[method-assign]
     algorithm, env, seeds, log_every = case(name)
-    with tempfile.TemporaryDirectory() as out:
-        td.train(algorithm, env, steps=steps, seeds=seeds, out=out, progress=False, log_every=log_every)
-    if len(marks) < 2:
-        raise SystemExit(f"{steps} steps are too few to time")
-    return {"steps": marks[-1][0] - marks[0][0], "seconds": marks[-1][1] - marks[0][1]}
+    found = marks(algorithm, env, steps, log_every, seeds)
+    return {"steps": found[-1][0] - found[0][0], "seconds": found[-1][1] - found[0][1]}
 
 
 def cold_start(steps: int) -> dict[str, float]:

@@ -1,4 +1,6 @@
-"""One case of the speed benchmark with Stable-Baselines3: `sb3_run.py CASE --steps N` prints {"steps", "seconds"}.
+"""One case of the speed benchmark with Stable-Baselines3 or SBX.
+
+`sb3_run.py CASE --steps N` prints {"steps", "seconds"}.
 
 The clock runs over `learn`, after a short `learn` that warms up. `cold-start` is timed by whoever starts this process;
 it prints the mean return of its evaluation as well. Environments are made without Gymnasium's checker, as Thorndike
@@ -12,11 +14,16 @@ import json
 import time
 from typing import Any
 
+import ale_py
+import gymnasium
+import sbx
 import torch
 from stable_baselines3 import DQN, PPO, SAC
-from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.env_util import make_atari_env, make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
-from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecFrameStack
+
+gymnasium.register_envs(ale_py)
 
 
 def make(env: str, n: int) -> VecEnv:
@@ -41,13 +48,18 @@ def case(name: str) -> tuple[Any, int]:
             policy_kwargs={"net_arch": [64, 64]}, device="cpu",
         )  # fmt: skip
         return model, 2_000
-    if name == "sac-halfcheetah":
-        model = SAC(
+    if name in ("sac-halfcheetah", "sac-halfcheetah-sbx"):
+        model = (sbx.SAC if name.endswith("sbx") else SAC)(
             "MlpPolicy", make("HalfCheetah-v5", 1), train_freq=1, gradient_steps=1, learning_rate=3e-4,
             batch_size=256, buffer_size=1_000_000, learning_starts=1_000,
             policy_kwargs={"net_arch": [256, 256]}, device="cpu",
         )  # fmt: skip
         return model, 1_100
+    if name == "ppo-atari":
+        envs = VecFrameStack(make_atari_env("PongNoFrameskip-v4", 8), 4)
+        model = PPO("CnnPolicy", envs, n_steps=128, n_epochs=4, batch_size=256, learning_rate=2.5e-4, clip_range=0.1,
+                    device="cpu")  # fmt: skip
+        return model, 8 * 128
     if name == "ppo-halfcheetah":
         model = PPO(
             "MlpPolicy", make("HalfCheetah-v5", 8), n_steps=256, n_epochs=10, batch_size=64,

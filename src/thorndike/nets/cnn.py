@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -44,9 +46,26 @@ class NatureCNN(eqx.Module):
         batch = image.shape[:-3]
         x = image.reshape((-1, *image.shape[-3:])).astype(jnp.float32) / 255.0
         for kernel, bias, stride in zip(self.kernels, self.biases, self.strides):
-            x = jax.lax.conv_general_dilated(
-                x, kernel, (stride, stride), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
-            )
+            on_cpu, elsewhere = partial(unfolded, stride=stride), partial(convolved, stride=stride)
+            x = jax.lax.platform_dependent(x, kernel, cpu=on_cpu, default=elsewhere)
             x = jax.nn.relu(x + bias)
         x = jax.nn.relu(self.dense(x.reshape(x.shape[0], -1)))
         return x.reshape((*batch, -1))
+
+
+def convolved(x: Array, kernel: Array, stride: int) -> Array:
+    """Convolution of images [B, H, W, C] with a kernel [k, k, C, F], without padding."""
+    strides = (stride, stride)
+    return jax.lax.conv_general_dilated(x, kernel, strides, "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+
+def unfolded(x: Array, kernel: Array, stride: int) -> Array:
+    """The same as one matrix product over all patches.
+
+    Measured: XLA's own convolution on the CPU takes 27 times as long for a minibatch of Atari inside a `scan`.
+    """
+    size, _, channels, filters = kernel.shape
+    height, width = ((n - size) // stride * stride + 1 for n in x.shape[1:3])
+    shifts = [(i, j) for i in range(size) for j in range(size)]
+    patches = jnp.concatenate([x[:, i : i + height : stride, j : j + width : stride] for i, j in shifts], -1)
+    return patches @ kernel.reshape(size * size * channels, filters)
