@@ -350,7 +350,7 @@ def test_a_worker_killed_every_five_seconds_costs_little():
                 batch.step(action)
                 count += 1
                 if kill and time.monotonic() - last > 5:
-                    os.kill(batch._workers[count % len(batch._workers)].process.pid, signal.SIGKILL)
+                    os.kill(batch._workers[count % len(batch._workers)]._popen.pid, signal.SIGKILL)
                     last = time.monotonic()
             assert (batch.restarts > 0) == kill
         return count
