@@ -11,7 +11,7 @@ help:
 	@echo "make test       the test suite (under 12 minutes on two cores)"
 	@echo "make test-slow  the long learning runs"
 	@echo "make lint       ruff and mypy        make format   ruff's formatter"
-	@echo "make bench      speed beside Stable-Baselines3 (about half an hour)"
+	@echo "make bench      speed beside Stable-Baselines3 and SBX (about half an hour)"
 
 $(BIN)/activate:
 	$(PYTHON) -m venv $(VENV)

@@ -59,7 +59,7 @@ def measure(curve: str, value: int, rows: int) -> list[float]:
 
 
 def draw(curves: dict[str, dict[int, list[float]]], path: Path) -> None:
-    """One panel for each curve, log-log."""
+    """One panel for each curve."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -70,9 +70,11 @@ def draw(curves: dict[str, dict[int, list[float]]], path: Path) -> None:
         middle = [statistics.median(costs) for costs in points.values()]
         below = [m - min(costs) for m, costs in zip(middle, points.values())]
         above = [max(costs) - m for m, costs in zip(middle, points.values())]
-        axis.errorbar(list(points), middle, [below, above], marker="o", capsize=3)
-        axis.set(xscale="log", yscale="log", xlabel=name, title=CURVES[name][1].partition(",")[0].partition(" with")[0])
-        axis.grid(alpha=0.3, which="both")
+        axis.errorbar([*points], middle, [below, above], marker="o", capsize=3)
+        axis.set(xscale="log", ylim=(0, None), xlabel=name, title=CURVES[name][1].partition(" ")[0].strip(","))
+        axis.set_xticks(list(points), [f"{value:,}" for value in points])
+        axis.minorticks_off()
+        axis.grid(alpha=0.3)
     panels[0].set_ylabel("µs per environment step")
     figure.savefig(path, dpi=120)
 

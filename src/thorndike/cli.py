@@ -253,7 +253,7 @@ def evaluate(
         elo: in a game of two players, let all kept checkpoints play each other and rate them
     """
     if elo:
-        ratings = _open(run).elo(episodes, run / "elo.png")
+        ratings = _open(run).elo(episodes, run / "elo.png", seed)
         lines = [f"{step:12,} steps  {rating:8.1f}" for step, rating in ratings.items()]
         print(_json(ratings) if json else "\n".join([*lines, str(run / "elo.png")]))
         return

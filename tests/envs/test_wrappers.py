@@ -7,14 +7,41 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from gymnasium.spaces import Box, Discrete
 
 import thorndike as td
 from thorndike.configuration import check
 from thorndike.envs import wrappers
 from thorndike.envs.wrap import Batched
+from thorndike.nets.torso import describe
 from thorndike.ops.keys import random_key
+from thorndike.types import Step
 
 E = 5
+
+
+@td.config
+class Pictures:
+    """Images that tell the time."""
+
+    max_steps: int = 10
+
+    @property
+    def observation_space(self):
+        return Box(0, 255, (4, 5, 2), np.uint8)
+
+    @property
+    def action_space(self):
+        return Discrete(2)
+
+    def reset(self, key):
+        return Step(jnp.uint8(7), self.picture(7))
+
+    def step(self, state, action, key):
+        return Step(state + 1, self.picture(state + 1))
+
+    def picture(self, time):
+        return (jnp.arange(40, dtype=jnp.uint8).reshape(4, 5, 2) + time).astype(jnp.uint8)
 
 
 def play(env, steps=60, seed=0, num_envs=E):
@@ -35,6 +62,18 @@ def test_a_time_limit_truncates():
     assert times[4].truncated.all()
     assert not times[3].truncated.any()
     assert td.TimeLimit(env=td.CartPole(max_steps=3), steps=4).max_steps == 3
+
+
+def test_images_are_stacked_behind_each_other():
+    """[H, W, C] becomes [H, W, frames·C], which a network takes for an image."""
+    env = td.FrameStack(env=Pictures(), frames=3)
+    assert env.observation_space.shape == (4, 5, 6)
+    assert describe(env.observation_space)[0] == "image"
+    first = env.reset(jax.random.key(0))
+    second = env.step(first.state, jnp.int32(0), jax.random.key(1))
+    np.testing.assert_array_equal(first.obs, np.tile(first.state.mine[0], 3))
+    np.testing.assert_array_equal(second.obs[..., :4], first.obs[..., 2:])
+    np.testing.assert_array_equal(second.obs[..., 4:], first.obs[..., :2] + 1)
 
 
 @pytest.mark.parametrize(("clip", "expected"), [(None, 3.0), (2.0, 2.0)])

@@ -112,7 +112,10 @@ class RewardScale(Wrapper):
 
 @config
 class FrameStack(Wrapper):
-    """The last `frames` observations, newest last, on a new first axis; an episode begins with copies of its first."""
+    """The last `frames` observations, newest last; an episode begins with copies of its first.
+
+    They lie on a new first axis, [frames, ...], but for images [H, W, C], which become [H, W, frames·C].
+    """
 
     frames: int = 4
 
@@ -125,22 +128,28 @@ class FrameStack(Wrapper):
 
     @property
     def observation_space(self) -> Space:
-        """[frames, ...]."""
+        """[frames, ...], or [H, W, frames·C]."""
         space: Any = self.env.observation_space
-        low, high = (np.repeat(bound[None], self.frames, 0) for bound in (space.low, space.high))
+        low, high = (self._seen(np.repeat(bound[None], self.frames, 0)) for bound in (space.low, space.high))
         return Box(low, high, dtype=space.dtype.type)
 
     def reset(self, key: Array) -> Step:
         """Copies of the first observation."""
         step = self.env.reset(key)
         stack = jnp.repeat(step.obs[None], self.frames, 0)
-        return step._replace(state=Wrapped(step.state, stack), obs=stack)
+        return step._replace(state=Wrapped(step.state, stack), obs=self._seen(stack))
 
     def step(self, state: Wrapped, action: Array, key: Array) -> Step:
         """The newest observation in, the oldest out."""
         step = self.env.step(state.inner, action, key)
         stack = jnp.concatenate([state.mine[1:], step.obs[None]])
-        return step._replace(state=Wrapped(step.state, stack), obs=stack)
+        return step._replace(state=Wrapped(step.state, stack), obs=self._seen(stack))
+
+    def _seen(self, stack: Any) -> Any:
+        """[frames, ...] as it is shown."""
+        if stack.ndim != 4:
+            return stack
+        return (np if isinstance(stack, np.ndarray) else jnp).concatenate(list(stack), -1)
 
 
 @config

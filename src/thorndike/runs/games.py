@@ -40,15 +40,15 @@ def opponent_of(run: Run, opponent: Any) -> Any:
     raise ConfigError(f"no opponent {str(opponent)!r} for {game}: it can be {known}")
 
 
-def ratings(run: Run, games: int, out: str | Path | None) -> dict[int, float]:
+def ratings(run: Run, games: int, out: str | Path | None, seed: int) -> dict[int, float]:
     """Elo ratings of a run's checkpoints; see `Run.elo`."""
     kept = checkpoint.steps(run.path / "checkpoints")
     if not kept:
         raise ConfigError(f"{run.path} has no checkpoint yet: nobody to rate")
     players = [opponent_of(run, "random"), *(run.player(0, step) for step in kept)]
     scores = np.full((len(players), len(players)), 0.5)
-    for i, j in itertools.combinations(range(len(players)), 2):
-        scores[i, j] = match(run.env, players[i], players[j], games, i * len(players) + j, opening=2).score
+    for k, (i, j) in enumerate(itertools.combinations(range(len(players)), 2)):
+        scores[i, j] = match(run.env, players[i], players[j], games, seed + k, opening=2).score
         scores[j, i] = 1 - scores[i, j]
     found = dict(zip(kept, elo(scores, games)[1:].tolist()))
     if out is not None:

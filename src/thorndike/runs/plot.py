@@ -43,7 +43,9 @@ def plot(runs: Sequence[Any], out: str | Path | None = None) -> Any:
         drawn += 1
     if not drawn:
         raise ConfigError("nothing to plot yet: no episode has ended in " + ", ".join(str(r.path) for r in runs))
-    dress(axes, "return, mean of the last 100 episodes")
+    offline = sorted({bool(run.info.get("dataset")) for run in runs})
+    of = " or ".join("each evaluation" if kind else "the last 100 episodes" for kind in offline)
+    dress(axes, f"return, mean of {of}", "batches" if all(offline) else "environment steps")
     axes.legend(frameon=False)
     if out is not None:
         save(figure, out)
@@ -61,9 +63,9 @@ def curve(steps: Sequence[int], values: Sequence[float], label: str) -> Any:
     return figure
 
 
-def dress(axes: Any, label: str) -> None:
+def dress(axes: Any, label: str, steps: str = "environment steps") -> None:
     """Labels, a grid, and no more frame than is needed."""
-    axes.set(xlabel="environment steps", ylabel=label)
+    axes.set(xlabel=steps, ylabel=label)
     axes.xaxis.set_major_formatter(lambda x, _: f"{x / 1e6:g}M" if x >= 1e6 else f"{x / 1e3:g}k" if x else "0")
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)

@@ -185,7 +185,7 @@ class Run:
 
         return match(self.env, self.player(), opponent_of(self, opponent), games, seed)
 
-    def elo(self, games: int = 100, out: str | Path | None = None) -> dict[int, float]:
+    def elo(self, games: int = 100, out: str | Path | None = None, seed: int = 0) -> dict[int, float]:
         """Elo ratings of the (first) agent at every checkpoint that was kept: {step: rating}; a random player has 0.
 
         All play all, after two random moves, without which players that leave nothing to chance would repeat one
@@ -194,10 +194,11 @@ class Run:
         Args:
             games: of every pair.
             out: a picture of the curve, .png, .svg or .pdf.
+            seed: of the first pair's random choices; the next pairs have the next seeds.
         """
         from thorndike.runs.games import ratings
 
-        return ratings(self, games, out)
+        return ratings(self, games, out, seed)
 
     def record(
         self, episodes: int = 10, out: str | Path | None = None, seed: int = 0, explore: bool = False
