@@ -46,7 +46,8 @@ class Pair:
             rewards["long"] = float("nan")
         odd = self.episode % 2 == 1
         done = {"long": odd and self.t == 3, "short": self.t == 2}
-        cut = {"long": not odd and self.t == 4, "short": False}
+        both = self.fault == "both" and done["long"]
+        cut = {"long": both or (not odd and self.t == 4), "short": False}
         seen = self._see()
         out = [agent for agent in self.agents if done[agent] or cut[agent]]
         playing, self.agents = self.agents, [agent for agent in self.agents if agent not in out]

@@ -18,14 +18,15 @@ from thorndike.types import Transition
 LIMIT, COPIES = 12, 5
 
 
-def walk(env, steps=60, seed=4, copies=COPIES):
-    """Timesteps [T + 1, E] and actions [T, E] of random actions; a copy of each array as it was handed out."""
+def walk(env, steps=60, seed=4, copies=COPIES, action=None):
+    """Timesteps [T + 1, E] and actions [T, E], random ones or always `action`."""
     rng = np.random.default_rng(0)
     with env.batch(copies, seed=seed) as batch:
         now, actions = batch.reset(), []
         given, kept = [now], [jax.tree.map(np.copy, now)]
         for _ in range(steps):
-            actions.append(np.stack([sample(env.action_space, rng) for _ in range(copies)]))
+            chosen = [sample(env.action_space, rng) if action is None else action for _ in range(copies)]
+            actions.append(np.stack(chosen))
             given.append(batch.step(actions[-1]))
             kept.append(jax.tree.map(np.copy, given[-1]))
     jax.tree.map(np.testing.assert_array_equal, given, kept)  # no later step wrote into them
@@ -104,6 +105,7 @@ def test_atari_is_learned_by_lives_and_evaluated_by_games():
     assert td.make("envpool/Breakout-v5", episodic_life=False).options == {"episodic_life": False, "reward_clip": True}
 
 
+@td.config
 class Still:
     """An algorithm that does nothing."""
 
@@ -114,13 +116,25 @@ class Still:
         return jnp.zeros(len(now.first), jnp.int32), carry, {}
 
 
-def test_evaluation_plays_whole_games(monkeypatch):
-    env = td.make("envpool/Breakout-v5", max_episode_steps=60)
-    seen = {}
-    monkeypatch.setattr(type(env), "batch", lambda self, *args, **kwargs: seen.update(self.options) or 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        evaluate(Still(), {"x": jnp.zeros(1)}, env, 1)
-    assert seen == {"episodic_life": False, "reward_clip": False, "max_episode_steps": 60}
+def test_evaluation_plays_whole_games():
+    """Whoever never fires loses each ball all the same, as in learning, and the game after five; none is endless."""
+    result = evaluate(Still(), {"x": jnp.zeros(1)}, td.make("envpool/Breakout-v5", max_episode_steps=2_000), 2)
+    assert (result.returns == 0).all()
+    lives, _ = walk(td.make("envpool/Breakout-v5"), steps=40, copies=1, action=0)
+    (first,) = np.flatnonzero(lives.terminated[:, 0])[:1]
+    assert (result.lengths == 5 * first).all()
+
+
+def test_a_fall_at_the_time_limit_is_a_fall():
+    """EnvPool itself calls it a truncation."""
+    for asynchronous in (False, True):
+        env = td.make("envpool/CartPole-v1", max_episode_steps=9, asynchronous=asynchronous)
+        times, _ = walk(env, steps=9, copies=16, action=1)
+        fallen = np.abs(times.final_obs[9, :, 2]) > 12 * np.pi / 180
+        assert fallen.any()
+        assert not fallen.all()
+        np.testing.assert_array_equal(times.terminated[9], fallen)
+        np.testing.assert_array_equal(times.truncated[9], ~fallen & ~times.terminated[:9].any(0))
 
 
 def ready_rollout(batch, now, carry, length):
@@ -199,7 +213,17 @@ def test_says_no_more_than_it_should():
     [
         (lambda: td.make("envpool/Pog-v5"), td.UnknownNameError, "did you mean 'Pong-v5'"),
         (lambda: td.make("envpool/Pong-v5", skip=3), td.ConfigError, "no option skip; it has .*frame_skip"),
-        (lambda: td.make("envpool/Pong-v5", frame_skip="a"), td.ConfigError, "cannot make Pong-v5"),
+        (lambda: td.make("envpool/Pong-v5", frame_skip="a"), td.ConfigError, "frame_skip should be a whole number"),
+        (lambda: td.make("envpool/Pong-v5", stack_num=0), td.ConfigError, "stack_num should be .* from 1"),
+        (lambda: td.make("envpool/CartPole-v1", num_threads=-1), td.ConfigError, "num_threads should be .* from 0"),
+        (lambda: td.make("envpool/CartPole-v1", num_envs=3), td.ConfigError, "no option num_envs"),
+        (lambda: td.make("envpool/Pong-v5", img_height="84"), td.ConfigError, "img_height"),
+        (lambda: td.make("envpool/CartPole-v1").batch(0), td.ConfigError, "num_envs must be positive"),
+        (
+            lambda: td.train(td.PPO(), "envpool/CartPole-v1", 100, on_env_error="restart"),
+            td.ConfigError,
+            "cannot be restarted",
+        ),
         (lambda: td.make("envpool/Pong-v5").make_one(), td.IncompatibleError, "draws no pictures"),
         (lambda: td.make("envpool/Pong-v5").batch(1, on_error="restart"), td.ConfigError, "on_env_error"),
         (lambda: td.make("envpool/CartPole-v1").batch(2).step(np.zeros(3, int)), td.ConfigError, "needs \\(2,\\)"),
@@ -214,3 +238,4 @@ def test_refusals(monkeypatch, tmp_path, act, error, says):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(error, match=f"(?i){says}"):
         act()
+    assert not list(tmp_path.iterdir())  # before anything started

@@ -103,12 +103,38 @@ def test_brax():
     assert float(after.reward) == float(own.reward)
 
 
+def test_a_robot_that_falls_has_ended():
+    """The pendulum of Brax is down where its angle passes 0.2: an end of the task, and a fresh one in its place."""
+    batch = Batched(td.make("brax/inverted_pendulum", max_steps=50), 2)
+    step, now = jax.jit(batch.step), jax.jit(batch.reset)(jax.random.key(0))
+    fallen = np.zeros(2, bool)
+    for t in range(12):
+        now = step(now, jnp.ones((2, 1)), jax.random.key(t))
+        down = np.abs(now.final_obs[:, 1]) > 0.2
+        np.testing.assert_array_equal(now.terminated, down)
+        np.testing.assert_array_equal(now.first, down)
+        assert not now.truncated.any()
+        assert (np.abs(now.obs[down, 1]) < 0.05).all()
+        fallen |= down
+    assert fallen.all()
+
+
+def test_options_of_minatar():
+    sticky, six = td.make("pgx/minatar-breakout"), td.make("pgx/minatar-breakout", use_minimal_action_set=False)
+    assert (sticky.action_space.n, six.action_space.n) == (3, 6)
+    assert six.max_steps == 10_000
+
+
 @pytest.mark.slow
 def test_playground():
     if importlib.util.find_spec("mujoco_playground") is None:
         pytest.skip("MuJoCo Playground is not installed")
     env = td.make("playground/CartpoleBalance")
     assert env.max_steps == 1000
+    assert td.make("playground/CartpoleBalance", episode_length=100).max_steps == 100
+    repeated = td.make("playground/CartpoleBalance", action_repeat=2)
+    assert isinstance(repeated, td.ActionRepeat)
+    assert repeated.max_steps == 500
     check_robot(td.make("playground/CartpoleBalance", max_steps=3))
 
 
@@ -127,6 +153,18 @@ def test_run_names_its_environment(tmp_path):
         ("gymnax/CartPole", {}, td.UnknownNameError, "did you mean 'CartPole-v1'"),
         ("gymnax/CartPole-v1", {"gravty": 1.0}, td.ConfigError, "its parameters: .*gravity"),
         ("gymnax/CartPole-v1", {"max_steps_in_episode": 0}, td.ConfigError, "positive whole number"),
+        ("gymnax/CartPole-v1", {"max_steps_in_episode": True}, td.ConfigError, "positive whole number"),
+        ("gymnax/CartPole-v1", {"max_steps_in_episode": float("inf")}, td.ConfigError, "positive whole number"),
+        ("gymnax/CartPole-v1", {"gravity": "a"}, td.ConfigError, "gravity of gymnax's CartPole-v1 should be a number"),
+        ("gymnax/CartPole-v1", {"gravity": np.ones(2)}, td.ConfigError, "plain value"),
+        ("gymnax/CartPole-v1", {"replace": 1}, td.ConfigError, "cannot be made so"),
+        ("gymnax/CartPole-v1", {"name": "x"}, td.ConfigError, "named by its id, gymnax/CartPole-v1"),
+        ("gymnax/FrozenLake-misc", {"map_name": "9x9"}, td.ConfigError, "cannot be made so"),
+        ("gymnax/", {}, td.UnknownNameError, "gymnax has no environment ''"),
+        ("pgx/minatar-breakout", {"sticky": 0.5}, td.ConfigError, "cannot be made with"),
+        ("pgx/minatar-breakout", {"max_steps": 0}, td.ConfigError, "max_steps must be positive"),
+        ("brax/ant", {"max_steps": -1}, td.ConfigError, "max_steps must be positive"),
+        ("brax/ant", {"max_steps": True}, td.ConfigError, "max_steps should be int"),
         ("pgx/minatar-brakout", {}, td.UnknownNameError, "did you mean 'minatar-breakout'"),
         ("brax/at", {}, td.UnknownNameError, "did you mean 'ant'"),
         ("brax/ant", {"legs": 3}, td.ConfigError, "legs"),

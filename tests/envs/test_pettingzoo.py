@@ -45,6 +45,20 @@ def test_rows_of_an_uneven_pair():
         assert episode > 4
 
 
+def test_a_task_that_ends_with_the_clock_has_ended():
+    with td.ParallelEnvironment(Pair, fault="both").batch(2, workers="serial") as batch:
+        times = [batch.reset(), *(batch.step(np.zeros(2, int)) for _ in range(7))]
+    assert [int(now.truncated[0]) for now in times] == [0, 0, 0, 0, 1, 0, 0, 0]
+    assert [int(now.terminated[0]) for now in times] == [0, 0, 0, 0, 0, 0, 0, 1]
+
+
+def test_seeds_do_not_share_a_world(tmp_path):
+    """Eight agents of three seeds are 24, which is a multiple of two agents, but not of whole worlds of three."""
+    with pytest.raises(td.ConfigError, match="multiple of 3: 9, say"):
+        td.train(td.PPO(num_envs=8), "pettingzoo/simple_spread_v3", 100, seeds=3, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("workers", ["serial", "process"])
 def test_simple_spread_beside_itself(workers):
     """mpe2's own environment, with the same seeds and actions, sees, pays and ends the same."""
@@ -137,11 +151,22 @@ def test_evaluation_is_per_agent_and_whole_worlds(tmp_path):
     assert set(result.lengths.ravel()) <= {3, 4}
 
 
+def turns():
+    from mpe2 import simple_spread_v3
+
+    return simple_spread_v3.env()
+
+
 @pytest.mark.parametrize(
     ("act", "error", "says"),
     [
         (lambda: td.make("pettingzoo/simple_spred_v3"), td.UnknownNameError, "did you mean 'simple_spread_v3'"),
         (lambda: td.make("pettingzoo/simple_spread_v3", Q=3), td.ConfigError, "cannot be made"),
+        (lambda: td.make("pettingzoo/simple_spread_v3", local_ratio=2), td.ConfigError, "cannot be made"),
+        (lambda: td.make("pettingzoo/simple_spread_v3", name="x"), td.ConfigError, "named by its id"),
+        (lambda: td.make(Pair()), td.ConfigError, "ParallelEnvironment"),
+        (lambda: td.ParallelEnvironment(Pair()), td.ConfigError, "not a function that makes"),
+        (lambda: td.ParallelEnvironment(turns), td.ConfigError, "give parallel_env"),
         (lambda: td.make(Pair), td.ConfigError, "ParallelEnvironment"),
         (lambda: td.ParallelEnvironment(dict), td.ConfigError, "not a PettingZoo ParallelEnv"),
         (lambda: td.ParallelEnvironment(Strange), td.IncompatibleError, "must see vectors"),

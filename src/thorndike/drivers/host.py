@@ -13,7 +13,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from thorndike.configuration import require
 from thorndike.drivers import overlap
 from thorndike.drivers.learner import (
     collect,
@@ -65,8 +64,6 @@ class HostDriver:
         """`how`: workers, timeout and on_error, as of `HostBatch`."""
         self.algorithm, self.spec, self.runs = algorithm, spec, runs
         self.chunk, self.warm_iterations = steps_of(algorithm), warm_iterations(algorithm)
-        one = runs == 1 or not getattr(env, "asynchronous", False)
-        require(one, "an asynchronous pool of environments serves one run at a time: train its seeds one by one")
         self.batch = env.batch(runs * algorithm.num_envs, seed=seed, **how)
         self.now: Timestep | None = None
 

@@ -70,7 +70,7 @@ def make(env: Any, **kwargs: Any) -> Any:
             raise UnknownNameError(f"no environment {name!r} (did you mean {near!r}?)") from None
     from thorndike.envs.wrap import is_jax
 
-    if is_jax(env) or hasattr(env, "batch"):
+    if is_jax(env) or (hasattr(env, "make_one") and not isinstance(env, type)):  # an adapter's
         return env
     from thorndike.envs.adapters.gymnasium import GymnasiumEnvironment
 
@@ -83,6 +83,11 @@ def make(env: Any, **kwargs: Any) -> Any:
 
 def _adapted(library: str, name: str, kwargs: dict[str, Any]) -> Any:
     """The environment `name` of another library."""
+    from thorndike.errors import ConfigError
+
+    given = [key for key in kwargs if not isinstance(key, str) or key in ("name", "simulator")]
+    if given:
+        raise ConfigError(f"{', '.join(map(str, given))}: the environment is named by its id, {library}/{name}")
     if library in ("brax", "playground"):
         from thorndike.envs.adapters.brax import make as robot
 

@@ -92,7 +92,7 @@ def train(
     validate(algorithm, world, steps, seeds)
     data = open_dataset(algorithm, dataset)
     validate_options(seed, seeds, log_every, checkpoint_every, keep, tensorboard)
-    validate_host(workers, env_timeout, on_env_error)
+    validate_host(algorithm, world, seeds * (swept(algorithm) or 1), workers, env_timeout, on_env_error)
     if data is not None:
         data.fit(describe(world, steps, ""))
     path = new_directory(out, algorithm, name or type(world).__name__)
@@ -204,12 +204,20 @@ def validate_options(
         summary_writer()
 
 
-def validate_host(workers: str, timeout: float, on_error: str) -> None:
+def validate_host(algorithm: Any, env: Any, runs: int, workers: str, timeout: float, on_error: str) -> None:
     """What can be wrong with how environments on the host are stepped."""
     known = ("auto", "serial", "thread", "process")
     require(workers in known, f"workers must be one of {', '.join(known)}, got {workers!r}")
     require(timeout > 0, f"env_timeout is seconds, more than 0, got {timeout!r}")
     require(on_error in ("raise", "restart"), f'on_env_error must be "raise" or "restart", got {on_error!r}')
+    restarts = on_error == "raise" or getattr(env, "restartable", True)
+    require(restarts, 'these environments cannot be restarted: on_env_error has to be "raise"')
+    one = runs == 1 or not getattr(env, "asynchronous", False)
+    require(one, "an asynchronous pool of environments serves one run at a time: train its seeds one by one")
+    agents = getattr(env, "agents", 1)
+    whole = algorithm.num_envs % agents == 0
+    fitting = -(-algorithm.num_envs // agents) * agents
+    require(whole, f"a world has {agents} agents, so num_envs must be a multiple of {agents}: {fitting}, say")
 
 
 def open_dataset(algorithm: Any, dataset: Any) -> Dataset | None:

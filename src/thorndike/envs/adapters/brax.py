@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import warnings
 from functools import cache
 from typing import Any, Literal
@@ -12,8 +13,9 @@ import numpy as np
 from gymnasium import Space
 from gymnasium.spaces import Box, Dict
 
-from thorndike.configuration import config, require
-from thorndike.errors import ConfigError, MissingExtraError, UnknownNameError
+from thorndike.configuration import check, config, require
+from thorndike.envs.wrappers import ActionRepeat
+from thorndike.errors import ConfigError, EnvError, MissingExtraError, UnknownNameError
 from thorndike.names import did_you_mean
 from thorndike.types import Array, PyTree, Step
 
@@ -60,18 +62,23 @@ class Robot:
         return load(self.simulator, self.name, self.options)
 
 
-def make(simulator: Any, name: str, max_steps: int | None = None, **options: Any) -> Robot:
+def make(simulator: Any, name: str, /, max_steps: int | None = None, **options: Any) -> Any:
     """The robot, known to be there; raises `UnknownNameError`, `MissingExtraError`, `ConfigError`.
 
-    Without `max_steps` an episode is as long as Playground's configuration says, 1,000 steps for Brax.
+    Without `max_steps` an episode is as long as Playground's configuration says, 1,000 steps for Brax. Where that
+    configuration repeats actions, so does an `ActionRepeat` around the robot.
     """
     try:
         text = json.dumps(options, sort_keys=True)
     except TypeError as error:
         raise ConfigError(f"the options of {name} must be plain values: {error}") from None
-    load(simulator, name, text)
-    max_steps = _limit(simulator, name) if max_steps is None else max_steps
-    return Robot(simulator=simulator, name=name, options=text, max_steps=max_steps)
+    limit, times = 1000, 1
+    env = load(simulator, name, text)
+    if simulator == "playground":
+        limit, times = int(env._config.episode_length), int(env._config.action_repeat)
+    robot = Robot(simulator=simulator, name=name, options=text, max_steps=limit if max_steps is None else max_steps)
+    check(robot)
+    return robot if times == 1 else ActionRepeat(env=robot, times=times)
 
 
 @cache
@@ -90,14 +97,12 @@ def load(simulator: str, name: str, options: str) -> Any:
             return _playground().load(name, config_overrides=json.loads(options))
         except (TypeError, KeyError, AttributeError, ValueError, AssertionError) as error:
             raise ConfigError(f"{simulator}'s {name} cannot be made with {options}: {error}") from None
+        except (OSError, subprocess.SubprocessError) as error:
+            raise EnvError(f"{simulator} could not make {name}, which downloads its robots: {error}") from None
 
 
 def _names(simulator: str) -> list[str]:
     return list(_brax()._envs) if simulator == "brax" else list(_playground().ALL_ENVS)
-
-
-def _limit(simulator: str, name: str) -> int:
-    return 1000 if simulator == "brax" else int(_playground().get_default_config(name).episode_length)
 
 
 def _brax() -> Any:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from gymnasium.spaces import Box, Discrete, MultiDiscrete
 
+from thorndike.configuration import require
 from thorndike.envs.host_layout import Layout, stored_space
 from thorndike.envs.host_worker import env_seed
 from thorndike.envs.wrap import to_environment
@@ -17,6 +18,11 @@ from thorndike.errors import ConfigError, EnvError, IncompatibleError, MissingEx
 from thorndike.names import did_you_mean
 from thorndike.types import PyTree, Timestep
 
+_LEAST = {
+    **dict.fromkeys(("max_episode_steps", "stack_num", "frame_skip", "img_height", "img_width"), 1),
+    **dict.fromkeys(("num_threads", "noop_max"), 0),
+}
+_OURS = ("num_envs", "batch_size", "seed", "env_seed", "max_num_players", "gym_reset_return_info")
 _LEARNING = ("episodic_life", "reward_clip")  # what Atari's preprocessing does to make learning easier
 
 
@@ -32,20 +38,30 @@ class EnvPoolEnvironment:
     """
 
     masked = False
+    restartable = False
 
-    def __init__(self, name: str, asynchronous: bool = False, **options: Any):
+    def __init__(self, name: str, /, asynchronous: bool = False, **options: Any):
         envpool = _envpool()
         known = envpool.list_all_envs()
         if name not in known:
             raise UnknownNameError(f"EnvPool has no task {name!r}{did_you_mean(name, known)}")
         fields = envpool.make_spec(name).config._fields
+        fields = [field for field in fields if field not in _OURS]
         unknown = [key for key in options if key not in fields]
         if unknown:
             raise ConfigError(f"EnvPool's {name} has no option {', '.join(unknown)}; it has {', '.join(fields)}")
+        require(isinstance(asynchronous, bool), f"asynchronous is True or False, got {asynchronous!r}")
+        for key, value in options.items():  # with some of these EnvPool would end the process
+            least = _LEAST.get(key)
+            whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+            if least is not None and not (whole and value >= least):
+                raise ConfigError(f"{key} should be a whole number from {least}, got {value!r}")
         learning = {key: True for key in _LEARNING if key in fields}
         self.id, self.asynchronous, self.options = name, asynchronous, {**learning, **options}
+        self.whole_games = False
+        self.max_steps: int | None = None  # until it is known
         pool = self._pool(1, 0)
-        self.max_steps: int | None = int(pool.spec.config.max_episode_steps)
+        self.max_steps = int(pool.spec.config.max_episode_steps)
         if pool.spec.config.max_num_players > 1:
             raise IncompatibleError(f"EnvPool's {name} is for several players, which is not supported")
         space, self.action_space = pool.observation_space, pool.action_space
@@ -56,9 +72,14 @@ class EnvPoolEnvironment:
 
     @property
     def evaluation(self) -> EnvPoolEnvironment:
-        """The task for its own score: whole games, rewards as they are, every step waited for."""
-        honest = {key: False for key in _LEARNING if key in self.options}
-        return EnvPoolEnvironment(self.id, **{**self.options, **honest})
+        """The task for its own score: rewards as they are, every step waited for, a game over when it is over.
+
+        Where learning sees an episode for each life, each still begins as it did then (a ball is fired, say).
+        """
+        unclipped = {"reward_clip": False} if "reward_clip" in self.options else {}
+        env = EnvPoolEnvironment(self.id, **{**self.options, **unclipped})
+        env.whole_games = True
+        return env
 
     def batch(
         self, num_envs: int, seed: int = 0, workers: str = "auto", timeout: float = 60.0, on_error: str = "raise"
@@ -72,8 +93,8 @@ class EnvPoolEnvironment:
             raise ConfigError(
                 f'EnvPool cannot restart an environment: on_env_error has to be "raise", not {on_error!r}'
             )
-        pool = self._pool(num_envs, env_seed(seed, 0, 0))
-        return EnvPoolBatch(pool, self.id, self.observation_space, self.action_space, self.asynchronous)
+        require(isinstance(num_envs, int) and num_envs > 0, f"num_envs must be positive, got {num_envs!r}")
+        return EnvPoolBatch(self, self._pool(num_envs, env_seed(seed, 0, 0)))
 
     def make_one(self, render_mode: str | None = None) -> Any:
         """Raises `IncompatibleError`: EnvPool's environments come in batches, without pictures."""
@@ -82,9 +103,12 @@ class EnvPoolEnvironment:
     def _pool(self, num_envs: int, seed: int) -> Any:
         size = 1 if self.asynchronous else num_envs
         how = {"env_type": "gymnasium", "num_envs": num_envs, "batch_size": size, "seed": seed}
+        options = dict(self.options)
+        if self.max_steps is not None:  # which is counted here: EnvPool takes an end at its limit for a truncation
+            options["max_episode_steps"] = self.max_steps + 1
         try:
             with _quiet():
-                pool = _envpool().make(self.id, **how, **self.options)
+                pool = _envpool().make(self.id, **how, **options)
                 pool.observation_space, pool.action_space  # noqa: B018  # made, with these warnings, when first asked for
         except Exception as error:
             reason = str(error).partition("\n")[0]
@@ -98,19 +122,19 @@ make = EnvPoolEnvironment
 class EnvPoolBatch:
     """A pool of environments behind the interface of `HostBatch`: same-step resets, `final_obs` the true successor.
 
-    EnvPool itself resets with the step after the last, whose action it ignores; here an environment that ended is
-    reset at once. An asynchronous pool also has `send` and `receive`.
+    EnvPool itself resets with the step after the last, whose action it ignores; here that step is taken at once. It is
+    needed: with Atari's lives a reset that was asked for would begin a new game. Time limits are counted here.
+    An asynchronous pool also has `send` and `receive`.
     """
 
     restarts = 0
 
-    def __init__(self, pool: Any, name: str, observation_space: Any, action_space: Any, asynchronous: bool):
-        self.num_envs, self.asynchronous = pool.spec.config.num_envs, asynchronous
-        self.observation_space, self.action_space = observation_space, action_space
-        self._pool, self._name, self._rows = pool, name, np.arange(pool.spec.config.num_envs)
+    def __init__(self, env: EnvPoolEnvironment, pool: Any):
+        self.num_envs, self.asynchronous = pool.spec.config.num_envs, env.asynchronous
+        self.observation_space, self.action_space = env.observation_space, env.action_space
+        self._pool, self._env, self._rows = pool, env, np.arange(pool.spec.config.num_envs)
         self._dtypes = _dtypes(self.observation_space)
         self._shape = (self.num_envs, *(self.action_space.shape or ()))
-        self._rest = np.zeros((1, *self._shape[1:]), self.action_space.dtype)
         self._resetting: dict[int, tuple | None] = {}  # rows on their way to a first observation: how they ended
         self._flying = 0
 
@@ -132,13 +156,22 @@ class EnvPoolBatch:
             self.send(self._rows, action)
             return self.receive(self.num_envs)[1]
         *now, info = self._pool.step(action)
-        final, reward, terminated, truncated = self._ordered(tuple(now), info, self._rows)
-        first = terminated | truncated
-        obs, ended = final, np.flatnonzero(first)
-        if len(ended):
-            fresh, info = self._pool.reset(ended)
-            obs = _put(final, ended, self._ordered(fresh, info, ended))
-        return self._timestep(self._rows, obs, reward, terminated, truncated, final, first)
+        obs, reward, terminated, _ = self._ordered(tuple(now), info, self._rows)
+        truncated = (self._ordered(info["elapsed_step"], info, self._rows) >= self._env.max_steps) & ~terminated
+        final, gone = obs, terminated
+        for rows, begin in ((np.flatnonzero(terminated), self._begin), (np.flatnonzero(truncated), self._pool.reset)):
+            if len(rows):
+                fresh, *_, after = begin(rows)
+                obs = _put(obs, rows, self._ordered(fresh, after, rows))
+        if self._env.whole_games and "lives" in info:  # a life is lost, and the game goes on
+            terminated = terminated & (self._ordered(info["terminated"], info, self._rows) != 0)
+            final = _put(final, gone & ~terminated, _map(lambda x: x[gone & ~terminated], obs))
+        return self._timestep(self._rows, obs, reward, terminated, truncated, final, terminated | truncated)
+
+    def _begin(self, rows: np.ndarray) -> tuple:
+        """The step that resets environments which are done."""
+        rest = np.zeros((len(rows), *self._shape[1:]), self.action_space.dtype)
+        return self._pool.step(rest, rows.astype(np.int32))
 
     def send(self, rows: np.ndarray, action: np.ndarray) -> None:
         """Step the environments `rows` with `action` [len(rows), ...], without waiting for them."""
@@ -153,13 +186,18 @@ class EnvPoolBatch:
         found: dict[int, tuple] = {}
         count = min(count, self._flying)
         while len(found) < count:
-            obs, (reward,), (terminated,), (truncated,), info = self._pool.recv()
+            obs, (reward,), (terminated,), _, info = self._pool.recv()
             row, obs = int(info["env_id"][0]), _map(lambda x: x[0], obs)
+            late = info["elapsed_step"][0] >= self._env.max_steps
             if row in self._resetting:
                 found[row] = (obs, *(self._resetting.pop(row) or (0.0, False, False, obs)), True)
-            elif terminated or truncated:
-                self._resetting[row] = (reward, terminated, truncated, obs)
-                self._pool.send(self._rest, np.array([row], np.int32))  # the step that resets
+            elif terminated:
+                self._resetting[row] = (reward, True, False, obs)
+                rest = np.zeros((1, *self._shape[1:]), self.action_space.dtype)
+                self._pool.send(rest, np.array([row], np.int32))  # the step that resets
+            elif late:
+                self._resetting[row] = (reward, False, True, obs)
+                self._pool._reset(np.array([row], np.int32))
             else:
                 found[row] = (obs, reward, False, False, obs, False)
         self._flying -= count
@@ -193,13 +231,13 @@ class EnvPoolBatch:
         reward = np.asarray(reward, np.float32)
         for what, values in (("observation", obs), ("observation", final), ("reward", reward)):
             _map(lambda x, what=what: self._check(rows, x, what), values)
-        terminated = np.asarray(terminated, bool)
-        return Timestep(obs, reward, terminated, truncated & ~terminated, final, np.asarray(first, bool), {})  # type: ignore[arg-type]
+        ends = (np.asarray(terminated, bool), np.asarray(truncated, bool))
+        return Timestep(obs, reward, *ends, final, np.asarray(first, bool), {})  # type: ignore[arg-type]
 
     def _check(self, rows: np.ndarray, values: np.ndarray, what: str) -> None:
         if values.dtype.kind == "f" and not np.isfinite(values).all():
             bad = np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(1))[0]
-            raise EnvError(f"environment {rows[bad]} of EnvPool's {self._name}: its {what} is not finite")
+            raise EnvError(f"environment {rows[bad]} of EnvPool's {self._env.id}: its {what} is not finite")
 
 
 @contextlib.contextmanager

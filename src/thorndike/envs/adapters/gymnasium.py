@@ -60,8 +60,9 @@ class GymnasiumEnvironment:
         elif callable(source) and not isinstance(source, gymnasium.vector.VectorEnv):
             self._given = partial(source, **kwargs) if kwargs else source
         else:
+            hint = "give td.ParallelEnvironment(its function): " if hasattr(source, "possible_agents") else ""
             raise ConfigError(
-                f"{type(source).__name__} is no Gymnasium environment: pass an id such as 'CartPole-v1', "
+                f"{hint}{type(source).__name__} is no Gymnasium environment: pass an id such as 'CartPole-v1', "
                 "a class, a function that makes an environment, or an environment"
             )
         self._name = source if isinstance(source, str) else _name(source)

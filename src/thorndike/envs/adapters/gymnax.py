@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -10,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from thorndike.configuration import config, require
+from thorndike.configuration import check, config, require
 from thorndike.errors import ConfigError, EnvError, IncompatibleError, MissingExtraError, UnknownNameError
 from thorndike.names import did_you_mean
 from thorndike.types import Array, PyTree, Step
@@ -35,6 +36,21 @@ class Gymnax:
 
     name: str = "CartPole-v1"
     options: tuple = ()
+
+    def check(self) -> None:
+        """gymnax has it, and its clock is the one that is counted."""
+        for key, value in self.options:
+            plain = isinstance(value, (bool, int, float, str, tuple))
+            require(plain, f"{key} of gymnax's {self.name} must be a plain value, got {type(value).__name__}")
+        env, params = self._loaded[:2]
+        for key, value in self.options:
+            number = not hasattr(params, key) or isinstance(value, (int, float))
+            require(number, f"{key} of gymnax's {self.name} should be a number, got {value!r}")
+        if type(env).is_truncated is not _base().is_truncated:
+            raise IncompatibleError(f"gymnax's {self.name} ends by a clock of its own, which is not supported")
+        limit = params.max_steps_in_episode
+        whole = isinstance(limit, (int, float)) and not isinstance(limit, bool) and 1 <= limit < 2**31
+        require(whole and int(limit) == limit, f"max_steps_in_episode should be a positive whole number, got {limit!r}")
 
     @property
     def max_steps(self) -> int:
@@ -74,16 +90,16 @@ class Gymnax:
         )
 
 
-def make(name: str, **options: Any) -> Gymnax:
+def make(name: str, /, **options: Any) -> Gymnax:
     """The environment, known to be there; raises `UnknownNameError`, `MissingExtraError`, `ConfigError`."""
-    pairs = tuple(sorted(options.items()))
-    env, params = load(name, pairs)[:2]
-    if type(env).is_truncated is not _base().is_truncated:
-        raise IncompatibleError(f"gymnax's {name} ends its episodes by a clock of its own, which is not supported")
-    limit = params.max_steps_in_episode
-    whole = isinstance(limit, (int, float)) and limit >= 1 and int(limit) == limit
-    require(whole, f"max_steps_in_episode should be a positive whole number, got {limit!r}")
-    return Gymnax(name=name, options=pairs)
+    env = Gymnax(name=name, options=tuple((key, _fixed(value)) for key, value in sorted(options.items())))
+    check(env)
+    return env
+
+
+def _fixed(value: Any) -> Any:
+    """Lists as tuples, which can be compared and kept."""
+    return tuple(map(_fixed, value)) if isinstance(value, (list, tuple)) else value
 
 
 def _base() -> Any:
@@ -107,16 +123,17 @@ def load(name: str, options: tuple) -> Loaded:
             raise UnknownNameError(
                 f"gymnax has no environment {name!r}{did_you_mean(name, known)}; it has {', '.join(known)}"
             )
+        fields: set[str] = set()
         try:
-            _, params = gymnax.make(name)
-            changes = {key: value for key, value in options if hasattr(params, key)}
-            env, params = gymnax.make(name, **{key: value for key, value in options if key not in changes})
-        except TypeError as error:
-            fields = ", ".join(vars(params))
-            raise ConfigError(f"gymnax's {name} does not take that: {error}. Its parameters: {fields}") from None
+            fields = {field.name for field in dataclasses.fields(gymnax.make(name)[1])}
+            env, params = gymnax.make(name, **{key: value for key, value in options if key not in fields})
+            params = params.replace(**{key: value for key, value in options if key in fields})
+        except (TypeError, ValueError, KeyError, AssertionError) as error:
+            raise ConfigError(
+                f"gymnax's {name} cannot be made so: {error}. Its parameters: {', '.join(fields)}"
+            ) from None
         except OSError as error:
             raise EnvError(f"gymnax could not make {name}, which downloads its data: {error}") from None
-        params = params.replace(**changes)
         action_space = _space(env.action_space(params), bounded=True)
         return Loaded(env, params, _space(env.observation_space(params), bounded=False), action_space)
 

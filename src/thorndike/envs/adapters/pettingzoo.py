@@ -33,16 +33,19 @@ class ParallelEnvironment:
     """
 
     def __init__(self, source: Callable[..., Any], agent_ids: bool = True, name: str = "", **kwargs: Any):
+        if not callable(source):
+            raise ConfigError(f"{source!r} is not a function that makes a ParallelEnv: give its parallel_env itself")
         make = partial(source, **kwargs)
         self.id = name or getattr(source, "__name__", type(source).__name__)
         try:
             env = make()
         except ImportError as error:
             raise MissingExtraError(f"{self.id} needs a package that is not installed: {error}") from None
-        except TypeError as error:
-            raise ConfigError(f"{self.id} cannot be made with {kwargs}: {error}") from None
-        if not hasattr(env, "possible_agents") or not hasattr(env, "observation_space"):
-            raise ConfigError(f"{self.id} made a {type(env).__name__}, not a PettingZoo ParallelEnv")
+        except Exception as error:
+            raise ConfigError(f"{self.id} cannot be made with {kwargs}: {type(error).__name__}: {error}") from None
+        parallel = hasattr(env, "possible_agents") and hasattr(env, "observation_space")
+        if not parallel or hasattr(env, "agent_iter"):
+            raise ConfigError(f"{self.id} made a {type(env).__name__}, not a PettingZoo ParallelEnv: give parallel_env")
         self.id = name or getattr(env, "metadata", {}).get("name") or self.id
         try:
             self.agents = len(env.possible_agents)
@@ -163,8 +166,9 @@ class World:
         """Observations [N, ...], rewards [N], and how the episode ended for all, if it did."""
         playing = list(self.env.agents)
         actions = {agent: self._own(agent, action[self.agents.index(agent)]) for agent in playing}
-        obs, rewards, _, truncations, _ = self.env.step(actions)
-        over, cut = not self.env.agents, any(truncations.values())
+        obs, rewards, terminations, truncations, _ = self.env.step(actions)
+        over = not self.env.agents
+        cut = any(truncations[agent] and not terminations.get(agent) for agent in truncations)
         earned = np.array([rewards.get(agent, 0.0) for agent in self.agents])
         seen, info = self._seen(obs)
         return seen, earned, over and not cut, over and cut, info
@@ -201,7 +205,7 @@ class World:
         return out, {} if masks is None else {"action_mask": masks.ravel()}
 
 
-def make(name: str, **kwargs: Any) -> ParallelEnvironment:
+def make(name: str, /, **kwargs: Any) -> ParallelEnvironment:
     """The environment `name`, such as "simple_spread_v3", of PettingZoo or mpe2."""
     known = {module: package for package in PACKAGES for module in _modules(package)}
     if not known:

@@ -11,15 +11,15 @@ import numpy as np
 from gymnasium import Space
 from gymnasium.spaces import Box, Discrete, MultiBinary
 
-from thorndike.configuration import config
-from thorndike.errors import MissingExtraError, UnknownNameError
+from thorndike.configuration import check, config, require
+from thorndike.errors import ConfigError, MissingExtraError, UnknownNameError
 from thorndike.names import did_you_mean
 from thorndike.types import Array, PyTree, Step
 
 
 @cache
-def load(name: str) -> Any:
-    """pgx's own game; raises `MissingExtraError` and `UnknownNameError`."""
+def load(name: str, options: tuple = ()) -> Any:
+    """pgx's own game; raises `MissingExtraError`, `UnknownNameError` and `ConfigError`."""
     with jax.ensure_compile_time_eval():  # pgx makes arrays when it is imported: they must not belong to a trace
         try:
             import pgx
@@ -29,15 +29,24 @@ def load(name: str) -> Any:
         if name not in known:
             raise UnknownNameError(f"pgx has no game {name!r}{did_you_mean(name, known)}; it has {', '.join(known)}")
         try:
-            return pgx.make(name)  # type: ignore[arg-type]
+            game = pgx.make(name)  # type: ignore[arg-type]
+            return type(game)(**dict(options)) if options else game
+        except TypeError as error:
+            raise ConfigError(f"pgx's {name} cannot be made with {dict(options)}: {error}") from None
         except ImportError:
             raise MissingExtraError(f'pgx\'s {name} needs another package: pip install "thorndike[minatar]"') from None
 
 
-def make(name: str, **fields: Any) -> PgxGame:
-    """The game, known to be there; raises `MissingExtraError` and `UnknownNameError`."""
-    load(name)
-    return PgxGame(name=name, **fields)
+def make(name: str, /, max_steps: int | None = None, **options: Any) -> PgxGame:
+    """The game, known to be there; raises `MissingExtraError`, `UnknownNameError` and `ConfigError`.
+
+    Options are arguments of pgx's class: MinAtar's `sticky_action_prob` (0.1) and `use_minimal_action_set` (True).
+    """
+    limit = 10_000 if name.startswith("minatar") else 100_000
+    pairs = tuple(sorted(options.items()))
+    game = PgxGame(name=name, options=pairs, max_steps=limit if max_steps is None else max_steps)
+    check(game)
+    return game
 
 
 @config
@@ -45,12 +54,26 @@ class PgxGame:
     """The game `name`. Observations are the mover's view, the reward is the mover's; `info["mask"]`: legal moves."""
 
     name: str = "tic_tac_toe"
-    max_steps: int = 100_000  # the games' own rules end them long before
+    options: tuple = ()  # pairs of name and value, for pgx's class
+    max_steps: int = 100_000  # board games end long before by their rules; MinAtar may not, but for Freeway's own clock
+
+    def check(self) -> None:
+        """pgx has it, and an episode has at least one step."""
+        require(self.max_steps > 0, f"max_steps must be positive, got {self.max_steps}")
+        for key, value in self.options:
+            require(
+                isinstance(value, (bool, int, float)), f"{key} of pgx's {self.name} must be a number, got {value!r}"
+            )
+        self._game  # noqa: B018  # raises for what pgx has not
+
+    @property
+    def _game(self) -> Any:
+        return load(self.name, self.options)
 
     @property
     def players(self) -> int:
         """How many take turns."""
-        return load(self.name).num_players
+        return self._game.num_players
 
     @property
     def perfect(self) -> bool:
@@ -65,21 +88,21 @@ class PgxGame:
     @property
     def observation_space(self) -> Space:
         """Planes of 0 and 1, or numbers; of one position as its mover sees it."""
-        seen = jax.eval_shape(load(self.name).init, jax.random.key(0)).observation
+        seen = jax.eval_shape(self._game.init, jax.random.key(0)).observation
         return MultiBinary(seen.shape) if seen.dtype == bool else Box(-np.inf, np.inf, seen.shape)
 
     @property
     def action_space(self) -> Discrete:
         """Moves."""
-        return Discrete(load(self.name).num_actions)
+        return Discrete(self._game.num_actions)
 
     def reset(self, key: Array) -> Step:
         """The position that a game begins with."""
-        return self._show(load(self.name).init(key))
+        return self._show(self._game.init(key))
 
     def step(self, state: PyTree, action: Array, key: Array) -> Step:
         """The position after a move, and what the move brought the one who made it."""
-        after = load(self.name).step(state, action, key)  # the dice of backgammon, the enemies of MinAtar
+        after = self._game.step(state, action, key)  # the dice of backgammon, the enemies of MinAtar
         return self._show(after, after.rewards[state.current_player])
 
     def player(self, state: PyTree) -> Array:
