@@ -156,8 +156,9 @@ class EnvPoolBatch:
             self.send(self._rows, action)
             return self.receive(self.num_envs)[1]
         *now, info = self._pool.step(action)
-        obs, reward, terminated, _ = self._ordered(tuple(now), info, self._rows)
-        truncated = (self._ordered(info["elapsed_step"], info, self._rows) >= self._env.max_steps) & ~terminated
+        obs, reward, terminated, cut = self._ordered(tuple(now), info, self._rows)
+        late = self._ordered(info["elapsed_step"], info, self._rows) >= self._env.max_steps
+        truncated = (late | cut) & ~terminated
         final, gone = obs, terminated
         for rows, begin in ((np.flatnonzero(terminated), self._begin), (np.flatnonzero(truncated), self._pool.reset)):
             if len(rows):
@@ -186,7 +187,7 @@ class EnvPoolBatch:
         found: dict[int, tuple] = {}
         count = min(count, self._flying)
         while len(found) < count:
-            obs, (reward,), (terminated,), _, info = self._pool.recv()
+            obs, (reward,), (terminated,), (cut,), info = self._pool.recv()
             row, obs = int(info["env_id"][0]), _map(lambda x: x[0], obs)
             late = info["elapsed_step"][0] >= self._env.max_steps
             if row in self._resetting:
@@ -195,7 +196,7 @@ class EnvPoolBatch:
                 self._resetting[row] = (reward, True, False, obs)
                 rest = np.zeros((1, *self._shape[1:]), self.action_space.dtype)
                 self._pool.send(rest, np.array([row], np.int32))  # the step that resets
-            elif late:
+            elif late or cut:
                 self._resetting[row] = (reward, False, True, obs)
                 self._pool._reset(np.array([row], np.int32))
             else:
