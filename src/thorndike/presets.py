@@ -72,6 +72,10 @@ def _table() -> dict[tuple[str, str], dict[str, Any]]:
             "steps": 500_000, "num_envs": 8, "rollout_length": 256, "minibatch_size": 64, "epochs": 10,
             "normalize_observation": True, "normalize_reward": True, "anneal_learning_rate": True,
         },
+        ("PPO", "simple_spread_v3"): {  # eight worlds of three agents
+            "steps": 100_000, "num_envs": 24, "rollout_length": 50, "minibatch_size": 240, "epochs": 8,
+            "learning_rate": 1e-3,
+        },
         ("AlphaZero", "tic_tac_toe"): {"steps": 200_000, "temperature": 2.0, "anneal_learning_rate": True},
         ("AlphaZero", "connect_four"): {
             "steps": 1_000_000, "temperature": 3.0, "anneal_learning_rate": True, "num_envs": 128,

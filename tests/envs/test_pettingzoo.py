@@ -84,12 +84,9 @@ def test_simple_spread_beside_itself(workers):
         assert not np.array_equal(now.obs, now.final_obs)
 
 
-def independent_ppo():
-    return td.PPO(num_envs=24, rollout_length=50, minibatch_size=240, learning_rate=1e-3, epochs=8)
-
-
 def score(tmp_path, seed=0, steps=60_000):
-    run = td.train(independent_ppo(), "pettingzoo/simple_spread_v3", steps, seed=seed, out=tmp_path, progress=False)
+    """Of the preset."""
+    run = td.train("ppo", "pettingzoo/simple_spread_v3", steps, seed=seed, out=tmp_path, progress=False)
     return run.evaluate(episodes=100).mean
 
 
