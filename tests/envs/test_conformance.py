@@ -42,7 +42,6 @@ ENVS = {
     "Counter": Counter(),
     "Counter that ends": Counter(ends=3),
     "Counter that ends with the clock": Counter(ends=5),
-    "gymnax CartPole": td.make("gymnax/CartPole-v1", max_steps_in_episode=30),
     "gymnax DeepSea": td.make("gymnax/DeepSea-bsuite", size=5),
     "pgx Breakout": td.make("pgx/minatar-breakout", max_steps=12),
     "Brax": td.make("brax/fast", max_steps=7),

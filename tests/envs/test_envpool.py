@@ -193,7 +193,7 @@ def test_check_of_rows_bites(monkeypatch, bug):
         check_rows(rollout.steps, rollout.last)
 
 
-@pytest.mark.parametrize("asynchronous", [False, True])
+@pytest.mark.parametrize("asynchronous", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_ppo_learns(tmp_path, asynchronous):
     """Random play scores about 22."""
     kwargs = {"asynchronous": asynchronous}
