@@ -47,6 +47,20 @@ def test_status_json_says_where_the_run_is(ppo):
     assert "finished at 320 steps" in repr(ppo)
 
 
+def test_the_rate_leaves_out_steps_whose_time_went_into_compilation(tmp_path, capfd):
+    """On the host the first rollout, of 16 steps, also compiles: it counts neither as time nor as steps."""
+    host = {"env": small.FiveSteps, "workers": "serial", "progress": True}
+    run = small.train("PPO", tmp_path / "run", **host)
+    assert run.status["steps_per_second"] == pytest.approx(304 / run.status["seconds"], rel=0.05)
+    first = capfd.readouterr().err.splitlines()[0]
+    assert "steps/s" in first
+    assert small.train("PPO", tmp_path / "one", steps=16, **host).status["steps_per_second"] is None
+    assert "steps/s" not in capfd.readouterr().err
+    (row,) = small.rows(td.open_run(tmp_path / "one", env=small.FiveSteps))
+    assert row["steps"] == 16
+    assert td.resume(tmp_path / "one", 32, env=small.FiveSteps, progress=False).status["steps"] == 32
+
+
 @pytest.mark.parametrize("name", ["PPO", "DQN", "SAC"])
 def test_metrics_have_the_documented_tags_at_the_documented_interval(name, runs):
     run = runs(name)

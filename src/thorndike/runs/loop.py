@@ -40,6 +40,7 @@ class Loop:
         self.chunk, self.warm_until = driver.chunk, driver.warm_iterations
         self.total = run.info["steps"] // self.chunk
         self.seconds, self.compile_seconds, self.saved_at = 0.0, 0.0, -1
+        self.timed = 0  # iterations that `seconds` measured; one that also compiled is not among them
         self.fresh = False  # the metric sums were logged and begin anew
         self.progress = Progress(run, progress)
         self.started = self.waiting_since = time.monotonic()
@@ -67,7 +68,7 @@ class Loop:
             self.progress.say(
                 f"saved with {meta['devices']} devices, resumed with {self.driver.devices}: equal up to rounding only"
             )
-        self.seconds, self.saved_at, self.fresh = meta["seconds"], self.steps, meta["fresh"]
+        self.seconds, self.timed, self.fresh, self.saved_at = meta["seconds"], meta["timed"], meta["fresh"], self.steps
         state = state._replace(total=np.full_like(state.total, self.run.info["steps"]))
         if not self.driver.simulates and self.iterations < self.total:
             state = state._replace(episodes=state.episodes.restart())
@@ -113,6 +114,11 @@ class Loop:
         """Environment steps of each agent so far."""
         return self.iterations * self.chunk
 
+    @property
+    def rate(self) -> float:
+        """Environment steps per second of all runs together, without compilation; NaN before any was timed."""
+        return self.timed * self.chunk * self.run.runs / self.seconds if self.timed else math.nan
+
     def loop(self, signals: Signals) -> None:
         """Chunk after chunk."""
         program: bool | None = None
@@ -141,7 +147,7 @@ class Loop:
             if per_iteration == math.inf and self.driver.lazy:
                 self.compile_seconds += spent
             else:
-                self.seconds += spent
+                self.seconds, self.timed = self.seconds + spent, self.timed + n
             per_iteration = spent / n if per_iteration == math.inf else 0.5 * (per_iteration + spent / n)
             if not healthy:
                 self.diverged()
@@ -149,7 +155,7 @@ class Loop:
 
             if self.iterations % log_every == 0 or self.iterations == self.total:
                 self.log(warm)
-            self.progress.show(self.steps, self.seconds, self.returns())
+            self.progress.show(self.steps, self.rate, self.returns())
             if time.monotonic() - last_save > self.run.info["checkpoint_every"]:
                 try:
                     self.save()
@@ -191,7 +197,7 @@ class Loop:
             "rollout/ep_rew_mean": self.returns(),
             "rollout/ep_len_mean": self.window(episodes.lengths),
             "rollout/episodes": np.asarray(episodes.count),
-            "time/fps": np.array([self.steps * self.run.runs / max(self.seconds, 1e-9)]),
+            "time/fps": np.array([self.rate]),
             "time/seconds": np.array([self.seconds]),
         }
         if getattr(self.driver, "restarts", 0):
@@ -209,6 +215,7 @@ class Loop:
         meta = {
             "iterations": self.iterations,
             "seconds": self.seconds,
+            "timed": self.timed,
             "devices": self.driver.devices,
             "fresh": self.fresh,
         }
@@ -227,7 +234,7 @@ class Loop:
                 "steps": self.steps,
                 "seconds": round(self.seconds, 3),
                 "compile_seconds": round(self.compile_seconds, 3),
-                "steps_per_second": round(self.steps * self.run.runs / max(self.seconds, 1e-9), 1),
+                "steps_per_second": round(self.rate, 1) if self.timed else None,
                 "return_mean": returns,
                 **more,
             },

@@ -32,7 +32,7 @@ class Progress:
                 TimeElapsedColumn(),
                 TextColumn("left"),
                 TimeRemainingColumn(),
-                TextColumn("{task.fields[rate]}  {task.fields[score]}"),
+                TextColumn("{task.fields[rate]}{task.fields[score]}"),
                 console=Console(stderr=True),
             )
             name = f"{type(self.run.algorithm).__name__} on {self.run.info['environment']['id']}"
@@ -40,11 +40,11 @@ class Progress:
             self.bar.start()
         return self
 
-    def show(self, steps: int, seconds: float, returns: np.ndarray) -> None:
+    def show(self, steps: int, per_second: float, returns: np.ndarray) -> None:
         """Where training is."""
         if self.silent:
             return
-        rate = f"{steps * self.run.runs / max(seconds, 1e-9):,.0f} steps/s"
+        rate = "" if np.isnan(per_second) else f"{per_second:,.0f} steps/s  "
         known = returns[~np.isnan(returns)]
         score = f"return {known.mean():.1f}" if known.size else "no episode yet"
         if known.size > 1:
@@ -53,7 +53,7 @@ class Progress:
             self.bar.update(self.task, completed=steps, rate=rate, score=score)
         elif steps / self.run.info["steps"] >= self.next:
             self.next = np.floor(10 * steps / self.run.info["steps"]) / 10 + 0.1
-            print(f"{steps:>12,} steps  {rate}  {score}", file=sys.stderr, flush=True)
+            print(f"{steps:>12,} steps  {rate}{score}", file=sys.stderr, flush=True)
 
     def say(self, text: str, transient: bool = False) -> None:
         """A message; a transient one is for the bar alone."""
