@@ -146,6 +146,9 @@ def test_evaluation_is_per_agent_and_whole_worlds(tmp_path):
     assert result.returns.shape == (1, 3)
     assert ((result.returns >= 105) & (result.returns <= 111)).all()
     assert set(result.lengths.ravel()) <= {3, 4}
+    data = run.record(4, explore=True)  # from whom any number of agents may learn
+    clone = td.train(td.BC(batch_size=2), env, 4, dataset=data, out=tmp_path / "clone", progress=False)
+    assert clone.evaluate(episodes=1).returns.shape == (1, 1)
 
 
 def turns():
@@ -168,7 +171,6 @@ def turns():
         (lambda: td.ParallelEnvironment(dict), td.ConfigError, "not a PettingZoo ParallelEnv"),
         (lambda: td.ParallelEnvironment(Strange), td.IncompatibleError, "must see vectors"),
         (lambda: td.ParallelEnvironment(Pair).batch(3), td.ConfigError, "multiple: 4"),
-        (lambda: td.ParallelEnvironment(Pair).make_one(), td.IncompatibleError, "does not film"),
         (lambda: td.ParallelEnvironment(Pair).batch(4).step(np.zeros(3, int)), td.ConfigError, "needs \\(4,\\)"),
     ],
 )

@@ -92,8 +92,10 @@ def train(
     validate(algorithm, world, steps, seeds)
     data = open_dataset(algorithm, dataset)
     validate_options(seed, seeds, log_every, checkpoint_every, keep, tensorboard)
-    validate_host(algorithm, world, seeds * (swept(algorithm) or 1), workers, env_timeout, on_env_error)
-    if data is not None:
+    validate_host(world, workers, env_timeout, on_env_error)
+    if data is None:
+        validate_batch(algorithm, world, seeds * (swept(algorithm) or 1))
+    else:
         data.fit(describe(world, steps, ""))
     path = new_directory(out, algorithm, name or type(world).__name__)
     chunk = 1 if data is not None else steps_of(algorithm)
@@ -204,7 +206,7 @@ def validate_options(
         summary_writer()
 
 
-def validate_host(algorithm: Any, env: Any, runs: int, workers: str, timeout: float, on_error: str) -> None:
+def validate_host(env: Any, workers: str, timeout: float, on_error: str) -> None:
     """What can be wrong with how environments on the host are stepped."""
     known = ("auto", "serial", "thread", "process")
     require(workers in known, f"workers must be one of {', '.join(known)}, got {workers!r}")
@@ -212,6 +214,10 @@ def validate_host(algorithm: Any, env: Any, runs: int, workers: str, timeout: fl
     require(on_error in ("raise", "restart"), f'on_env_error must be "raise" or "restart", got {on_error!r}')
     restarts = on_error == "raise" or getattr(env, "restartable", True)
     require(restarts, 'these environments cannot be restarted: on_env_error has to be "raise"')
+
+
+def validate_batch(algorithm: Any, env: Any, runs: int) -> None:
+    """What can be wrong with how many environments a run steps at once."""
     one = runs == 1 or not getattr(env, "asynchronous", False)
     require(one, "an asynchronous pool of environments serves one run at a time: train its seeds one by one")
     agents = getattr(env, "agents", 1)

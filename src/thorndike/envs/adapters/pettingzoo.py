@@ -32,6 +32,8 @@ class ParallelEnvironment:
     Raises `IncompatibleError` where spaces do not fit together, `ConfigError` if `source` makes something else.
     """
 
+    draws = False
+
     def __init__(self, source: Callable[..., Any], agent_ids: bool = True, name: str = "", **kwargs: Any):
         if not callable(source):
             raise ConfigError(f"{source!r} is not a function that makes a ParallelEnv: give its parallel_env itself")
@@ -101,10 +103,6 @@ class ParallelEnvironment:
             agents=self.agents,
         )
         return AgentRows(batch, self.agents)
-
-    def make_one(self, render_mode: str | None = None) -> Any:
-        """Raises `IncompatibleError`: what several agents do is not filmed."""
-        raise IncompatibleError(f"{self.id} has {self.agents} agents, which `watch` does not film")
 
 
 class AgentRows:
