@@ -133,6 +133,7 @@ def test_train_without_json_says_what_to_do_next(run, tmp_path, capsys):
     assert main(["train", "q-learning", "GridWorld", "--steps", "64", "--out", str(tmp_path / "run")]) == 0
     out, err = capsys.readouterr()
     assert f"thorndike evaluate {tmp_path / 'run'}" in out
+    assert f"thorndike watch {tmp_path / 'run'}" in out
     assert "64 steps" in err
 
 
@@ -224,6 +225,7 @@ PPO = ("train", "ppo", "CartPole-v1")
         (["train", "ppo", "cartpole-v1"], ["did you mean 'CartPole-v1'"]),
         (["train", "ppo", "GridWold"], ["did you mean 'GridWorld'"]),
         (["train", "ppo", "FrozenLak-v1"], ["'FrozenLake-v1'"]),
+        (["train", "ppo", "simple_spread_v3"], ["no environment 'simple_spread_v3'; other", "envpool/, pettingzoo/"]),
         (["train", "dqn", "Pendulum-v1"], ["Box", "needs Discrete actions", "Algorithms that can serve it: ppo, sac"]),
         (["train", "sac", "CartPole-v1"], ["Discrete(2) is not a Box", "Algorithms that can serve it: dqn, ppo"]),
         (["train", "dqn", "CartPole-v1", "--exploration", "sofmax"], ["'softmax'", "epsilon, softmax"]),

@@ -208,6 +208,8 @@ def train(algorithm: Any, env: str, options: TrainOptions) -> None:
 
 
 def _report(run: Any, as_json: bool) -> None:
+    from thorndike.runs.video import filmable
+
     status = run.status
     if as_json:
         keys = ("steps", "seconds", "steps_per_second", "compile_seconds", "return_mean")
@@ -221,8 +223,8 @@ def _report(run: Any, as_json: bool) -> None:
     what = "of the last 100 games against itself" if games else what
     print(f"return   {score}  (mean {what}{', per seed' if len(known) > 1 else ''})")
     print(f"time     {status['seconds']:.1f} s, and {status['compile_seconds']:.1f} s of compilation")
-    see = "play" if games else "watch"
-    print(f"next     thorndike evaluate {run.path}    thorndike {see} {run.path}    thorndike plot {run.path}")
+    see = ["play"] if games else ["watch"] if filmable(run.env) else []
+    print("next     " + "    ".join(f"thorndike {command} {run.path}" for command in ("evaluate", *see, "plot")))
 
 
 def resume(run: Path, /, steps: int | None = None, json: bool = False) -> None:

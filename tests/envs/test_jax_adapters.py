@@ -13,6 +13,7 @@ from gymnasium.spaces import Box, Discrete
 
 import thorndike as td
 from thorndike.envs.wrap import Batched
+from thorndike.runs.video import filmable, seen
 
 FEW = ["Pendulum-v1", "Breakout-MinAtar", "Catch-bsuite", "FourRooms-misc"]
 DOWNLOADS = "MNISTBandit-bsuite"
@@ -116,6 +117,35 @@ def test_options_of_minatar():
     sticky, six = td.make("pgx/minatar-breakout"), td.make("pgx/minatar-breakout", use_minimal_action_set=False)
     assert (sticky.action_space.n, six.action_space.n) == (3, 6)
     assert six.max_steps == 10_000
+
+
+@pytest.mark.parametrize("sticky", [0.0, 0.3])
+def test_chance_of_minatar(sticky):
+    """Where the paddle is after a step to the right: with sticky actions it did as before, stand still, at times."""
+    env = td.make("pgx/minatar-breakout", sticky_action_prob=sticky)
+    start = env.reset(jax.random.key(0)).state
+    keys = jax.random.split(jax.random.key(1), 1000)
+    after = jax.jit(jax.vmap(lambda key: env.step(start, jnp.int32(2), key).obs))(keys)
+    stood = (after[..., 0] == env.reset(jax.random.key(0)).obs[..., 0]).all((1, 2))
+    assert abs(stood.mean() - sticky) < 0.06  # four standard deviations
+
+
+def test_minatar_is_filmed_in_colours():
+    """pgx draws no frames: each plane of what the agent sees has a colour of its own."""
+    for name in ("pgx/minatar-breakout", "gymnax/Breakout-MinAtar"):
+        env = td.make(name)
+        obs = np.asarray(env.reset(jax.random.key(0)).obs)
+        frame = seen(obs)
+        assert filmable(env)
+        assert frame.shape == (320, 320, 3)
+        cells = frame[::32, ::32]
+        assert (frame == cells.repeat(32, 0).repeat(32, 1)).all()
+        np.testing.assert_array_equal((cells > 0).any(-1), obs.any(-1))
+        paddle, ball = cells[obs[..., 0] > 0], cells[obs[..., 1] > 0]
+        assert not (paddle[0] == ball[0]).all()
+    assert not filmable(td.make("gymnax/CartPole-v1"))
+    assert filmable(td.FrameStack(env=td.CartPole(), frames=2))
+    assert not filmable(td.FrameStack(env=td.make("gymnax/CartPole-v1"), frames=2))
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ from gymnasium.wrappers.utils import rescale_box
 from thorndike.configuration import check
 from thorndike.errors import ConfigError
 from thorndike.nets import torso
-from thorndike.nets.cnn import NatureCNN
+from thorndike.nets.cnn import NatureCNN, convolved, unfolded
 from thorndike.nets.mlp import MLP, Linear, orthogonal, uniform
 from thorndike.nets.policy import Actions, PolicyHead
 from thorndike.nets.torso import Torso, example
@@ -140,6 +140,15 @@ def test_cnn_in_numpy(first):
     for bug in (lambda x: cnn(x / 255), lambda x: cnn(x[..., ::-1, :]), lambda x: cnn(x[:, ::-1]), lambda x: -cnn(x)):
         with pytest.raises(AssertionError):
             check_cnn(cnn, bug)
+
+
+@pytest.mark.parametrize("count", [1, 512, 513, 1100])
+def test_many_images_go_through_in_parts(count):
+    images = jax.random.normal(KEY, (count, 9, 8, 2))
+    kernel = jax.random.normal(jax.random.key(1), (4, 4, 2, 5))
+    for stride in (1, 2, 4):
+        expected = convolved(images, kernel, stride)
+        np.testing.assert_allclose(jax.jit(unfolded, static_argnums=2)(images, kernel, stride), expected, atol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -64,13 +64,18 @@ def make(env: Any, **kwargs: Any) -> Any:
         except UnknownNameError:
             import gymnasium
 
-            near = nearest(name, [*gymnasium.registry, *BUILT_IN])
-            if backend or near not in BUILT_IN:
+            if backend:
                 raise
-            raise UnknownNameError(f"no environment {name!r} (did you mean {near!r}?)") from None
+            stems = {known.rpartition("-v")[0] or known: known for known in (*gymnasium.registry, *BUILT_IN)}
+            near = nearest(name.rpartition("-v")[0] or name, stems)
+            hint = f" (did you mean {stems[near]!r}?)" if near else ""
+            prefixes = ", ".join(f"{library}/" for library in ADAPTERS)
+            raise UnknownNameError(
+                f"no environment {name!r}{hint}; other libraries' ids begin with {prefixes}"
+            ) from None
     from thorndike.envs.wrap import is_jax
 
-    if is_jax(env) or (hasattr(env, "make_one") and not isinstance(env, type)):  # an adapter's
+    if is_jax(env) or (hasattr(env, "masked") and hasattr(env, "batch") and not isinstance(env, type)):  # an adapter's
         return env
     from thorndike.envs.adapters.gymnasium import GymnasiumEnvironment
 

@@ -16,7 +16,6 @@ from gymnasium import Space
 from gymnasium.spaces import Box
 
 from thorndike.configuration import Inner, check, config, require
-from thorndike.errors import ConfigError
 from thorndike.types import Array, PyTree, Step
 
 
@@ -60,11 +59,11 @@ class Wrapper:
         """One step on."""
         return self.env.step(state, action, key)
 
-    def render(self, state: PyTree) -> np.ndarray:
-        """A frame, drawn by the innermost environment."""
-        if not hasattr(self.env, "render"):
-            raise ConfigError(f"{type(self.env).__name__} has no render(state) method that draws a frame")
-        return self.env.render(state.inner if isinstance(state, Wrapped) else state)
+    @property
+    def render(self) -> Callable[[PyTree], np.ndarray]:
+        """A function of the state that draws a frame, where the innermost environment has one."""
+        draw = self.env.render
+        return lambda state: draw(state.inner if isinstance(state, Wrapped) else state)
 
 
 def refuse(wrapper: Wrapper) -> None:

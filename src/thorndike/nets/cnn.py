@@ -28,7 +28,7 @@ class NatureCNN(eqx.Module):
     channels_first: bool = eqx.field(static=True)
 
     def __init__(self, key: Array, shape: tuple[int, ...], features: int = 512):
-        self.channels_first = shape[0] < shape[1] and shape[0] < shape[2]
+        self.channels_first = channels_first(shape)
         height, width, channels = (shape[1], shape[2], shape[0]) if self.channels_first else shape
         *keys, last = jax.random.split(key, len(LAYERS) + 1)
         kernels, strides = [], []
@@ -52,6 +52,11 @@ class NatureCNN(eqx.Module):
             x = jax.nn.relu(x + bias)
         x = jax.nn.relu(self.dense(x.reshape(x.shape[0], -1)))
         return x.reshape((*batch, -1))
+
+
+def channels_first(shape: tuple[int, ...]) -> bool:
+    """Whether images of this shape are [C, H, W], not [H, W, C]: their first axis is the shortest."""
+    return shape[0] < shape[1] and shape[0] < shape[2]
 
 
 def convolved(x: Array, kernel: Array, stride: int) -> Array:

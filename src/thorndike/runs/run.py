@@ -225,7 +225,7 @@ class Run:
         return plot([self], out)
 
     def watch(self, out: str | Path | None = None, seed: int | None = None, episodes: int = 1) -> Any:
-        """Film the agent; a notebook shows the film, elsewhere its path is the result.
+        """Film the agent, or what it sees where the environment draws nothing; a notebook shows the film.
 
         Args:
             out: .gif or .mp4; by default `video/<steps>.gif` in the run directory.

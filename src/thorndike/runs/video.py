@@ -1,7 +1,8 @@
-"""Films of an agent at work: GIF by Pillow, MP4 where ffmpeg is to be had."""
+"""Films of an agent at work, or of what it sees: GIF by Pillow, MP4 where ffmpeg is to be had."""
 
 from __future__ import annotations
 
+import colorsys
 import shutil
 import subprocess
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 from thorndike.drivers.evaluate import act
 from thorndike.envs.wrap import Batched, is_jax
 from thorndike.errors import ConfigError, MissingExtraError
+from thorndike.nets.cnn import channels_first
 from thorndike.ops.keys import random_key
 from thorndike.runs.agent import Agent
 
@@ -38,16 +40,19 @@ class Film:
 
 
 def film(agent: Agent, env: Any, out: Path, episodes: int = 1, most_frames: int = 1500, seed: int = 0) -> Film:
-    """Film whole episodes of the greedy agent to `out` (.gif or .mp4).
+    """Film whole episodes of the greedy agent to `out` (.gif or .mp4); what it sees, if the environment draws nothing.
 
     Raises:
-        ConfigError: another suffix, or an environment that draws nothing.
+        ConfigError: another suffix, or an environment that neither draws nor shows images.
         MissingExtraError: .mp4 without ffmpeg.
     """
     if out.suffix not in (".gif", ".mp4"):
         raise ConfigError(f"films are .gif or .mp4, not {out.name!r}")
     encoder = ffmpeg() if out.suffix == ".mp4" else None
-    record = _film_jax if is_jax(env) else _film_host
+    if not filmable(env):
+        name = getattr(env, "id", type(env).__name__)
+        raise ConfigError(f"{name} cannot be filmed: it draws no frames, and its observations are no images")
+    record = _film_jax if is_jax(env) else _film_host if draws(env) else _film_rows
     frames, returns, fps = record(agent, env, episodes, most_frames, seed)
     out.parent.mkdir(parents=True, exist_ok=True)
     if encoder is None:
@@ -57,19 +62,56 @@ def film(agent: Agent, env: Any, out: Path, episodes: int = 1, most_frames: int 
     return Film(out, returns)
 
 
+def draws(env: Any) -> bool:
+    """Whether the environment draws itself."""
+    return hasattr(env, "render") if is_jax(env) else getattr(env, "draws", True)
+
+
+def filmable(env: Any) -> bool:
+    """Whether `film` can: the environment draws itself, or shows one agent images."""
+    return draws(env) or (len(env.observation_space.shape or ()) == 3 and getattr(env, "agents", 1) == 1)
+
+
+def seen(obs: np.ndarray) -> np.ndarray:
+    """An image observation as a frame [H, W, 3]: RGB, or the newest of grey ones; other planes in a colour each."""
+    if obs.dtype == np.uint8:
+        obs = np.moveaxis(obs, 0, -1) if channels_first(obs.shape) else obs
+        frame = obs if obs.shape[-1] == 3 else np.repeat(obs[..., -1:], 3, -1)
+    else:
+        planes = np.clip(np.asarray(obs, np.float32), 0, 1)[..., None]
+        hues = np.array([colorsys.hsv_to_rgb(i / planes.shape[-2], 0.7, 1.0) for i in range(planes.shape[-2])])
+        frame = (255 * (planes * hues).max(-2)).astype(np.uint8)
+    scale = max(1, round(320 / frame.shape[0]))
+    return frame.repeat(scale, 0).repeat(scale, 1)
+
+
 def _film_jax(agent: Agent, env: Any, episodes: int, most: int, seed: int):
-    if not hasattr(env, "render"):
-        raise ConfigError(f"{type(env).__name__} has no render(state) method that draws a frame")
-    world = Batched(env, 1)
-    key = random_key(seed)
-    now, step = jax.jit(world.reset)(key), jax.jit(lambda now, action, key: world.step(now, action, key))
+    world, key = Batched(env, 1), random_key(seed)
+    step = jax.jit(lambda now, action, key: world.step(now, action, key))
+    one = jax.jit(lambda sim: jax.tree.map(lambda x: x[0], sim))
+    draw = (lambda now: env.render(jax.device_get(one(now.sim.state)))) if draws(env) else _seen_row
+    return (*_play(agent, jax.jit(world.reset)(key), step, draw, episodes, most, key), FPS if draws(env) else FPS // 2)
+
+
+def _film_rows(agent: Agent, env: Any, episodes: int, most: int, seed: int):
+    env = getattr(env, "evaluation", env)
+    with env.batch(1, seed=seed) as batch:
+        step = lambda now, action, key: batch.step(np.asarray(action))  # noqa: E731
+        return (*_play(agent, batch.reset(), step, _seen_row, episodes, most, random_key(seed)), FPS // 2)
+
+
+def _seen_row(now: Any) -> np.ndarray:
+    return seen(np.asarray(now.obs[0]))
+
+
+def _play(agent: Agent, now: Any, step: Any, draw: Any, episodes: int, most: int, key: Any):
+    """Frames and returns of the first `episodes` episodes, `most` frames in all."""
     frames: list[np.ndarray] = []
     returns: list[float] = []
     total = 0.0
     carry = agent.algorithm.carry(1)
-    one = jax.jit(lambda sim: jax.tree.map(lambda x: x[0], sim))
     while len(returns) < episodes and len(frames) < most:
-        frames.append(env.render(jax.device_get(one(now.sim.state))))
+        frames.append(draw(now))
         key, akey, skey = jax.random.split(key, 3)
         action, carry = act(agent.algorithm, agent.actor, carry, now._replace(sim=()), akey, False)
         now = step(now, action, skey)
@@ -77,7 +119,7 @@ def _film_jax(agent: Agent, env: Any, episodes: int, most: int, seed: int):
         if bool(now.first[0]):
             returns.append(total)
             total = 0.0
-    return frames, returns or [total], FPS
+    return frames, returns or [total]
 
 
 def _film_host(agent: Agent, env: Any, episodes: int, most: int, seed: int):

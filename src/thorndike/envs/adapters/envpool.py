@@ -39,6 +39,7 @@ class EnvPoolEnvironment:
 
     masked = False
     restartable = False
+    draws = False
 
     def __init__(self, name: str, /, asynchronous: bool = False, **options: Any):
         envpool = _envpool()
@@ -95,10 +96,6 @@ class EnvPoolEnvironment:
             )
         require(isinstance(num_envs, int) and num_envs > 0, f"num_envs must be positive, got {num_envs!r}")
         return EnvPoolBatch(self, self._pool(num_envs, env_seed(seed, 0, 0)))
-
-    def make_one(self, render_mode: str | None = None) -> Any:
-        """Raises `IncompatibleError`: EnvPool's environments come in batches, without pictures."""
-        raise IncompatibleError(f"EnvPool draws no pictures: watch {self.id} in Gymnasium's version, if there is one")
 
     def _pool(self, num_envs: int, seed: int) -> Any:
         size = 1 if self.asynchronous else num_envs

@@ -21,10 +21,11 @@ from thorndike.types import Array, PyTree, Step
 def load(name: str, options: tuple = ()) -> Any:
     """pgx's own game; raises `MissingExtraError`, `UnknownNameError` and `ConfigError`."""
     with jax.ensure_compile_time_eval():  # pgx makes arrays when it is imported: they must not belong to a trace
+        extra = "minatar" if name.startswith("minatar") else "boards"
         try:
             import pgx
         except ImportError:
-            raise MissingExtraError('board games need pgx: pip install "thorndike[boards]"') from None
+            raise MissingExtraError(f'pgx is not installed: pip install "thorndike[{extra}]"') from None
         known = pgx.available_envs()
         if name not in known:
             raise UnknownNameError(f"pgx has no game {name!r}{did_you_mean(name, known)}; it has {', '.join(known)}")
