@@ -69,7 +69,7 @@ def sac_update() -> tuple[float, int]:
     torso = td.Torso(widths=(WIDTH, WIDTH), activation="relu", init="uniform")
     sac = td.SAC(num_envs=1, torso=torso, replay=td.Uniform(batch_size=BATCH))
     spec = Spec(Box(-float("inf"), float("inf"), (OBS,)), Box(-1.0, 1.0, (ACTIONS,)), steps=10_000)
-    state = sac.init(random_key(0), spec)
+    state = jax.jit(lambda key: sac.init(key, spec))(random_key(0))
     obs, action = jax.random.normal(random_key(1), (BATCH, OBS)), jnp.zeros((BATCH, ACTIONS))
     no, reward = jnp.zeros(BATCH, bool), jnp.ones(BATCH)
     batch = Transition(obs, no, action, {}, reward, no, no, obs, {})

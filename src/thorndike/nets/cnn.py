@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from functools import partial, reduce
 
 import equinox as eqx
 import jax
@@ -66,15 +66,22 @@ def convolved(x: Array, kernel: Array, stride: int) -> Array:
 
 
 def unfolded(x: Array, kernel: Array, stride: int) -> Array:
-    """The same as one matrix product over all patches.
+    """The same as a sum of matrix products, one for each place of a block of stride x stride pixels in the kernel.
 
-    Measured: XLA's own convolution on the CPU takes 27 times as long for a minibatch of Atari inside a `scan`. Many
-    images go through in parts, because patches take 16 times the memory of Atari's.
+    Measured: XLA's own convolution on the CPU takes 27 times as long for a minibatch of Atari inside a `scan`, and one
+    product over all patches 1.8 times. Many images go through in parts, for the memory's sake.
     """
     if x.shape[0] > PART:
         return jax.lax.map(lambda image: unfolded(image[None], kernel, stride)[0], x, batch_size=PART)
     size, _, channels, filters = kernel.shape
-    height, width = ((n - size) // stride * stride + 1 for n in x.shape[1:3])
-    shifts = [(i, j) for i in range(size) for j in range(size)]
-    patches = jnp.concatenate([x[:, i : i + height : stride, j : j + width : stride] for i, j in shifts], -1)
-    return patches @ kernel.reshape(size * size * channels, filters)
+    height, width = ((n - size) // stride + 1 for n in x.shape[1:3])  # of the result
+    reach = -(-size // stride)  # blocks across the kernel
+    rows, columns, block = height + reach - 1, width + reach - 1, stride * stride * channels
+    x = jnp.pad(x, [(0, 0), (0, stride), (0, stride), (0, 0)])[:, : rows * stride, : columns * stride]
+    x = x.reshape(len(x), rows, stride, columns, stride, channels).swapaxes(2, 3).reshape(len(x), rows, columns, block)
+    kernel = jnp.pad(kernel, [(0, reach * stride - size)] * 2 + [(0, 0)] * 2)
+    kernel = kernel.reshape(reach, stride, reach, stride, channels, filters).swapaxes(1, 2)
+    kernel = kernel.reshape(reach, reach, block, filters)
+    places = [(i, j) for i in range(reach) for j in range(reach)]
+    products = (x[:, i : i + height, j : j + width].reshape(-1, block) @ kernel[i, j] for i, j in places)
+    return reduce(jnp.add, products).reshape(len(x), height, width, filters)
