@@ -227,22 +227,30 @@ def _report(run: Any, as_json: bool) -> None:
     print("next     " + "    ".join(f"thorndike {command} {run.path}" for command in ("evaluate", *see, "plot")))
 
 
-def resume(run: Path, /, steps: int | None = None, json: bool = False) -> None:
+def resume(run: Path, /, steps: int | None = None, json: bool = False, env: str | None = None) -> None:
     """Go on with a run from its newest whole checkpoint.
 
     Args:
         run: the run's directory
         steps: a new total number of steps, to train longer than was planned
         json: end with one line of JSON on standard output
+        env: the environment, where it is in a module of its own (my_package:MyEnv-v0)
     """
     from thorndike.runs.train import resume as start
 
     _require_run(run)
-    _report(start(run, steps, progress=True), json)
+    _report(start(run, steps, env=env, progress=True), json)
 
 
 def evaluate(
-    run: Path, /, episodes: int = 20, seed: int = 0, json: bool = False, opponent: str | None = None, elo: bool = False
+    run: Path,
+    /,
+    episodes: int = 20,
+    seed: int = 0,
+    json: bool = False,
+    opponent: str | None = None,
+    elo: bool = False,
+    env: str | None = None,
 ) -> None:
     """Play whole episodes with the trained agents, greedily, and summarise the returns.
 
@@ -253,6 +261,7 @@ def evaluate(
         json: print JSON
         opponent: in a game of two players, whom to play: random, perfect (tic-tac-toe) or another run
         elo: in a game of two players, let all kept checkpoints play each other and rate them
+        env: the environment, where it is in a module of its own (my_package:MyEnv-v0)
     """
     if elo:
         ratings = _open(run).elo(episodes, run / "elo.png", seed)
@@ -264,11 +273,13 @@ def evaluate(
         sides = {"first": result.first.tolist(), "second": result.second.tolist(), "score": result.score}
         print(_json(sides) if json else result)
         return
-    result = _open(run).evaluate(episodes, seed)
+    result = _open(run, env).evaluate(episodes, seed)
     print(_json(result.to_json()) if json else result)
 
 
-def watch(run: Path, /, video: Path | None = None, seed: int | None = None, episodes: int = 1) -> None:
+def watch(
+    run: Path, /, video: Path | None = None, seed: int | None = None, episodes: int = 1, env: str | None = None
+) -> None:
     """Film the trained agent.
 
     Args:
@@ -276,8 +287,9 @@ def watch(run: Path, /, video: Path | None = None, seed: int | None = None, epis
         video: the file, .gif or .mp4; by default video/<steps>.gif in the run's directory
         seed: whose agent, where several were trained
         episodes: how many to film
+        env: the environment, where it is in a module of its own (my_package:MyEnv-v0)
     """
-    print(_open(run).watch(video, seed, episodes))
+    print(_open(run, env).watch(video, seed, episodes))
 
 
 def play(run: Path, /, second: bool = False, seed: int = 0) -> None:
@@ -294,7 +306,15 @@ def play(run: Path, /, second: bool = False, seed: int = 0) -> None:
     start(opened, not second, seed)
 
 
-def record(run: Path, /, episodes: int = 10, out: Path | None = None, seed: int = 0, explore: bool = False) -> None:
+def record(
+    run: Path,
+    /,
+    episodes: int = 10,
+    out: Path | None = None,
+    seed: int = 0,
+    explore: bool = False,
+    env: str | None = None,
+) -> None:
     """Record episodes of the trained agent as a dataset: thorndike train bc ENV --dataset DIR.
 
     Args:
@@ -303,8 +323,9 @@ def record(run: Path, /, episodes: int = 10, out: Path | None = None, seed: int 
         out: the dataset's directory; by default dataset in the run's directory
         seed: of the environment
         explore: act as in training; by default the best action is taken
+        env: the environment, where it is in a module of its own (my_package:MyEnv-v0)
     """
-    dataset = _open(run).record(episodes, out, seed, explore)
+    dataset = _open(run, env).record(episodes, out, seed, explore)
     print(f"{dataset.path}: {len(dataset.lengths)} episodes, {len(dataset)} steps, return {dataset.returns.mean():.1f}")
 
 
@@ -351,13 +372,13 @@ def list_(what: Literal["all", "algorithms", "environments"] = "all", /, json: b
         print("  " + "\n  ".join(name for name in registered if name not in BUILT_IN))
 
 
-def _open(path: Path) -> Any:
+def _open(path: Path, env: str | None = None) -> Any:
     _require_run(path)
     from thorndike.runs.run import Run
     from thorndike.runs.train import prepare_jax
 
     prepare_jax()
-    return Run(path)
+    return Run(path, env)
 
 
 def _require_run(path: Path) -> None:

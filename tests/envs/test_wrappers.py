@@ -104,7 +104,7 @@ def test_actions_are_repeated_until_the_episode_ends():
     actions, times = play(env)
     for action, now, later in zip(actions, times, times[1:]):
         for e in range(E):
-            state, reward = jax.tree.map(lambda x, e=e: x[e], now.sim.state), 0.0
+            state, reward = jax.tree.map(lambda x, e=e: x[e], now.sim.state.inner), 0.0
             for _ in range(4):
                 step = env.env.step(state, action[e], None)
                 state, reward = step.state, reward + step.reward
@@ -116,6 +116,19 @@ def test_actions_are_repeated_until_the_episode_ends():
     assert {1, 2, 3, 4} & {int(r) for now in times[1:] for r in now.reward} >= {4}
     assert any(0 < r < 4 for now in times[1:] for r in now.reward)
     assert env.max_steps == 125
+
+
+def test_a_repeated_action_stops_at_the_inner_time_limit():
+    """Five steps in two long ones: CartPole pays one for each, and is where its own fifth step led."""
+    env = td.ActionRepeat(env=td.TimeLimit(env=td.CartPole(), steps=5), times=4)
+    _, times = play(env, 2)
+    np.testing.assert_array_equal(times[1].reward, 4.0)
+    np.testing.assert_array_equal(times[2].reward, 1.0)
+    assert times[2].truncated.all()
+    stepped = jax.vmap(lambda state: env.env.step(state, 0, None).obs)(times[1].sim.state.inner)
+    other = jax.vmap(lambda state: env.env.step(state, 1, None).obs)(times[1].sim.state.inner)
+    matches = [np.isclose(times[2].final_obs, x, atol=1e-6).all(1) for x in (stepped, other)]
+    assert (matches[0] | matches[1]).all()
 
 
 def test_each_repeat_has_a_key_of_its_own():
@@ -140,6 +153,9 @@ def sticky_share(probability, seed=0):
         differs = any_yet & (action != last) & ~fresh
         kept, asked = kept + (taken == last)[differs].sum(), asked + differs.sum()
         assert (taken == action)[~any_yet & ~fresh].all()
+        taken = np.where(fresh, np.where(any_yet & (action != last), -1, action), taken)  # -1: the end hides which
+        led = jax.vmap(lambda state, action: env.env.step(state, action, random_key(0)).obs)(now.sim.state.inner, taken)
+        np.testing.assert_array_equal(np.asarray(led)[taken >= 0], later.final_obs[taken >= 0])
     return kept / asked
 
 
@@ -318,7 +334,7 @@ def test_a_function_cannot_be_described_and_has_to_be_given_again(tmp_path):
     ("env", "text"),
     [
         (td.TimeLimit(env=td.CartPole(), steps=0), "TimeLimit.steps must be positive"),
-        (td.FrameStack(env=td.GridWorld()), "FrameStack needs Box observations"),
+        (td.FrameStack(env=td.GridWorld()), "FrameStack needs Box or MultiBinary observations"),
         (td.StickyActions(env=td.CartPole(), probability=1.5), r"must lie in \[0, 1\]"),
         (td.Randomised(env=td.CartPole(), ranges=(("length", 0.1, 1.0),)), "CartPole has no number 'length'; it has"),
         (td.Randomised(env=td.CartPole(), ranges=(("force", 2.0, 1.0),)), "the range of force is empty"),

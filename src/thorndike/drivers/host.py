@@ -91,7 +91,7 @@ class HostDriver:
 
         def learn(algorithm, state, memory, rollout, key, warm):
             state, key = _learn(algorithm, state.tree, memory.tree, rollout, key, warm)
-            return Packed(state), Packed(algorithm.actor(state.agent)), key
+            return Packed(state), Packed(algorithm.actor(state.agent)), key, state.tally.healthy()
 
         def add(algorithm, memory, rollout):
             return Packed(collect(algorithm, memory.tree, rollout))
@@ -131,7 +131,8 @@ class HostDriver:
     def advance(self, state: RunState, iterations: int, warm: bool = False, fresh: bool = False) -> RunState:
         """`iterations` iterations later. The argument is donated: do not use it again.
 
-        With `fresh` the metric sums begin anew; with `warm` actions are random and nothing is learned.
+        With `fresh` the metric sums begin anew; with `warm` actions are random and nothing is learned. Stops early when
+        a metric is not finite: the environment is not to be stepped with what such parameters say.
         """
         state = state._replace(tally=state.tally.restart(jnp.bool_(True))) if fresh else state
         algorithm, memory, carry, key = Packed(self.algorithm), Packed(state.memory), state.carry, state.key
@@ -140,7 +141,9 @@ class HostDriver:
         for _ in range(iterations):
             rollout, carry, key = self.rollout(algorithm, actor, carry, key, warm)
             memory = self._collect(algorithm, memory, rollout)
-            rest, actor, key = self._learn[warm](algorithm, rest, memory, rollout, key)
+            rest, actor, key, healthy = self._learn[warm](algorithm, rest, memory, rollout, key)
+            if not np.asarray(healthy).all():
+                break
         return rest.tree._replace(memory=memory.tree, carry=carry, key=key)
 
     def rollout(self, algorithm: Packed, actor: Packed, carry: PyTree, key: Array, warm: bool):

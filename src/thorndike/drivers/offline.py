@@ -39,7 +39,11 @@ class OfflineDriver:
 
         def learn(algorithm, state, batches):
             def one(algorithm, state, batches):
-                return jax.lax.scan(partial(_update, algorithm), state, batches)[0]
+                def update(state, given):  # no more after a metric that is not finite
+                    go_on = lambda state: _update(algorithm, state, given)  # noqa: E731
+                    return jax.lax.cond(state.tally.healthy(), go_on, lambda state: state, state), None
+
+                return jax.lax.scan(update, state, batches)[0]
 
             if runs == 1:
                 state = one(member(algorithm, 0), *jax.tree.map(lambda x: x[0], (state, batches)))
@@ -88,6 +92,8 @@ class OfflineDriver:
             rest = state._replace(key=())  # type: ignore[arg-type]
             state = self._learn(self.algorithm, rest, (batches, ukeys))._replace(key=key)
             iterations -= n
+            if not np.asarray(state.tally.healthy()).all():
+                break
         return state
 
     def evaluated(self, state: RunState) -> RunState:
@@ -142,10 +148,10 @@ def _learn(algorithm: Any, agent: PyTree, batch: PyTree, key: Array) -> tuple[Py
     return agent, {**health, "rollout/reward_mean": batch.reward.mean(), **named}
 
 
-def _update(algorithm: Any, state: RunState, given: tuple[PyTree, Array]) -> tuple[RunState, None]:
+def _update(algorithm: Any, state: RunState, given: tuple[PyTree, Array]) -> RunState:
     batch, key = given
     agent, metrics = _learn(algorithm, state.agent, batch, key)
     tally = state.tally.add(metrics, state.iterations)
     steps = state.steps + 1
     agent = set_clock(agent, steps, state.total)
-    return state._replace(agent=agent, steps=steps, iterations=state.iterations + 1, tally=tally), None
+    return state._replace(agent=agent, steps=steps, iterations=state.iterations + 1, tally=tally)

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from gymnasium import Space
-from gymnasium.spaces import Box
+from gymnasium.spaces import Box, MultiBinary
 
 from thorndike.configuration import Inner, check, config, require
 from thorndike.types import Array, PyTree, Step
@@ -50,6 +50,11 @@ class Wrapper:
     def action_space(self) -> Space:
         """Of one environment."""
         return self.env.action_space
+
+    @property
+    def masked(self) -> bool:
+        """Whether `info["mask"]` says which actions are legal."""
+        return getattr(self.env, "masked", False)
 
     def reset(self, key: Array) -> Step:
         """The beginning of an episode."""
@@ -119,16 +124,18 @@ class FrameStack(Wrapper):
     frames: int = 4
 
     def check(self) -> None:
-        """At least one frame, of Boxes."""
+        """At least one frame, of numbers."""
         refuse(self)
         require(self.frames > 0, f"FrameStack.frames must be positive, got {self.frames}")
         space = self.env.observation_space
-        require(isinstance(space, Box), f"FrameStack needs Box observations, got {space}")
+        require(isinstance(space, (Box, MultiBinary)), f"FrameStack needs Box or MultiBinary observations, got {space}")
 
     @property
     def observation_space(self) -> Space:
         """[frames, ...], or [H, W, frames·C]."""
         space: Any = self.env.observation_space
+        if isinstance(space, MultiBinary):
+            return MultiBinary(self._seen(np.zeros((self.frames, *space.shape))).shape)
         low, high = (self._seen(np.repeat(bound[None], self.frames, 0)) for bound in (space.low, space.high))
         return Box(low, high, dtype=space.dtype.type)
 
@@ -153,7 +160,7 @@ class FrameStack(Wrapper):
 
 @config
 class ActionRepeat(Wrapper):
-    """Each action is taken `times` times, or until the episode terminates; rewards add up."""
+    """Each action is taken `times` times, or until the episode ends; rewards add up."""
 
     times: int = 4
 
@@ -167,19 +174,30 @@ class ActionRepeat(Wrapper):
         """The inner limit in these longer steps, rounded up."""
         return -(-self.env.max_steps // self.times)
 
-    def step(self, state: PyTree, action: Array, key: Array) -> Step:
+    def reset(self, key: Array) -> Step:
+        """No step was taken yet."""
+        step = self.env.reset(key)
+        return step._replace(state=Wrapped(step.state, jnp.int32(0)))
+
+    def step(self, state: Wrapped, action: Array, key: Array) -> Step:
         """The inner steps as one."""
 
+        def once(before: Wrapped, key: Array) -> Step:
+            step = self.env.step(before.inner, action, key)
+            return step._replace(
+                state=Wrapped(step.state, before.mine + 1),
+                reward=jnp.asarray(step.reward, jnp.float32),
+                terminated=jnp.asarray(step.terminated, bool),
+            )
+
         def again(before: Step, key: Array) -> tuple[Step, None]:
-            after = self.env.step(before.state, action, key)
-            after = after._replace(reward=before.reward + after.reward, terminated=jnp.asarray(after.terminated, bool))
-            return jax.tree.map(lambda old, new: jnp.where(before.terminated, old, new), before, after), None
+            after = once(before.state, key)
+            after = after._replace(reward=before.reward + after.reward)
+            over = before.terminated | (before.state.mine >= self.env.max_steps)
+            return jax.tree.map(lambda old, new: jnp.where(over, old, new), before, after), None
 
         key, *keys = jax.random.split(key, self.times)
-        first = self.env.step(state, action, key)
-        first = first._replace(
-            reward=jnp.asarray(first.reward, jnp.float32), terminated=jnp.asarray(first.terminated, bool)
-        )
+        first = once(state, key)
         return jax.lax.scan(again, first, jnp.stack(keys))[0] if keys else first
 
 

@@ -1,7 +1,7 @@
 """Datasets of recorded episodes: a folder of .npy files, mapped into memory rather than read.
 
 The names are Minari's: `observations` (of each episode one more than its steps), `actions`, `rewards`, `terminations`,
-`truncations`; one episode after the other, their lengths in `metadata.json`. Folders of Minari's own are read too.
+`truncations`; one episode after the other, their lengths in `metadata.json`. Folders of Minari's own are read whole.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from zipfile import BadZipFile
 
 import jax
 import numpy as np
-from gymnasium.spaces import Discrete, MultiDiscrete
+from gymnasium.spaces import Box, Discrete, MultiDiscrete
 
 from thorndike.errors import ConfigError, MissingExtraError
 from thorndike.nets.torso import example
@@ -59,12 +59,15 @@ class Dataset:
         self.actions, self.rewards, self.terminations, self.truncations = columns
         self.lengths = lengths  # steps of each episode
         self.structure: Any = None  # of an observation; `fit` knows
-        steps = int(lengths.sum())
+        steps = sum(lengths.tolist())  # in Python's whole numbers, which have no end
         size = lambda x: x.shape[0] if np.ndim(x) else 0  # noqa: E731
         wrong = [x for x in columns if size(x) != steps]
         wrong += [x for x in self.observations if size(x) != steps + len(lengths)]
         if wrong or steps == 0 or (lengths <= 0).any():
             raise ConfigError(f"{self.path} is damaged: its arrays do not have the lengths of its episodes")
+        odd = {x.dtype for x in (*columns, *self.observations) if x.dtype.kind not in "biuf"}
+        if odd:
+            raise ConfigError(f"{self.path} has arrays of {', '.join(map(str, odd))}, not of numbers")
         self._row = np.arange(steps) + np.repeat(np.arange(len(lengths)), lengths)  # of each step's observation
 
     def __len__(self) -> int:
@@ -85,12 +88,18 @@ class Dataset:
             raise ConfigError(
                 f"{self.path} has actions of shape {self.actions.shape[1:]}, the environment {spec.action.shape}"
             )
-        if not spec.action.contains(np.asarray(self.actions[0], spec.action.dtype)):
-            raise ConfigError(f"{self.path} has the action {self.actions[0]}, which is not in {spec.action}")
-        if isinstance(spec.action, Discrete):
-            low, high = int(self.actions.min()) - int(spec.action.start), int(self.actions.max())
-            if low < 0 or high >= spec.action.start + spec.action.n:
+        for what, array, dtype in [
+            ("actions", self.actions, spec.action.dtype),
+            *(("observations", x, part.dtype) for x, part in zip(leaves, parts)),
+        ]:
+            if not np.can_cast(array.dtype, dtype, "same_kind"):
+                raise ConfigError(f"{self.path} has {what} of {array.dtype}, the environment of {dtype}")
+        if not isinstance(spec.action, Box):
+            low, high = _bounds(spec.action)
+            if (self.actions.min(0) < low).any() or (self.actions.max(0) > high).any():
                 raise ConfigError(f"{self.path} has actions that are not in {spec.action}")
+        elif not np.isfinite(self.actions).all():
+            raise ConfigError(f"{self.path} has actions that are not finite")
         self.structure = jax.tree.structure(example(spec.observation))
         self.dtypes = [x.dtype for x in parts]
         self.start = np.asarray(spec.action.start) if isinstance(spec.action, (Discrete, MultiDiscrete)) else None
@@ -111,6 +120,13 @@ class Dataset:
         terminated, truncated = (np.asarray(x[index], bool) for x in (self.terminations, self.truncations))
         parts: Any = (read(row), (), actions, {}, reward, terminated, truncated, read(row + 1), {})
         return Transition(*parts)
+
+
+def _bounds(space: Any) -> tuple[Any, Any]:
+    """Least and greatest values of a space of whole numbers."""
+    if isinstance(space, Discrete):
+        return space.start, space.start + space.n - 1
+    return (space.start, space.start + space.nvec - 1) if isinstance(space, MultiDiscrete) else (0, 1)
 
 
 def new(path: str | Path) -> Path:
@@ -183,26 +199,35 @@ def _read_minari(path: Path) -> tuple[list[np.ndarray], list[np.ndarray], np.nda
     except ImportError:
         raise MissingExtraError('Minari\'s files need one more package: pip install "thorndike[minari]"') from None
     observations, columns, lengths = [], [], []
+    room = 64 * path.stat().st_size + 2**26  # bytes; more than such a file can hold is not in it
+
+    def value(node: Any) -> np.ndarray:
+        nonlocal room
+        room -= node.size * node.dtype.itemsize
+        if room < 0 or node.external or node.is_virtual:
+            raise ValueError(f"{node.name} is larger than the file")
+        return node[()]
+
     try:
         with h5py.File(path, "r") as file:
             for i in range(len(file)):
                 group = file[f"episode_{i}"]
-                observations.append(_leaves(group["observations"]))
-                columns.append([group[name][()] for name in STEPS])
-                lengths.append(len(group["rewards"]))
+                observations.append([value(node) for node in _leaves(group["observations"])])
+                columns.append([value(group[name]) for name in STEPS])
+                lengths.append(len(columns[-1][1]))
         join = lambda parts: [np.concatenate(part) for part in zip(*parts, strict=True)]  # noqa: E731
         joined = join(observations), join(columns), np.asarray(lengths)
-    except (OSError, LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+    except (OSError, LookupError, TypeError, ValueError, AttributeError, RuntimeError, MemoryError) as error:
         raise ConfigError(f"{path} is not a dataset of Minari's, or damaged: {error}") from None
     if not lengths:
         raise ConfigError(f"{path} has no episodes")
     return joined
 
 
-def _leaves(node: Any) -> list[np.ndarray]:
-    """A dataset's array; the arrays of a group, those of each name in order (Dict), or numbered (Tuple)."""
+def _leaves(node: Any) -> list[Any]:
+    """The arrays in the file below `node`, those of each name in order (Dict), or numbered (Tuple)."""
     if hasattr(node, "keys"):
         numbered = all(name.startswith("_index_") for name in node)
         names = sorted(node, key=(lambda name: int(name.removeprefix("_index_"))) if numbered else None)
         return [leaf for name in names for leaf in _leaves(node[name])]
-    return [node[()]]
+    return [node]

@@ -122,7 +122,7 @@ def load(path: str | Path, classes: Any = ()) -> Agent:
         spec = Spec(
             space_from_json(spaces["observation"]), space_from_json(spaces["action"]), 1, spaces["id"], spaces["masked"]
         )
-    except (KeyError, TypeError, AttributeError, ConfigError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError, ConfigError) as error:
         raise CheckpointError(f"{path} is not an agent's file: {error}") from None
     try:
         like = jax.eval_shape(lambda: algorithm.actor(algorithm.init(random_key(0), spec)))

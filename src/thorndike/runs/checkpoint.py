@@ -46,14 +46,18 @@ def save(folder: Path, step: int, tree: PyTree, meta: dict[str, Any], keep: int 
         ) from error
     kept = [other for other in steps(folder) if other <= step][-keep:]  # a later one was damaged, or not resumed
     for path in folder.iterdir():
-        if (path.name.isdigit() and int(path.name) not in kept) or path.suffix == ".tmp":
+        if (_is_step(path.name) and int(path.name) not in kept) or path.suffix == ".tmp":
             shutil.rmtree(path, ignore_errors=True)
     return final
 
 
 def steps(folder: Path) -> list[int]:
     """Steps of all checkpoints, oldest first."""
-    return sorted(int(path.name) for path in folder.glob("*") if path.name.isdigit()) if folder.is_dir() else []
+    return sorted(int(path.name) for path in folder.glob("*") if _is_step(path.name)) if folder.is_dir() else []
+
+
+def _is_step(name: str) -> bool:
+    return name.isascii() and name.isdigit()
 
 
 def load(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,16 @@ from thorndike.runs.metrics import read, table
 from thorndike.types import PyTree, Spec
 
 FORMAT = 1
+SETTINGS = {  # of run.json that resuming needs
+    "steps": int,
+    "log_every": int,
+    "checkpoint_every": (int, float),
+    "keep": int,
+    "tensorboard": bool,
+    "workers": str,
+    "env_timeout": (int, float),
+    "on_env_error": str,
+}
 
 
 class Run:
@@ -58,9 +70,12 @@ class Run:
             self.algorithm = from_json(self.info["algorithm"], known_configs(classes))
             self.seed, self.seeds = int(self.info["seed"]), int(self.info["seeds"])
             self._described = self.info["environment"]
+            for name, kind in SETTINGS.items():
+                if not isinstance(self.info[name], kind) or not isinstance(self._described["id"], str):
+                    raise TypeError(f"{name} is {self.info[name]!r}")
             if not hasattr(self.algorithm, "act"):
                 raise ConfigError(f"{self.algorithm!r} is no algorithm")
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
             if isinstance(error, CheckpointError):
                 raise
             raise CheckpointError(f"{self.path / 'run.json'} is not the description of a run: {error}") from None
@@ -110,6 +125,9 @@ class Run:
         if found is None:
             return None
         arrays, meta, damaged = found
+        numbers = ("iterations", "seconds", "timed", "devices", "fresh")
+        if not isinstance(meta, dict) or not all(isinstance(meta.get(name), (int, float)) for name in numbers):
+            raise CheckpointError(f"the newest checkpoint of {self.path} lacks one of {', '.join(numbers)}")
         return from_arrays(arrays, driver.like(), f"the checkpoint of {self.path}"), meta, damaged
 
     def actors(self, step: int | None = None) -> PyTree:
@@ -120,6 +138,8 @@ class Run:
             found = checkpoint.load_newest(self.path / "checkpoints")
             if found is None:
                 raise CheckpointError(f"{self.path} has no checkpoint yet: nothing to act with")
+            for message in found[2]:
+                warnings.warn(f"skipped a checkpoint: {message}", stacklevel=2)
             self._newest = self._actors(found[0])
         return self._newest
 
@@ -279,6 +299,12 @@ def describe_environment(env: Any, name: str | None, kwargs: dict[str, Any]) -> 
 def remake(described: dict[str, Any], classes: Any = ()) -> Any:
     """The environment that `describe_environment` described; raises `ConfigError` where it has to be given."""
     if "kwargs" in described:
+        module, colon, _ = described["id"].partition(":")
+        if colon and module not in sys.modules:
+            raise ConfigError(
+                f"this run's environment ({described['id']}) is in the module {module!r}, and opening a run imports "
+                f"none: give it, env={described['id']!r} (--env {described['id']}), or import {module} first"
+            )
         return make(described["id"], **described["kwargs"])
     if "fields" in described:
         own = [*(type(value) for value in _built_in_values()), PgxGame, Gymnax, Robot, *Wrapper.__subclasses__()]

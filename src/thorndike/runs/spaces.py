@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tu
 
 from thorndike.errors import CheckpointError
 
+LARGEST = 2**22  # numbers in an observation or action that a file may describe
 
 def space_to_json(space: Space) -> dict[str, Any]:
     """Plain data for a Discrete, Box, MultiDiscrete, MultiBinary, Dict or Tuple space."""
@@ -31,8 +33,10 @@ def space_to_json(space: Space) -> dict[str, Any]:
 
 
 def space_from_json(data: Any) -> Space:
-    """The space that `space_to_json` described; raises `CheckpointError` for anything else."""
+    """The space that `space_to_json` described; raises `CheckpointError` for anything else, or larger than `LARGEST`."""
     try:
+        if _size(data) > LARGEST:
+            raise ValueError("it is too large")
         kind = data["type"]
         if kind == "Discrete":
             return Discrete(data["n"], start=data["start"], **_dtype(data))
@@ -52,6 +56,14 @@ def space_from_json(data: Any) -> Space:
     except (KeyError, TypeError, AttributeError, ValueError, AssertionError, OverflowError, MemoryError) as error:
         raise CheckpointError(f"not the description of a space: {str(data)[:200]} ({error})") from None
     raise CheckpointError(f"not the description of a space: {str(data)[:200]}")
+
+
+def _size(data: Any) -> int:
+    """How many numbers such a space holds."""
+    parts = data.get("spaces", [])
+    shape = data.get("shape", ())
+    inner = sum(map(_size, parts.values() if isinstance(parts, dict) else parts))
+    return inner + math.prod(shape if isinstance(shape, list) else [shape] if isinstance(shape, int) else [])
 
 
 def _dtype(data: dict[str, Any]) -> dict[str, Any]:

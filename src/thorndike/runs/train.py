@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
+import json
 import os
 import platform
 import time
@@ -97,12 +98,17 @@ def train(
         validate_batch(algorithm, world, seeds * (swept(algorithm) or 1))
     else:
         data.fit(describe(world, steps, ""))
+    described = describe_environment(world, name, kwargs)
+    try:
+        json.dumps(described)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"env_kwargs {kwargs} cannot be kept in run.json: {error}; give plain values") from None
     path = new_directory(out, algorithm, name or type(world).__name__)
     chunk = 1 if data is not None else steps_of(algorithm)
     info = {
         "format": FORMAT,
         "algorithm": to_json(algorithm),
-        "environment": describe_environment(world, name, kwargs),
+        "environment": described,
         "steps": -(-steps // chunk) * chunk,
         "seed": seed,
         "seeds": seeds,
@@ -265,7 +271,7 @@ def driver_of(run: Run) -> Any:
         return OfflineDriver(algorithm, run.env, run.spec, run.runs, Dataset(run.info["dataset"]))
     if is_jax(run.env):
         return ScanDriver(algorithm, run.env, run.spec, run.runs)
-    how = {"timeout": run.info.get("env_timeout", 60.0), "on_error": run.info.get("on_env_error", "raise")}
+    how = {"timeout": run.info["env_timeout"], "on_error": run.info["on_env_error"]}
     return HostDriver(algorithm, run.env, run.spec, run.runs, run.seed, workers=run.info["workers"], **how)
 
 

@@ -279,6 +279,7 @@ class PPO:
         if not self.normalize_reward:
             return reward, ()
         statistics, sums = state.returns  # type: ignore[misc]
+        sums = jnp.where(rollout.steps.first[0], 0.0, sums)  # a run that was resumed begins new episodes
         sums, history = discounted_sums(sums, reward, rollout.steps.ended, self.discount)
         statistics = statistics.update(history)
         return jnp.clip(reward / jnp.sqrt(statistics.var + 1e-8), -10, 10), (statistics, sums)

@@ -153,17 +153,18 @@ class EnvPoolBatch:
             self.send(self._rows, action)
             return self.receive(self.num_envs)[1]
         *now, info = self._pool.step(action)
-        obs, reward, terminated, cut = self._ordered(tuple(now), info, self._rows)
-        late = self._ordered(info["elapsed_step"], info, self._rows) >= self._env.max_steps
-        truncated = (late | cut) & ~terminated
-        final, gone = obs, terminated
-        for rows, begin in ((np.flatnonzero(terminated), self._begin), (np.flatnonzero(truncated), self._pool.reset)):
-            if len(rows):
-                fresh, *_, after = begin(rows)
-                obs = _put(obs, rows, self._ordered(fresh, after, rows))
-        if self._env.whole_games and "lives" in info:  # a life is lost, and the game goes on
-            terminated = terminated & (self._ordered(info["terminated"], info, self._rows) != 0)
-            final = _put(final, gone & ~terminated, _map(lambda x: x[gone & ~terminated], obs))
+        more = _over(info, now[2]), info["elapsed_step"] >= self._env.max_steps
+        obs, reward, terminated, cut, over, late = self._ordered((*now, *more), info, self._rows)
+        late = late | cut
+        final, anew = obs, late & ~over  # where only a life was lost at the limit a new game has to be asked for
+        for rows, begin in ((terminated & ~anew, self._begin), (anew, self._pool.reset)):
+            if rows.any():
+                fresh, *_, after = begin(np.flatnonzero(rows))
+                obs = _put(obs, rows, self._ordered(fresh, after, np.flatnonzero(rows)))
+        if self._env.whole_games:
+            lost = terminated & ~over & ~anew  # a life, and the game goes on
+            terminated, final = over, _put(final, lost, _map(lambda x: x[lost], obs))
+        truncated = late & ~terminated
         return self._timestep(self._rows, obs, reward, terminated, truncated, final, terminated | truncated)
 
     def _begin(self, rows: np.ndarray) -> tuple:
@@ -186,16 +187,16 @@ class EnvPoolBatch:
         while len(found) < count:
             obs, (reward,), (terminated,), (cut,), info = self._pool.recv()
             row, obs = int(info["env_id"][0]), _map(lambda x: x[0], obs)
-            late = info["elapsed_step"][0] >= self._env.max_steps
+            late = cut or info["elapsed_step"][0] >= self._env.max_steps
             if row in self._resetting:
                 found[row] = (obs, *(self._resetting.pop(row) or (0.0, False, False, obs)), True)
-            elif terminated:
-                self._resetting[row] = (reward, True, False, obs)
-                rest = np.zeros((1, *self._shape[1:]), self.action_space.dtype)
-                self._pool.send(rest, np.array([row], np.int32))  # the step that resets
-            elif late or cut:
-                self._resetting[row] = (reward, False, True, obs)
-                self._pool._reset(np.array([row], np.int32))
+            elif terminated or late:
+                self._resetting[row] = (reward, terminated, late and not terminated, obs)
+                if late and not _over(info, np.array([terminated]))[0]:
+                    self._pool._reset(np.array([row], np.int32))
+                else:
+                    rest = np.zeros((1, *self._shape[1:]), self.action_space.dtype)
+                    self._pool.send(rest, np.array([row], np.int32))  # the step that resets
             else:
                 found[row] = (obs, reward, False, False, obs, False)
         self._flying -= count
@@ -236,6 +237,11 @@ class EnvPoolBatch:
         if values.dtype.kind == "f" and not np.isfinite(values).all():
             bad = np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(1))[0]
             raise EnvError(f"environment {rows[bad]} of EnvPool's {self._env.id}: its {what} is not finite")
+
+
+def _over(info: Any, terminated: np.ndarray) -> np.ndarray:
+    """Whether the game is over, not just a life lost; in the order of `info`."""
+    return info["terminated"] != 0 if "lives" in info else terminated
 
 
 @contextlib.contextmanager

@@ -31,7 +31,11 @@ def load(name: str, options: tuple = ()) -> Any:
             raise UnknownNameError(f"pgx has no game {name!r}{did_you_mean(name, known)}; it has {', '.join(known)}")
         try:
             game = pgx.make(name)  # type: ignore[arg-type]
-            return type(game)(**dict(options)) if options else game
+            if not options:
+                return game
+            if type(game)().observation_shape != game.observation_shape:  # go_9x9 is Go with a size
+                raise ConfigError(f"pgx's {name} takes no options: its id is what they would say")
+            return type(game)(**dict(options))
         except TypeError as error:
             raise ConfigError(f"pgx's {name} cannot be made with {dict(options)}: {error}") from None
         except ImportError:
