@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import resource
 import shutil
 
 import gymnasium
@@ -11,7 +12,7 @@ import jax
 import numpy as np
 import pytest
 import small_runs as small
-from gymnasium.spaces import Box, Dict, Discrete
+from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete
 
 import thorndike as td
 from thorndike.cli import main
@@ -155,6 +156,9 @@ def about(path, **changes):
         (lambda p: np.save(p / "rewards.npy", 3.0), "do not have the lengths"),
         (lambda p: about(p, lengths=[10**40]), "not a dataset, or damaged"),
         (lambda p: about(p, observations=float("inf")), "not a dataset, or damaged"),
+        (lambda p: about(p, lengths=[2**62] * 4 + [8]), "do not have the lengths"),  # 8 in 64 bits
+        (lambda p: about(p, lengths=[2**63 - 1, 2**63 - 1, 10]), "do not have the lengths"),
+        (lambda p: np.save(p / "actions.npy", np.array(["left"] * 8)), "not of numbers"),
     ],
 )
 def test_damage_is_named(damage, text, tmp_path):
@@ -171,12 +175,64 @@ def test_a_damaged_minari_file_is_named(tmp_path):
         Dataset(tmp_path)
 
 
+def minari_file(path, **shapes):
+    """A file of Minari's that has these columns, of which nothing is stored."""
+    import h5py
+
+    path.mkdir()
+    with h5py.File(path / "main_data.hdf5", "w") as file:
+        group = file.create_group("episode_0")
+        for name in ("observations", "actions", "rewards", "terminations", "truncations"):
+            group.create_dataset(
+                name, shape=shapes.get(name, (9,) if name == "observations" else (8,)), chunks=True, dtype="f4"
+            )
+
+
+@pytest.mark.parametrize("rows", [5 * 10**7, 10**14])
+@pytest.mark.parametrize("column", ["observations", "rewards"])
+def test_a_minari_file_that_claims_more_than_it_holds_is_refused_unread(rows, column, tmp_path):
+    minari_file(tmp_path / "good")
+    Dataset(tmp_path / "good")
+    minari_file(tmp_path / "bomb", **{column: (rows,)})
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(td.ConfigError, match="larger than the file"):
+        Dataset(tmp_path / "bomb")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50 * 1024
+
+
+@pytest.mark.parametrize(
+    ("space", "actions", "text"),
+    [
+        (Discrete(2), [0.0, 0.9, 1.0], "actions of float64, the environment of int64"),
+        (Discrete(2), [0, 1, 2], "not in Discrete"),
+        (MultiDiscrete([2, 3]), [[0, 0], [1, 2], [1, 3]], "not in MultiDiscrete"),
+        (MultiDiscrete([2, 3]), [[0, 0], [-1, 2], [1, 2]], "not in MultiDiscrete"),
+        (MultiBinary(2), [[0, 0], [1, 2], [1, 0]], "not in MultiBinary"),
+        (Box(-1, 1, (1,)), [[0.0], [1.0], [np.nan]], "not finite"),
+    ],
+)
+def test_every_action_is_looked_at(space, actions, text, tmp_path):
+    last = np.arange(3) == 2
+    episode = Episode(np.zeros((4, 2), np.float32), np.array(actions), np.ones(3), last, ~last)
+    with pytest.raises(td.ConfigError, match=text):
+        Dataset(write(tmp_path / "data", [episode])).fit(td.Spec(Box(-1, 1, (2,)), space))
+
+
+def test_no_values_of_illegal_actions_are_learned_from_a_dataset(tmp_path):
+    with pytest.raises(td.IncompatibleError, match="which actions were legal"):
+        small.train("DQN", tmp_path / "run", env="pgx/minatar-breakout", dataset=tmp_path / "data")
+
+
 @pytest.mark.parametrize(
     ("spec", "text"),
     [
         (dataclasses.replace(SPEC, observation=Box(-1, 1, (3,))), r"observations of shape \[\(2,\)\]"),
         (dataclasses.replace(SPEC, action=Box(-1, 1, (3,))), "actions of shape"),
-        (dataclasses.replace(SPEC, action=Discrete(2)), "which is not in Discrete"),
+        (dataclasses.replace(SPEC, action=Discrete(2)), "actions that are not in Discrete"),
+        (
+            dataclasses.replace(SPEC, observation=Box(0, 255, (2,), np.uint8)),
+            "observations of float32",
+        ),
         (dataclasses.replace(SPEC, action=Discrete(1, start=5)), "actions that are not in Discrete"),
     ],
 )
