@@ -180,7 +180,21 @@ def test_an_exported_agent_remembers(name, tmp_path):
     run.agent().save(path)
     one, two = run.agent(), td.load(path)
     obs = [env.observation_space.sample() for _ in range(6)]
-    assert [int(one.act(o)) for o in obs] == [int(two.act(o)) for o in obs]
+    carry, no, actions = run.algorithm.carry(1), jnp.zeros(1, bool), []
+    for t, o in enumerate(obs):  # step by step, as a driver acts
+        seen = jnp.asarray(o)[None]
+        now = td.Timestep(seen, jnp.zeros(1), no, no, seen, jnp.full(1, t == 0), {})
+        action, carry, _ = run.algorithm.act(one.actor, carry, now, jax.random.key(0), False)
+        actions.append(int(env.action_space.start + action[0]))
+    states = []
+    for agent in (one, two):
+        assert [int(agent.act(o)) for o in obs] == actions
+        states.append(jax.tree.leaves(agent._carry))
+        assert all(np.allclose(a, b, atol=1e-5) for a, b in zip(states[-1], jax.tree.leaves(carry), strict=True))
+        assert any(np.abs(x).max() > 0 for x in states[-1])
+        agent.reset()
+        assert [int(agent.act(o)) for o in obs] == actions
+        assert all(np.array_equal(a, b) for a, b in zip(states[-1], jax.tree.leaves(agent._carry)))  # not twice as long
 
 
 DRQN = td.DQN(

@@ -8,13 +8,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_contract import CASES
+from test_contract import CASES, REPLAY, SMALL
 
 import thorndike as td
 from thorndike.configuration import Inner, config
+from thorndike.drivers.host import HostDriver
 from thorndike.drivers.learner import warm_iterations
+from thorndike.drivers.offline import OfflineDriver
 from thorndike.drivers.scan import ScanDriver
 from thorndike.envs.wrappers import Wrapped, Wrapper
+from thorndike.memory.dataset import Dataset, Episode, write
 from thorndike.ops.keys import random_key
 from thorndike.runs.run import describe
 
@@ -111,3 +114,47 @@ def test_nan_in_any_parameter(name):
         assert (np.asarray(after.tally.bad) >= 0).any(), paths[i]
         late = ".statistics" in paths[i]  # what counts observations is read when the next ones are counted
         assert first_bad(after) <= start + late, paths[i]
+
+
+def poisoned_descend(monkeypatch, name):
+    module = importlib.import_module(type(ELSEWHERE[name][0]).__module__)
+    descend = module.descend
+    nan = lambda tree: jax.tree.map(lambda x: x * jnp.nan, tree)  # noqa: E731
+    monkeypatch.setattr(module, "descend", lambda how, gradient, *rest: descend(how, nan(gradient), *rest))
+
+
+ELSEWHERE = {
+    "ppo": (td.PPO(torso=SMALL, num_envs=2, rollout_length=8, minibatch_size=8), "gymnasium/Pendulum-v1"),
+    "dqn": (td.DQN(torso=SMALL, replay=REPLAY, num_envs=2), "gymnasium/CartPole-v1"),
+    "sac": (td.SAC(torso=SMALL, replay=REPLAY, num_envs=2), "gymnasium/Pendulum-v1"),
+    "bc": (td.BC(torso=SMALL, batch_size=4), "Pendulum-v1"),
+}
+
+
+def elsewhere(name, tmp_path):
+    """A driver that is not all compiled, and a state after its warm-up."""
+    algorithm, env = ELSEWHERE[name]
+    env = td.make(env)
+    spec, keys = describe(env, 10_000, "test"), jax.vmap(random_key)(jnp.zeros(1, jnp.uint32))
+    if name == "bc":
+        last = np.arange(8) == 7
+        obs, actions = np.zeros((9, 3), np.float32), np.zeros((8, 1), np.float32)
+        data = Dataset(write(tmp_path / "data", [Episode(obs, actions, np.ones(8), last & False, last)]))
+        driver = OfflineDriver(algorithm, env, spec, 1, data)
+        return driver, driver.init(keys)
+    driver = HostDriver(algorithm, env, spec, 1, 0, workers="serial")
+    warm, state = warm_iterations(algorithm), driver.init(keys)
+    return driver, driver.advance(state, warm, True) if warm else state
+
+
+@pytest.mark.parametrize("name", ELSEWHERE)
+def test_nan_on_the_host_and_from_a_dataset(name, monkeypatch, tmp_path):
+    """The environment is not stepped with what such parameters say: the iteration is the last, and no environment's
+    fault."""
+    poisoned_descend(monkeypatch, name)
+    driver, state = elsewhere(name, tmp_path)
+    with driver:
+        start = int(state.iterations[0])
+        state = driver.advance(state, 40)
+    assert first_bad(state) == start
+    assert int(state.iterations[0]) == start + 1

@@ -51,6 +51,8 @@ class Pair:
         seen = self._see()
         out = [agent for agent in self.agents if done[agent] or cut[agent]]
         playing, self.agents = self.agents, [agent for agent in self.agents if agent not in out]
+        if self.fault == "stays" and not self.agents:  # contrary to PettingZoo's rule
+            self.agents = playing
         return seen, rewards, {a: done[a] for a in playing}, {a: cut[a] for a in playing}, {a: {} for a in playing}
 
     def close(self):

@@ -14,7 +14,7 @@ from PIL import Image
 
 import thorndike as td
 from thorndike.drivers import overlap
-from thorndike.drivers.evaluate import evaluate
+from thorndike.drivers.evaluate import APART, evaluate
 from thorndike.runs.record import record
 from thorndike.runs.video import film
 from thorndike.types import Transition
@@ -112,6 +112,25 @@ def test_atari_is_learned_by_lives_and_evaluated_by_games():
     assert td.make("envpool/Breakout-v5", episodic_life=False).options == {"episodic_life": False, "reward_clip": True}
 
 
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_new_game_begins_at_the_time_limit_even_where_a_life_is_lost_then(asynchronous):
+    """Whoever never fires loses a life every `life` steps; the limit counts the game, of five lives."""
+    never = {"copies": 1, "action": 0}
+    lives, _ = walk(td.make("envpool/Breakout-v5", asynchronous=asynchronous), steps=130, **never)
+    (life,) = np.flatnonzero(lives.terminated[:, 0])[:1]
+    assert np.flatnonzero(lives.first[:, 0]).tolist() == list(range(0, 131, life))
+    for limit in (3 * life, 3 * life + 5):
+        env = td.make("envpool/Breakout-v5", max_episode_steps=int(limit), asynchronous=asynchronous)
+        times, _ = walk(env, steps=2 * limit, **never)
+        cut = [] if limit == 3 * life else [limit, 2 * limit]
+        lost = [t for game in (0, limit) for t in range(game + life, game + limit + 1, life)]
+        assert np.flatnonzero(times.truncated[:, 0]).tolist() == cut
+        assert np.flatnonzero(times.terminated[:, 0]).tolist() == lost
+        games, _ = walk(env.evaluation, steps=2 * limit, **never)
+        assert np.flatnonzero(games.truncated[:, 0]).tolist() == [limit, 2 * limit]
+        assert not games.terminated.any()
+
+
 @td.config
 class Still:
     """An algorithm that does nothing."""
@@ -137,7 +156,7 @@ def test_evaluation_records_and_films_play_whole_games(tmp_path):
     film(still, env, tmp_path / "film.gif", most_frames=first)
     with Image.open(tmp_path / "film.gif") as picture:
         shown = [np.asarray(picture.convert("L")) for _ in (picture.seek(i) for i in range(picture.n_frames))]
-    seen = walk(env.evaluation, steps=first - 1, copies=1, action=0, seed=0)[0].obs[:, 0, -1]  # the newest of four
+    seen = walk(env.evaluation, steps=first - 1, copies=1, action=0, seed=APART)[0].obs[:, 0, -1]  # the newest of four
     changed = np.concatenate([[True], (seen[1:] != seen[:-1]).any((1, 2))])  # a film shows equal ones as one
     np.testing.assert_allclose(shown, seen[changed].repeat(4, 1).repeat(4, 2), atol=8)  # in fewer colours
 

@@ -130,6 +130,31 @@ def test_chance_of_minatar(sticky):
     assert abs(stood.mean() - sticky) < 0.06  # four standard deviations
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["breakout", *(pytest.param(name, marks=pytest.mark.slow) for name in ("asterix", "seaquest", "space_invaders"))],
+)
+def test_minatar_ends_and_pays_as_pgx_says(name):
+    """Beside pgx's own state, to the end of an episode of random play."""
+    import pgx
+
+    env, theirs = td.make(f"pgx/minatar-{name}"), pgx.make(f"minatar-{name}")
+    ours, step = jax.jit(env.step), jax.jit(theirs.step)
+    state = env.reset(jax.random.key(3)).state
+    ends = 0
+    for t in range(1000):
+        key = jax.random.key(t)
+        action = jax.random.randint(key, (), 0, env.action_space.n)
+        after, now = step(state, action, key), ours(state, action, key)
+        assert bool(now.terminated) == bool(after.terminated)
+        assert float(now.reward) == float(after.rewards[0])
+        np.testing.assert_array_equal(now.obs, after.observation)
+        ends, state = ends + bool(after.terminated), now.state
+        if ends:
+            break
+    assert ends
+
+
 def test_minatar_is_filmed_in_colours():
     """pgx draws no frames: each plane of what the agent sees has a colour of its own."""
     for name in ("pgx/minatar-breakout", "gymnax/Breakout-MinAtar"):
@@ -185,6 +210,7 @@ def test_run_names_its_environment(tmp_path):
         ("gymnax/FrozenLake-misc", {"map_name": "9x9"}, td.ConfigError, "cannot be made so"),
         ("gymnax/", {}, td.UnknownNameError, "gymnax has no environment ''"),
         ("pgx/minatar-breakout", {"sticky": 0.5}, td.ConfigError, "cannot be made with"),
+        ("pgx/go_9x9", {"komi": 6.5}, td.ConfigError, "go_9x9 takes no options"),
         ("pgx/minatar-breakout", {"max_steps": 0}, td.ConfigError, "max_steps must be positive"),
         ("brax/ant", {"max_steps": -1}, td.ConfigError, "max_steps must be positive"),
         ("brax/ant", {"max_steps": True}, td.ConfigError, "max_steps should be int"),

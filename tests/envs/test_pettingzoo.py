@@ -52,6 +52,12 @@ def test_a_task_that_ends_with_the_clock_has_ended():
     assert [int(now.terminated[0]) for now in times] == [0, 0, 0, 0, 0, 0, 0, 1]
 
 
+def test_agents_who_all_have_ended_end_the_episode():
+    with td.ParallelEnvironment(Pair, fault="stays").batch(2, workers="serial") as batch:
+        times = [batch.reset(), *(batch.step(np.zeros(2, int)) for _ in range(7))]
+    assert [int(now.first[0]) for now in times] == [1, 0, 0, 0, 1, 0, 0, 1]
+
+
 def test_seeds_do_not_share_a_world(tmp_path):
     """Eight agents of three seeds are 24, which is a multiple of two agents, but not of whole worlds of three."""
     with pytest.raises(td.ConfigError, match="multiple of 3: 9, say"):

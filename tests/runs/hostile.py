@@ -13,7 +13,7 @@ import thorndike as td
 from thorndike.memory.dataset import Dataset
 from thorndike.runs import checkpoint
 
-OPEN = {"model": td.load, "checkpoint": checkpoint.load, "dataset": Dataset}
+OPEN = {"model": td.load, "checkpoint": checkpoint.load, "dataset": Dataset, "run": lambda path: td.open_run(path).env}
 FORBIDDEN = ("exec", "import", "socket.", "subprocess.", "os.system", "os.exec", "os.fork", "pickle.", "ctypes.")
 seen: list[str] = []
 watching = False
@@ -31,7 +31,7 @@ def main() -> None:
     sys.addaudithook(hook)
     for i, line in enumerate(sys.stdin):
         kind, path = line.split(maxsplit=1)
-        watching = i >= len(OPEN)
+        watching = i >= int(sys.argv[1])
         before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
         try:
             OPEN[kind](Path(path.strip()))

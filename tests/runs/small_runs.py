@@ -37,7 +37,7 @@ PPO_FLAGS = [  # the same PPO on the command line
 
 def train(name: str, out: Path, **more: Any) -> td.Run:
     more = {"steps": STEPS, "log_every": LOG_EVERY, "checkpoint_every": 1e9, "progress": False, **more}
-    return td.train(more.pop("algorithm", ALGORITHMS[name]), more.pop("env", ENVS[name]), out=out, **more)
+    return td.train(more.pop("algorithm", ALGORITHMS.get(name)), more.pop("env", ENVS.get(name)), out=out, **more)
 
 
 def arrays(run: td.Run) -> dict[str, np.ndarray]:

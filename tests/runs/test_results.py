@@ -80,6 +80,17 @@ def test_a_tabular_run_paints_its_table(tmp_path):
         assert film.n_frames > 1
 
 
+def test_a_damaged_checkpoint_is_passed_over_with_a_word(ppo, tmp_path):
+    shutil.copytree(ppo.path, tmp_path / "run")
+    run = td.resume(tmp_path / "run", small.STEPS + 64, progress=False)
+    newest, before = (run.path / "checkpoints" / f"{step:012d}" for step in (small.STEPS + 64, small.STEPS))
+    (newest / checkpoint.ARRAYS).write_bytes((newest / checkpoint.ARRAYS).read_bytes()[:-1])
+    assert before.is_dir()
+    with pytest.warns(UserWarning, match=rf"skipped a checkpoint: .*{newest.name}"):
+        found = td.open_run(run.path).evaluate(5)
+    assert np.array_equal(found.returns, ppo.evaluate(5).returns)
+
+
 def test_an_agent_acts_on_one_observation_or_many(ppo):
     agent, obs = ppo.agent(), np.random.default_rng(0).normal(size=(32, 4)).astype(np.float32)
     actions = agent.act(obs)

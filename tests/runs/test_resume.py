@@ -11,6 +11,7 @@ import pytest
 import small_runs as small
 
 import thorndike as td
+from algorithms.test_contract import CASES
 from thorndike.errors import (
     ConfigError,
 )
@@ -40,6 +41,25 @@ def test_an_interrupted_run_goes_on_bit_for_bit(name, at, runs, tmp_path, monkey
     assert done.status["state"] == "finished"
     assert small.differing(small.arrays(done), small.arrays(runs(name))) == []
     assert small.rows(done) == small.rows(runs(name))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["ppo with memory", *(pytest.param(name, marks=pytest.mark.slow) for name in ("dqn with memory", "alphazero"))],
+)
+def test_what_remembers_and_what_searches_goes_on_bit_for_bit(name, tmp_path, monkeypatch):
+    """Carries, sequences with theirs, and a game's state are in the checkpoint."""
+    algorithm, env = CASES[name]
+    rollout = algorithm.num_envs * algorithm.rollout_length
+    how = {"algorithm": algorithm, "env": env, "steps": 10 * rollout, "log_every": rollout}
+    whole = small.train(name, tmp_path / "whole", **how)
+    monkeypatch.setattr(loop, "CHUNK_SECONDS", 0.0)
+    small.interrupt(monkeypatch, 5 * rollout)
+    with pytest.raises(KeyboardInterrupt):
+        small.train(name, tmp_path / "run", **how)
+    done = td.resume(tmp_path / "run", progress=False)
+    assert small.differing(small.arrays(done), small.arrays(whole)) == []
+    assert small.rows(done) == small.rows(whole)
 
 
 def test_a_run_stopped_between_two_rows_goes_on_bit_for_bit(ppo, tmp_path, monkeypatch):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
+import shutil
 import sys
 
 import numpy as np
@@ -148,6 +150,7 @@ def test_a_name_takes_the_preset_and_a_value_does_not(tmp_path, no_training):
         ({"env": "GridWold"}, UnknownNameError, "did you mean 'GridWorld'"),
         ({"env": 5}, IncompatibleError, "5 is not an environment"),
         ({"algorithm": td.DQN(), "env": "Pendulum-v1"}, IncompatibleError, "Algorithms that can serve it: ppo, sac"),
+        ({"env": "envpool/CartPole-v1", "env_kwargs": {"max_episode_steps": np.int64(9)}}, ConfigError, "run.json"),
         ({"tensorboard": True}, MissingExtraError, r"pip install \"thorndike\[tensorboard\]\""),
     ],
 )  # fmt: skip
@@ -170,6 +173,35 @@ def test_an_odd_run_json_is_a_checkpoint_error(content, ppo, tmp_path):
     (tmp_path / "run.json").write_text(content)
     with pytest.raises(CheckpointError, match=re.escape(str(tmp_path))):
         td.open_run(tmp_path)
+
+
+@pytest.mark.parametrize("change", [[], {}, {"iterations": 20}, "timed"])
+def test_an_odd_state_behind_a_hash_that_is_right_is_a_checkpoint_error(change, ppo, tmp_path):
+    shutil.copytree(ppo.path, tmp_path / "run")
+    newest = max((tmp_path / "run" / "checkpoints").iterdir())
+    state = json.loads((newest / checkpoint.STATE).read_text())
+    state = {**state, change: None} if isinstance(change, str) else change
+    (newest / checkpoint.STATE).write_text(json.dumps(state))
+    files = (checkpoint.ARRAYS, checkpoint.STATE)
+    manifest = {name: hashlib.sha256((newest / name).read_bytes()).hexdigest() for name in files}
+    (newest / checkpoint.MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(CheckpointError, match="lacks one of iterations"):
+        td.resume(tmp_path / "run", progress=False)
+
+
+def test_a_run_in_a_module_of_its_own_is_opened_when_that_is_given(tmp_path, monkeypatch):
+    """Opening a run imports nothing that its directory names."""
+    (tmp_path / "own_module.py").write_text(
+        "import gymnasium\ngymnasium.register('Own-v0', entry_point='gymnasium.envs.classic_control:CartPoleEnv')\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    path = small.train("PPO", tmp_path / "run", env="own_module:Own-v0", workers="serial", steps=32).path
+    assert td.open_run(path).evaluate(1).returns.size == 1  # it is imported already
+    monkeypatch.delitem(sys.modules, "own_module")
+    with pytest.raises(ConfigError, match="opening a run imports none: give it, env='own_module:Own-v0'"):
+        td.open_run(path).evaluate(1)
+    assert "own_module" not in sys.modules
+    assert td.open_run(path, env="own_module:Own-v0").evaluate(1).returns.size == 1
 
 
 def test_a_missing_run_is_a_checkpoint_error(tmp_path):

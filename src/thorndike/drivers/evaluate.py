@@ -16,6 +16,8 @@ from thorndike.ops.keys import random_key
 from thorndike.ops.summary import bootstrap_interval, iqm
 from thorndike.types import Array, PyTree, Timestep
 
+APART = 2**20  # added to seeds of environments on the host: other episodes than those of training
+
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
@@ -109,7 +111,7 @@ def _host(algorithm: Any, actors: PyTree, env: Any, episodes: int, seed: int) ->
     agents, n = getattr(env, "agents", 1), min(episodes, 8)
     quota = np.array([len(range(i, episodes, n)) for i in range(n)])  # the same for all, so that short ones don't win
     returns, lengths = [], []
-    with env.batch(n * agents, seed=seed + 2**20) as batch:
+    with env.batch(n * agents, seed=seed + APART) as batch:
         for run in range(runs):
             actor = jax.tree.map(lambda x, run=run: x[run], actors)
             now, carry, key = batch.reset(), algorithm.carry(n * agents), random_key(seed)

@@ -43,10 +43,10 @@ class HostBatch:
     counts how often it was rebuilt (0 until a restart); later resets get none. So one seed gives the same
     experience, bit for bit, with any kind of workers, as long as environments use their own random generator.
 
-    Workers: "serial" steps in this thread (an environment that hangs cannot be stopped), "thread" in threads
-    (one that hangs is abandoned), "process" in processes, one for each core, which get contiguous slices (one
-    that hangs is killed). Processes run numerical libraries single-threaded unless OMP_NUM_THREADS says
-    otherwise.
+    Workers: "serial" steps in this thread (an environment that hangs is stopped at its next line of Python, if this
+    is the main thread), "thread" in threads (one that hangs is abandoned), "process" in processes, one for each core,
+    which get contiguous slices (one that hangs is killed). Processes run numerical libraries single-threaded unless
+    OMP_NUM_THREADS says otherwise.
 
     Faults: an environment that raises, breaks its contract (NaN, wrong shape, dtype or structure, not 5
     values), dies or gives no answer within `timeout` seconds raises `EnvError` with its index, the step and

@@ -20,7 +20,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import cloudpickle
@@ -45,8 +46,32 @@ class Lost(Exception):
         super().__init__(text)
 
 
+class Overdue(BaseException):
+    """The time is up. Not an `Exception`: an environment that catches those does not catch this."""
+
+
+@contextlib.contextmanager
+def alarm(deadline: float) -> Iterator[None]:
+    """Raise `Overdue` here at the deadline: in the main thread, if nobody else has set this process's timer."""
+    in_main = threading.current_thread() is threading.main_thread() and hasattr(signal, "setitimer")
+    if not in_main or signal.getitimer(signal.ITIMER_REAL)[0]:
+        yield
+        return
+
+    def overdue(number: int, frame: Any) -> None:
+        raise Overdue
+
+    old = signal.signal(signal.SIGALRM, overdue)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, max(deadline - time.monotonic(), 0.001))
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, old)
+
+
 class Local:
-    """Steps in the calling thread. Nothing can stop an environment that hangs."""
+    """Steps in the calling thread. An environment that hangs is stopped at its next line of Python."""
 
     def __init__(self, make: Callable[[], Any], job: Job):
         self.job, self.block = job, Block(job.layout, job.size)
@@ -63,14 +88,24 @@ class Local:
 
     def wait(self, deadline: float) -> bool:
         """Do it; whether an episode ended."""
-        return _run(self._slice, *self._asked)
+        try:
+            with alarm(deadline):
+                return _run(self._slice, *self._asked)
+        except Overdue:
+            trace = traceback.format_exc().replace(f"\n{Overdue.__module__}.{Overdue.__name__}", "")
+            raise Lost(self.block, self.job, f"it did not answer in time\n\n{trace}") from None
 
     def finish(self) -> None:
         """Nothing to prepare."""
 
+    def kill(self) -> None:
+        """Close the environments, if they let themselves be closed."""
+        self.close(time.monotonic() + GRACE)
+
     def close(self, deadline: float) -> None:
         """Close the environments."""
-        self._slice.close()
+        with contextlib.suppress(Overdue), alarm(deadline):
+            self._slice.close()
 
 
 def _run(envs: Slice, command: str, actions: np.ndarray | None) -> bool:

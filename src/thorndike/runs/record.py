@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from thorndike.drivers.evaluate import act
+from thorndike.drivers.evaluate import APART, act
 from thorndike.envs.wrap import Batched, is_jax, to_environment
 from thorndike.errors import ConfigError
 from thorndike.memory.dataset import Episode
@@ -31,7 +31,7 @@ def record(agent: Agent, env: Any, episodes: int, seed: int = 0, explore: bool =
     agents = getattr(env, "agents", 1)  # each of whom gives episodes of its own
     n = -(-n // agents) * agents
     quota = [len(range(i, episodes, n)) for i in range(n)]
-    with env.batch(n, seed=seed) as batch:
+    with env.batch(n, seed=seed + APART) as batch:
         hosted = lambda now, action, key: batch.step(np.asarray(action))  # noqa: E731
         return _record(agent, batch.reset(), hosted, quota, seed, explore)
 

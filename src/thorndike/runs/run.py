@@ -34,7 +34,7 @@ from thorndike.runs.metrics import read, table
 from thorndike.types import PyTree, Spec
 
 FORMAT = 1
-SETTINGS = {  # of run.json that resuming needs
+SETTINGS: dict[str, Any] = {  # of run.json that resuming needs
     "steps": int,
     "log_every": int,
     "checkpoint_every": (int, float),

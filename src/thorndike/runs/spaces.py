@@ -13,6 +13,7 @@ from thorndike.errors import CheckpointError
 
 LARGEST = 2**22  # numbers in an observation or action that a file may describe
 
+
 def space_to_json(space: Space) -> dict[str, Any]:
     """Plain data for a Discrete, Box, MultiDiscrete, MultiBinary, Dict or Tuple space."""
     if isinstance(space, Discrete):
@@ -33,7 +34,7 @@ def space_to_json(space: Space) -> dict[str, Any]:
 
 
 def space_from_json(data: Any) -> Space:
-    """The space that `space_to_json` described; raises `CheckpointError` for anything else, or larger than `LARGEST`."""
+    """The space that `space_to_json` described; raises `CheckpointError` for anything else, or more than `LARGEST`."""
     try:
         if _size(data) > LARGEST:
             raise ValueError("it is too large")

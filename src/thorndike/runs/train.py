@@ -91,7 +91,7 @@ def train(
     world = make(env, **kwargs)
     algorithm, steps = choose(algorithm, name, steps)
     validate(algorithm, world, steps, seeds)
-    data = open_dataset(algorithm, dataset)
+    data = open_dataset(algorithm, dataset, bool(getattr(world, "masked", False)))
     validate_options(seed, seeds, log_every, checkpoint_every, keep, tensorboard)
     validate_host(world, workers, env_timeout, on_env_error)
     if data is None:
@@ -232,7 +232,7 @@ def validate_batch(algorithm: Any, env: Any, runs: int) -> None:
     require(whole, f"a world has {agents} agents, so num_envs must be a multiple of {agents}: {fitting}, say")
 
 
-def open_dataset(algorithm: Any, dataset: Any) -> Dataset | None:
+def open_dataset(algorithm: Any, dataset: Any, masked: bool) -> Dataset | None:
     """The dataset to learn from; raises where there has to be one, or the algorithm cannot use one."""
     name = type(algorithm).__name__
     if dataset is None:
@@ -243,6 +243,10 @@ def open_dataset(algorithm: Any, dataset: Any) -> Dataset | None:
     if not replays(algorithm) or whole:
         raise IncompatibleError(
             f"{name} does not learn from single transitions, so not from a dataset: bc, dqn, sac do"
+        )
+    if masked and not getattr(algorithm, "offline", False):
+        raise IncompatibleError(
+            f"datasets do not hold which actions were legal, and {name} would count on illegal ones: bc does not"
         )
     return dataset if isinstance(dataset, Dataset) else Dataset(dataset)
 

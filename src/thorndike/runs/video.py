@@ -11,7 +11,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from thorndike.drivers.evaluate import act
+from thorndike.drivers.evaluate import APART, act
+from thorndike.envs.host_layout import flat_mask
 from thorndike.envs.wrap import Batched, is_jax
 from thorndike.errors import ConfigError, MissingExtraError
 from thorndike.nets.cnn import channels_first
@@ -95,7 +96,7 @@ def _film_jax(agent: Agent, env: Any, episodes: int, most: int, seed: int):
 
 def _film_rows(agent: Agent, env: Any, episodes: int, most: int, seed: int):
     env = getattr(env, "evaluation", env)
-    with env.batch(1, seed=seed) as batch:
+    with env.batch(1, seed=seed + APART) as batch:
         step = lambda now, action, key: batch.step(np.asarray(action))  # noqa: E731
         return (*_play(agent, batch.reset(), step, _seen_row, episodes, most, random_key(seed)), FPS // 2)
 
@@ -129,7 +130,9 @@ def _film_host(agent: Agent, env: Any, episodes: int, most: int, seed: int):
     try:
         fps = int(world.metadata.get("render_fps") or FPS)
         for episode in range(episodes):
-            obs, info = world.reset(seed=seed + episode)
+            if len(frames) >= most:
+                break
+            obs, info = world.reset(seed=seed + APART + episode)
             agent.reset()
             total, over = 0.0, False
             while not over and len(frames) < most:
@@ -137,10 +140,11 @@ def _film_host(agent: Agent, env: Any, episodes: int, most: int, seed: int):
                 if not isinstance(frame, np.ndarray):
                     raise ConfigError(f"{env.id} draws no frames (render_mode='rgb_array')")
                 frames.append(frame)
-                mask = info.get("action_mask", info.get("mask"))
+                mask = flat_mask(info[env.mask_key]) if env.masked else None
                 obs, reward, terminated, truncated, info = world.step(agent.act(obs, mask=mask))
                 total, over = total + float(reward), terminated or truncated
-            returns.append(total)
+            if over or not returns:
+                returns.append(total)
     finally:
         world.close()
     return frames, returns, fps

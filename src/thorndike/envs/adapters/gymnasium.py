@@ -88,8 +88,8 @@ class GymnasiumEnvironment:
             _, info = env.reset(seed=0)
         except Exception as error:
             raise EnvError(f"{self.id} failed in its first reset: {error}\n\n{traceback.format_exc()}") from None
-        self._mask_key = _mask_key(info, self.action_space, self.id)
-        self.masked: bool = self._mask_key is not None
+        self.mask_key = _mask_key(info, self.action_space, self.id)
+        self.masked: bool = self.mask_key is not None
 
     def make_one(self, render_mode: str | None = None) -> gymnasium.Env:
         """A new environment, with that render mode if given; raises `ConfigError` where it takes none."""
@@ -125,7 +125,7 @@ class GymnasiumEnvironment:
             self.action_space,
             num_envs,
             seed,
-            mask_key=self._mask_key,
+            mask_key=self.mask_key,
             workers=workers,
             timeout=timeout,
             on_error=on_error,
@@ -174,9 +174,9 @@ class GymnasiumEnvironment:
         return num_envs * float(np.median(taken)) > QUICK
 
     def _sampling_mask(self, info: Mapping) -> Any:
-        if not isinstance(self.action_space, Discrete) or self._mask_key not in info:
+        if not isinstance(self.action_space, Discrete) or self.mask_key not in info:
             return None
-        return np.asarray(info[self._mask_key]).astype(np.int8)
+        return np.asarray(info[self.mask_key]).astype(np.int8)
 
     def _made(self, make: Callable[[], Any]) -> gymnasium.Env:
         try:

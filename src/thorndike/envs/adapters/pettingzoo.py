@@ -27,7 +27,8 @@ class ParallelEnvironment:
     `source` is a function that makes a `ParallelEnv`, such as `mpe2.simple_spread_v3.parallel_env`; `kwargs` go to it.
     All agents see and act through one space: shorter vectors are padded with zeros, actions that an agent has not are
     masked, and with `agent_ids` a one-hot of the agent is put behind its vector. An agent that is out sees zeros and
-    earns nothing until the episode ends, which it does for all agents at once. Returns are per agent.
+    earns nothing until the episode ends, which it does for all agents at once: by truncation if any of them was cut.
+    Returns are per agent.
 
     Raises `IncompatibleError` where spaces do not fit together, `ConfigError` if `source` makes something else.
     """
@@ -165,7 +166,7 @@ class World:
         playing = list(self.env.agents)
         actions = {agent: self._own(agent, action[self.agents.index(agent)]) for agent in playing}
         obs, rewards, terminations, truncations, _ = self.env.step(actions)
-        over = not self.env.agents
+        over = not self.env.agents or all(terminations.get(agent) or truncations.get(agent) for agent in playing)
         cut = any(truncations[agent] and not terminations.get(agent) for agent in truncations)
         earned = np.array([rewards.get(agent, 0.0) for agent in self.agents])
         seen, info = self._seen(obs)
