@@ -58,6 +58,24 @@ def test_faults_are_named(kind, phase, workers):
     assert time.monotonic() - start < 5
 
 
+@pytest.mark.parametrize("at", [1, 1000])
+@pytest.mark.parametrize(
+    ("kind", "workers"),
+    [("raises", "serial"), ("hangs", "serial"), ("hangs", "thread"), ("dies", "process"), ("nan", "process")],
+)
+def test_the_first_step_and_the_thousandth(kind, workers, at):
+    timeout = 0.5 if kind == "hangs" else 20.0
+    with GymnasiumEnvironment(Faulty, kind=kind, at=at, unlucky=1).batch(2, 0, workers, timeout) as batch:
+        batch.reset()
+        for _ in range(at - 1):
+            batch.step(ZERO)
+        start = time.monotonic()
+        with pytest.raises(EnvError, match=f"environment 1 failed in step {at} ") as caught:
+            batch.step(ZERO)
+        assert time.monotonic() - start < timeout + 5
+        assert FAULTS[kind][0] in str(caught.value)
+
+
 GOOD = np.zeros(1, np.float32)
 ANSWERS = [
     ((GOOD, 0.0, False, {}), "not (obs, reward, terminated, truncated, info)"),
@@ -92,6 +110,9 @@ def test_wrong_answers(answer, says):
         (MultiBinary(2), np.array([0, 2], np.int8), "outside of its space"),
         (Box(0, 255, (1,), np.uint8), np.array([300]), "dtype int64"),
         (Box(0, 255, (1,), np.uint8), np.array([0.5]), "dtype float64"),
+        (Box(0, 10, (2,), np.int32), np.array([3, 11], np.int32), "outside of its space"),
+        (Box(1, 10, (2,), np.uint8), np.array([3, 0], np.uint8), "outside of its space"),
+        (Box(-5, 5, (20, 20), np.int16), np.full((20, 20), 9, np.int16), "9 somewhere, outside of its space"),
         (Nested.observation_space, {"image": 0}, "keys ['image']"),
         (Nested.observation_space, 3, "observation has int"),
         (gym.spaces.Tuple([Discrete(2), Discrete(2)]), (1,), "observation is 1 parts"),

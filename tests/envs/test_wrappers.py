@@ -144,6 +144,7 @@ def sticky_share(probability, seed=0):
     """How often an action that differs from the last one taken is not the one that is taken."""
     env = td.StickyActions(env=td.GridWorld(slip=0.0), probability=probability)
     actions, times = play(env, 300, seed)
+    led_by = jax.jit(jax.vmap(lambda state, action: env.env.step(state, action, random_key(0)).obs))
     kept = asked = 0
     for action, now, later in zip(actions, times, times[1:]):
         last, any_yet = now.sim.state.mine
@@ -154,7 +155,7 @@ def sticky_share(probability, seed=0):
         kept, asked = kept + (taken == last)[differs].sum(), asked + differs.sum()
         assert (taken == action)[~any_yet & ~fresh].all()
         taken = np.where(fresh, np.where(any_yet & (action != last), -1, action), taken)  # -1: the end hides which
-        led = jax.vmap(lambda state, action: env.env.step(state, action, random_key(0)).obs)(now.sim.state.inner, taken)
+        led = led_by(now.sim.state.inner, taken)
         np.testing.assert_array_equal(np.asarray(led)[taken >= 0], later.final_obs[taken >= 0])
     return kept / asked
 

@@ -74,6 +74,7 @@ def test_trained_on_50_steps_it_balances_for_500(tmp_path):
     assert after_50_steps(tmp_path) >= 300
 
 
+@pytest.mark.slow
 def test_advantages_of_the_next_episode_spoil_what_is_learned_from_50_steps(tmp_path, monkeypatch):
     """The trace has to stop where an episode was cut."""
     gae = ppo.gae
@@ -81,6 +82,7 @@ def test_advantages_of_the_next_episode_spoil_what_is_learned_from_50_steps(tmp_
     assert after_50_steps(tmp_path) < 300
 
 
+@pytest.mark.slow
 def test_pendulum_in_300k_steps(tmp_path):
     run = trained(tmp_path, PENDULUM, "Pendulum-v1", 300_000, seeds=4)
     returns = greedy(run)

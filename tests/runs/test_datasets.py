@@ -273,6 +273,26 @@ def test_recorded_episodes_are_the_environments(expert, tmp_path):
     assert (np.abs(batch.obs[np.concatenate([[0], ends[:-1] + 1])]) <= 0.05).all()  # where CartPole begins
 
 
+class Seeded(small.FiveSteps):
+    """Remembers what it was seeded with."""
+
+    seeds: list = []
+
+    def reset(self, *, seed=None, options=None):
+        self.seeds.append(seed)
+        return super().reset(seed=seed, options=options)
+
+
+def test_other_episodes_are_recorded_than_were_trained_on(tmp_path):
+    run = small.train("PPO", tmp_path / "run", env=Seeded, workers="serial", seed=5)
+    looked_at = {None, 0}  # 0 is what an environment is reset with to look at it
+    trained, Seeded.seeds[:] = {*Seeded.seeds} - looked_at, []
+    run.record(4, seed=5)
+    recorded = {*Seeded.seeds} - looked_at
+    assert (len(trained), len(recorded)) == (2, 4)
+    assert not trained & recorded
+
+
 def test_recording_on_the_host(tmp_path):
     run = small.train("PPO", tmp_path / "run", env=small.FiveSteps, workers="serial")
     dataset = run.record(10)

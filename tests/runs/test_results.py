@@ -14,12 +14,14 @@ from PIL import Image
 from safetensors.numpy import save_file
 
 import thorndike as td
+from thorndike.envs.adapters.gymnasium import GymnasiumEnvironment
 from thorndike.errors import (
     CheckpointError,
     ConfigError,
     IncompatibleError,
 )
 from thorndike.runs import checkpoint
+from thorndike.runs.video import film
 
 # --- what one does with a run -----------------------------------------------------------------------------------------
 
@@ -65,6 +67,26 @@ def test_a_run_draws_its_curve_and_films_its_agent(ppo, tmp_path):
         ppo.watch(tmp_path / "film.avi")
     with pytest.raises(ConfigError, match="tabular"):
         ppo.picture()
+
+
+class Drawn(small.FiveSteps):
+    """Draws itself."""
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 10}
+
+    def __init__(self, render_mode=None):
+        self.render_mode = render_mode
+
+    def render(self):
+        return np.zeros((8, 8, 3), np.uint8)
+
+
+@pytest.mark.parametrize(("most", "returns"), [(100, [5.0] * 4), (12, [5.0, 5.0]), (10, [5.0, 5.0]), (3, [3.0])])
+def test_a_film_tells_the_returns_of_whole_episodes(most, returns, tmp_path):
+    env = GymnasiumEnvironment(Drawn)
+    spec = td.Spec(env.observation_space, env.action_space)
+    agent = td.Agent(small.PPO, spec, small.PPO.actor(small.PPO.init(jax.random.key(0), spec)))
+    assert film(agent, env, tmp_path / "film.gif", episodes=4, most_frames=most).returns == returns
 
 
 def test_a_tabular_run_paints_its_table(tmp_path):

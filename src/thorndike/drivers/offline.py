@@ -21,7 +21,7 @@ from thorndike.memory.dataset import Dataset
 from thorndike.ops.keys import random_key
 from thorndike.types import Array, PyTree, Spec
 
-BLOCK = 16  # batches that one call of the compiled program learns from
+BLOCK = 16  # most batches that one call of the compiled program learns from
 EPISODES = 20  # of each evaluation
 
 
@@ -29,7 +29,7 @@ class OfflineDriver:
     """Owns the compiled programs of one (algorithm, dataset, number of runs)."""
 
     simulates = True  # nothing but the dataset is outside of the run state
-    lazy = True
+    lazy = False
     devices = chunk = 1
     warm_iterations = 0
 
@@ -37,21 +37,23 @@ class OfflineDriver:
         self.algorithm, self.env, self.spec, self.runs, self.dataset = algorithm, env, spec, runs, dataset.fit(spec)
         self.size = batch_size(algorithm)
 
-        def learn(algorithm, state, batches):
-            def one(algorithm, state, batches):
-                def update(state, given):  # no more after a metric that is not finite
-                    go_on = lambda state: _update(algorithm, state, given)  # noqa: E731
-                    return jax.lax.cond(state.tally.healthy(), go_on, lambda state: state, state), None
+        def learn(algorithm, state, batches, n):
+            """The first `n` of the batches [R, BLOCK, ...], or fewer if a metric is not finite."""
 
-                return jax.lax.scan(update, state, batches)[0]
+            def update(carry):
+                i, state = carry
+                given = jax.tree.map(lambda x: x[:, i], batches)
+                if runs > 1:
+                    return i + 1, jax.vmap(_update, in_axes=(axes(algorithm), 0, 0))(algorithm, state, given)
+                state = _update(member(algorithm, 0), *jax.tree.map(lambda x: x[0], (state, given)))
+                return i + 1, jax.tree.map(lambda x: x[None], state)
 
-            if runs == 1:
-                state = one(member(algorithm, 0), *jax.tree.map(lambda x: x[0], (state, batches)))
-                return jax.tree.map(lambda x: x[None], state)
-            return jax.vmap(one, in_axes=(axes(algorithm), 0, 0))(algorithm, state, batches)
+            going = lambda carry: (carry[0] < n) & carry[1].tally.healthy()  # noqa: E731
+            return jax.lax.while_loop(going, update, (0, state))[1]
 
         self._learn = jax.jit(learn, donate_argnums=1)
-        self._draw = jax.jit(partial(_draw, len(dataset), self.size), static_argnums=1)
+        self._compiled: Any = None
+        self._draw = jax.jit(partial(_draw, len(dataset), self.size))
 
     def __enter__(self) -> OfflineDriver:
         return self
@@ -79,18 +81,26 @@ class OfflineDriver:
         """The state on the device."""
         return jax.device_put(state)
 
-    def compile(self, warm: bool) -> None:
-        """Nothing: the programs compile when `advance` first calls them."""
+    def compile(self, warm: bool = False) -> None:
+        """Compile the program that `advance` calls."""
+        if self._compiled is None:
+            state = self.like()
+            _, index, ukeys = jax.eval_shape(self._draw, state.key)
+            batches = jax.tree.map(lambda x: jax.ShapeDtypeStruct((*index.shape[:2], *x.shape), x.dtype), self.batch())
+            rest = state._replace(key=())  # type: ignore[arg-type]
+            self._compiled = self._learn.lower(self.algorithm, rest, (batches, ukeys), np.int32(1)).compile()
 
     def advance(self, state: RunState, iterations: int, warm: bool = False, fresh: bool = False) -> RunState:
-        """`iterations` updates later. The argument is donated: do not use it again."""
+        """`iterations` updates later, fewer if a metric is not finite. The argument is donated: do not use it again."""
         state = state._replace(tally=state.tally.restart(jnp.bool_(True))) if fresh else state
+        self.compile()
         while iterations > 0:
-            n = BLOCK if iterations >= BLOCK else 1
-            key, index, ukeys = self._draw(state.key, n)
-            batches = self.dataset[np.asarray(index)]
+            n = min(iterations, BLOCK)
+            keys, index, ukeys = self._draw(state.key)
+            some = self.dataset[np.asarray(index)[:, :n]]
+            batches = jax.tree.map(lambda x, n=n: np.pad(x, [(0, 0), (0, BLOCK - n)] + [(0, 0)] * (x.ndim - 2)), some)
             rest = state._replace(key=())  # type: ignore[arg-type]
-            state = self._learn(self.algorithm, rest, (batches, ukeys))._replace(key=key)
+            state = self._compiled(self.algorithm, rest, (batches, ukeys), np.int32(n))._replace(key=keys[:, n - 1])
             iterations -= n
             if not np.asarray(state.tally.healthy()).all():
                 break
@@ -116,17 +126,17 @@ def batch_size(algorithm: Any) -> int:
     return algorithm.batch_size if hasattr(algorithm, "batch_size") else algorithm.replay.batch_size
 
 
-def _draw(size: int, batch: int, keys: Array, n: int) -> tuple[Array, Array, Array]:
-    """The next keys [R]; indices [R, n, batch] into a dataset, uniform with replacement; keys of updates [R, n]."""
+def _draw(size: int, batch: int, keys: Array) -> tuple[Array, Array, Array]:
+    """Of the next BLOCK batches: the keys after each [R, BLOCK]; indices [R, BLOCK, batch] into a dataset, uniform with
+    replacement; keys of updates [R, BLOCK]."""
 
     def one(key):
         # A key for each batch, one after the other: the same batches come whatever the blocks.
         def step(key, _):
             key, ikey, ukey = jax.random.split(key, 3)
-            return key, (jax.random.randint(ikey, (batch,), 0, size), ukey)
+            return key, (key, jax.random.randint(ikey, (batch,), 0, size), ukey)
 
-        key, (index, ukeys) = jax.lax.scan(step, key, None, length=n)
-        return key, index, ukeys
+        return jax.lax.scan(step, key, None, length=BLOCK)[1]
 
     return jax.vmap(one)(keys)
 

@@ -75,6 +75,8 @@ class Leaf:
         else:
             good = ((value >= self.low) & (value <= self.high)).all()
         if not good:
+            if np.size(value) > 10:
+                value = f"{value[(value < self.low) | (value > self.high)][0]} somewhere"
             raise Fault(f"{self.name} is {value}, outside of its space ({self.low} to {self.high})")
 
 
@@ -199,7 +201,10 @@ def _padded(shape: tuple[int, ...], dtype: Any) -> int:
 def _leaf(space: Space, name: str) -> Leaf:
     if isinstance(space, Box):
         wide = space.dtype.kind == "f" and space.dtype.itemsize > 4
-        return Leaf(name, space.shape, space.dtype, np.dtype(np.float32) if wide else space.dtype)
+        limits = np.iinfo(space.dtype) if space.dtype.kind in "iu" else None  # floats are often a bit off
+        free = limits is None or ((space.low == limits.min).all() and (space.high == limits.max).all())
+        whole = {} if free else {"low": space.low, "high": space.high}
+        return Leaf(name, space.shape, space.dtype, np.dtype(np.float32) if wide else space.dtype, **whole)
     if isinstance(space, Discrete):
         low, high = int(space.start), int(space.start + space.n - 1)
         return Leaf(name, (), space.dtype, space.dtype, low, high)
