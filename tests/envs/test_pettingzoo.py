@@ -152,6 +152,8 @@ def test_evaluation_is_per_agent_and_whole_worlds(tmp_path):
     assert result.returns.shape == (1, 3)
     assert ((result.returns >= 105) & (result.returns <= 111)).all()
     assert set(result.lengths.ravel()) <= {3, 4}
+    with pytest.raises(td.ConfigError, match="what its 2 agents do is not drawn"):
+        run.watch(tmp_path / "film.gif")
     data = run.record(4, explore=True)  # from whom any number of agents may learn
     clone = td.train(td.BC(batch_size=2), env, 4, dataset=data, out=tmp_path / "clone", progress=False)
     assert clone.evaluate(episodes=1).returns.shape == (1, 1)

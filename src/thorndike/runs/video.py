@@ -52,7 +52,9 @@ def film(agent: Agent, env: Any, out: Path, episodes: int = 1, most_frames: int 
     encoder = ffmpeg() if out.suffix == ".mp4" else None
     if not filmable(env):
         name = getattr(env, "id", type(env).__name__)
-        raise ConfigError(f"{name} cannot be filmed: it draws no frames, and its observations are no images")
+        why = "it draws no frames, and its observations are no images"
+        why = f"what its {env.agents} agents do is not drawn" if getattr(env, "agents", 1) > 1 else why
+        raise ConfigError(f"{name} cannot be filmed: {why}")
     record = _film_jax if is_jax(env) else _film_host if draws(env) else _film_rows
     frames, returns, fps = record(agent, env, episodes, most_frames, seed)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -154,7 +156,10 @@ def _write_gif(out: Path, frames: list[np.ndarray], fps: int) -> None:
     from PIL import Image
 
     keep = max(1, round(fps / 25))  # viewers slow down beyond 50 frames a second
-    pictures = [Image.fromarray(frame).quantize(64, dither=Image.Dither.NONE) for frame in frames[::keep]]
+    pictures = [
+        Image.fromarray(frame).quantize(64, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+        for frame in frames[::keep]
+    ]
     pictures[0].save(
         out, save_all=True, append_images=pictures[1:], duration=round(1000 * keep / fps), loop=0, optimize=False
     )
