@@ -1,0 +1,195 @@
+"""Recording episodes, and learning from them."""
+
+from __future__ import annotations
+
+import shutil
+
+import gymnasium
+import jax
+import numpy as np
+import pytest
+import small_runs as small
+from test_datasets import episodes
+
+import thorndike as td
+from thorndike.cli import main
+from thorndike.memory.dataset import Dataset, Episode, write
+from thorndike.runs import loop
+
+BC = td.BC(torso=td.Torso(widths=(8,)), batch_size=16)
+
+
+@pytest.fixture(scope="module")
+def expert(tmp_path_factory):
+    """A run whose agent balances the pole."""
+    return td.train("ppo", "CartPole-v1", 100_000, out=tmp_path_factory.mktemp("data") / "expert", progress=False)
+
+
+# --- recording --------------------------------------------------------------------------------------------------------
+
+
+def test_recorded_episodes_are_the_environments(expert, tmp_path):
+    """Played again by Gymnasium from the same states, every recorded step gives the recorded next observation."""
+    dataset = expert.record(3, tmp_path / "data", explore=True)
+    assert len(dataset.lengths) == 3
+    env = gymnasium.make("CartPole-v1").unwrapped
+    batch = dataset.fit(expert.spec)[np.arange(len(dataset))]
+    for t in range(0, len(dataset), 7):
+        env.reset(seed=0)
+        env.state = tuple(batch.obs[t].astype(float))
+        obs, reward, terminated, _, _ = env.step(int(batch.action[t]))
+        np.testing.assert_allclose(obs, batch.next_obs[t], atol=1e-5)
+        assert (reward, terminated) == (batch.reward[t], batch.terminated[t])
+    ends = np.cumsum(dataset.lengths) - 1
+    assert (batch.terminated | batch.truncated)[ends].all()
+    assert (batch.terminated | batch.truncated).sum() == 3
+    assert (np.abs(batch.obs[np.concatenate([[0], ends[:-1] + 1])]) <= 0.05).all()  # where CartPole begins
+
+
+class Seeded(small.FiveSteps):
+    """Remembers what it was seeded with."""
+
+    seeds: list = []
+
+    def reset(self, *, seed=None, options=None):
+        self.seeds.append(seed)
+        return super().reset(seed=seed, options=options)
+
+
+def test_other_episodes_are_recorded_than_were_trained_on(tmp_path):
+    run = small.train("PPO", tmp_path / "run", env=Seeded, workers="serial", seed=5)
+    looked_at = {None, 0}  # 0 is what an environment is reset with to look at it
+    trained, Seeded.seeds[:] = {*Seeded.seeds} - looked_at, []
+    run.record(4, seed=5)
+    recorded = {*Seeded.seeds} - looked_at
+    assert (len(trained), len(recorded)) == (2, 4)
+    assert not trained & recorded
+
+
+def test_recording_on_the_host(tmp_path):
+    run = small.train("PPO", tmp_path / "run", env=small.FiveSteps, workers="serial")
+    dataset = run.record(10)
+    assert dataset.path == run.path / "dataset"
+    np.testing.assert_array_equal(dataset.lengths, [5] * 10)
+    batch = dataset.fit(run.spec)[np.arange(50)]
+    np.testing.assert_array_equal(batch.obs[:, 0], list(range(5)) * 10)
+    np.testing.assert_array_equal(batch.next_obs[:, 0], list(range(1, 6)) * 10)
+
+
+def test_continuous_actions_are_recorded_as_the_environment_took_them(tmp_path):
+    run = small.train("SAC", tmp_path / "run")
+    dataset = run.record(2, explore=True)
+    assert (np.abs(dataset.actions) <= run.env.action_space.high).all()
+    assert np.abs(dataset.actions).max() > 1  # Pendulum's torque goes to 2
+
+
+# --- learning ---------------------------------------------------------------------------------------------------------
+
+
+def test_ten_expert_episodes_are_enough_for_cartpole(expert, tmp_path):
+    dataset = expert.record(10, tmp_path / "data")
+    run = td.train(td.BC(), "CartPole-v1", 3_000, dataset=dataset, seeds=4, out=tmp_path / "run", progress=False)
+    assert min(run.evaluate(50).per_seed) >= 475
+    assert len(run.metrics()["steps"]) == 20
+    assert run.metrics()["rollout/ep_rew_mean"][-1].min() >= 475
+
+
+@pytest.mark.parametrize("bug", ["actions of other states", "one action for all"])
+def test_bugs_do_not_clone(bug, expert, tmp_path, monkeypatch):
+    dataset = expert.record(10, tmp_path / "data")
+    update = td.BC.update
+    wrong = {
+        "actions of other states": lambda b: b._replace(action=b.action[::-1]),
+        "one action for all": lambda b: b._replace(action=b.action * 0),
+    }[bug]
+    monkeypatch.setattr(td.BC, "update", lambda self, state, batch, key: update(self, state, wrong(batch), key))
+    run = td.train(
+        td.BC(), "CartPole-v1", 1_000, dataset=dataset, out=tmp_path / "run", log_every=1_000, progress=False
+    )
+    assert run.evaluate(20).mean < 475
+
+
+def test_a_gaussian_is_fitted_by_maximum_likelihood(tmp_path):
+    """Of actions with mean 0.5 and deviation 0.2, whatever the observation: SciPy's estimate is the oracle."""
+    from scipy.stats import norm
+
+    rng = np.random.default_rng(0)
+    actions = rng.normal(0.5, 0.2, (2000, 1)).astype(np.float32)
+    obs = np.zeros((2001, 3), np.float32)
+    last = np.arange(2000) == 1999
+    data = write(tmp_path / "data", [Episode(obs, actions, np.zeros(2000), last, last & False)])
+    algorithm = td.BC(entropy_coefficient=0.0, learning_rate=1e-2, anneal_learning_rate=True, batch_size=512)
+    run = td.train(algorithm, "Pendulum-v1", 1_000, dataset=data, out=tmp_path / "run", progress=False)
+    head = jax.tree.map(lambda x: x[0], run.actors()).head
+    mean, deviation = norm.fit(actions)
+    assert float(run.agent().act(np.zeros(3, np.float32))[0]) == pytest.approx(mean, abs=0.02)
+    assert float(np.exp(head.log_std[0]) * 2) == pytest.approx(deviation, rel=0.05)  # in units of half the range, 2
+
+
+def test_others_learn_from_datasets_too(expert, tmp_path):
+    """DQN on what an exploring agent did: Q-values of a pole that is kept up."""
+    dataset = expert.record(10, tmp_path / "data", explore=True)
+    run = td.train(small.DQN, "CartPole-v1", 50, dataset=dataset, out=tmp_path / "run", progress=False)
+    assert (run.status["state"], run.status["steps"]) == ("finished", 50)
+    assert np.isfinite(run.metrics()["train/td_error"]).all()
+    sac = small.train("SAC", tmp_path / "sac")
+    again = td.train(small.SAC, "Pendulum-v1", 20, dataset=sac.record(2), out=tmp_path / "off", progress=False)
+    assert again.status["steps"] == 20
+
+
+def test_transitions_need_an_environment(tmp_path):
+    dataset = Dataset(write(tmp_path / "data", episodes()))
+    with pytest.raises(td.ConfigError, match=r"dataset\.fit\(spec\)"):
+        _ = dataset[np.arange(2)]
+
+
+def test_nothing_is_played_for_a_folder_that_is_there(expert, tmp_path, monkeypatch):
+    (tmp_path / "data").mkdir()
+    monkeypatch.setattr("thorndike.runs.record.record", None)
+    with pytest.raises(td.ConfigError, match="exists already"):
+        expert.record(5, tmp_path / "data")
+
+
+def test_seeds_chunks_and_resuming_do_not_change_the_result(tmp_path, monkeypatch):
+    data = write(
+        tmp_path / "data",
+        [e._replace(observations=np.tile(e.observations, 2), actions=e.actions - 5) for e in episodes()],
+    )
+    train = lambda name, **more: td.train(  # noqa: E731
+        BC, "CartPole-v1", 120, dataset=data, out=tmp_path / name, log_every=40, progress=False, **more
+    )
+    whole = train("whole")
+    monkeypatch.setattr(loop, "CHUNK_SECONDS", 0.0)
+    assert small.differing(small.arrays(train("steps")), small.arrays(whole)) == []
+    small.interrupt(monkeypatch, 40)
+    with pytest.raises(KeyboardInterrupt):
+        train("stopped")
+    assert td.open_run(tmp_path / "stopped").status["steps"] == 40
+    resumed = td.resume(tmp_path / "stopped", progress=False)
+    assert small.differing(small.arrays(resumed), small.arrays(whole)) == []
+    both, other = train("both", seeds=2), train("other", seed=1)
+    for name, x in small.arrays(other).items():
+        if name.startswith(".agent.policy"):
+            np.testing.assert_allclose(small.arrays(both)[name][1], x[0], atol=1e-5)
+
+
+def test_the_dataset_of_a_run_may_not_disappear(tmp_path):
+    data = write(
+        tmp_path / "data",
+        [e._replace(observations=np.tile(e.observations, 2), actions=e.actions - 5) for e in episodes()],
+    )
+    run = td.train(BC, "CartPole-v1", 20, dataset=data, out=tmp_path / "run", progress=False)
+    shutil.rmtree(data)
+    assert run.evaluate(2).mean > 0
+    with pytest.raises(td.ConfigError, match="there is no dataset at"):
+        td.resume(run.path, 40, progress=False)
+
+
+def test_the_command_line(expert, tmp_path, capsys):
+    data = tmp_path / "data"
+    assert main(["record", str(expert.path), "--episodes", "2", "--out", str(data)]) == 0
+    assert "2 episodes, 1000 steps, return 500.0" in capsys.readouterr().out
+    argv = ["train", "bc", "CartPole-v1", "--dataset", str(data), "--steps", "40", "--out", str(tmp_path / "run")]
+    assert main(argv) == 0
+    assert main(["train", "bc", "CartPole-v1"]) == 2
+    assert "--dataset DIR" in capsys.readouterr().err
