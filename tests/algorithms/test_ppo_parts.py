@@ -134,6 +134,22 @@ def test_rewards_are_scaled_by_the_deviation_of_discounted_returns():
         state = state._replace(returns=returns)
 
 
+def test_a_discounted_return_does_not_outlive_the_episodes_of_a_stopped_run():
+    """A run that was resumed on the host begins new episodes: what it remembers of the old ones' returns is dropped."""
+    algorithm = dataclasses.replace(ONE, normalize_reward=True, discount=0.9)
+    state, rollout = algorithm.init(jax.random.key(0), SPEC), experience(np.random.default_rng(1))
+    statistics, sums = state.returns
+    first = np.arange(E) % 2 == 0
+    begun = rollout.steps._replace(first=rollout.steps.first.at[0].set(first))
+    dropped, going_on = (
+        algorithm.scaled_reward(state._replace(returns=(statistics, start)), rollout._replace(steps=begun))[1]
+        for start in (sums + 50.0, jnp.where(first, 0.0, sums + 50.0))
+    )
+    jax.tree.map(np.testing.assert_array_equal, dropped, going_on)
+    kept = algorithm.scaled_reward(state._replace(returns=(statistics, sums)), rollout._replace(steps=begun))[1]
+    assert float(abs(kept[0].mean - dropped[0].mean)) > 1
+
+
 def test_a_shared_torso_is_shared():
     """The value's gradient reaches the policy's torso only where there is one torso."""
     for shared in (True, False):

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from gymnasium.spaces import Box, Discrete
+from gymnasium.spaces import Box, Discrete, MultiBinary
 
 import thorndike as td
 from thorndike.configuration import check
@@ -74,6 +74,18 @@ def test_images_are_stacked_behind_each_other():
     np.testing.assert_array_equal(first.obs, np.tile(first.state.mine[0], 3))
     np.testing.assert_array_equal(second.obs[..., :4], first.obs[..., 2:])
     np.testing.assert_array_equal(second.obs[..., 4:], first.obs[..., :2] + 1)
+
+
+def test_planes_are_stacked_and_masks_passed_on():
+    env = td.FrameStack(env=td.make("pgx/minatar-breakout"), frames=3)
+    assert env.observation_space == MultiBinary((10, 10, 12))
+    assert env.masked
+    assert not td.FrameStack(env=td.CartPole()).masked
+    first = env.reset(jax.random.key(0))
+    second = env.step(first.state, jnp.int32(1), jax.random.key(1))
+    assert env.observation_space.contains(np.asarray(second.obs, np.int8))
+    np.testing.assert_array_equal(second.obs[..., :8], first.obs[..., 4:])
+    np.testing.assert_array_equal(second.obs[..., 8:], env.env.step(first.state.inner, 1, jax.random.key(1)).obs)
 
 
 @pytest.mark.parametrize(("clip", "expected"), [(None, 3.0), (2.0, 2.0)])

@@ -115,6 +115,14 @@ def test_a_state_that_does_not_fit_is_refused(tmp_path):
         from_arrays(found, driver("PPO").like(), "the checkpoint")
 
 
+def test_a_folder_that_only_looks_like_a_step_is_none(tmp_path):
+    save(tmp_path, 5)
+    (tmp_path / "²").mkdir()  # a digit, but no number
+    assert checkpoint.steps(tmp_path) == [5]
+    save(tmp_path, 6)
+    assert newest(tmp_path) == 6
+
+
 # --- crashes ----------------------------------------------------------------------------------------------------------
 
 

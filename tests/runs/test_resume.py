@@ -39,6 +39,7 @@ def test_an_interrupted_run_goes_on_bit_for_bit(name, at, runs, tmp_path, monkey
     assert signal.getsignal(signal.SIGINT) is before
     done = td.resume(tmp_path / "run", progress=False)
     assert done.status["state"] == "finished"
+    assert done.status["steps_per_second"] == pytest.approx(320 / done.status["seconds"], rel=0.05)
     assert small.differing(small.arrays(done), small.arrays(runs(name))) == []
     assert small.rows(done) == small.rows(runs(name))
 

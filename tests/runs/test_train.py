@@ -14,6 +14,7 @@ import small_runs as small
 from PIL import Image
 
 import thorndike as td
+from thorndike.cli import main
 from thorndike.errors import (
     CheckpointError,
     ConfigError,
@@ -201,6 +202,11 @@ def test_a_run_in_a_module_of_its_own_is_opened_when_that_is_given(tmp_path, mon
     with pytest.raises(ConfigError, match="opening a run imports none: give it, env='own_module:Own-v0'"):
         td.open_run(path).evaluate(1)
     assert "own_module" not in sys.modules
+    assert main(["evaluate", str(path)]) == 2
+    for command in (["evaluate", "--episodes", "1"], ["record", "--episodes", "1"], ["resume", "--steps", "48"]):
+        monkeypatch.delitem(sys.modules, "own_module", raising=False)
+        assert main([command[0], str(path), *command[1:], "--env", "own_module:Own-v0"]) == 0
+    monkeypatch.delitem(sys.modules, "own_module")
     assert td.open_run(path, env="own_module:Own-v0").evaluate(1).returns.size == 1
 
 
