@@ -113,6 +113,10 @@ def test_wrong_answers(answer, says):
         (Box(0, 10, (2,), np.int32), np.array([3, 11], np.int32), "outside of its space"),
         (Box(1, 10, (2,), np.uint8), np.array([3, 0], np.uint8), "outside of its space"),
         (Box(-5, 5, (20, 20), np.int16), np.full((20, 20), 9, np.int16), "9 somewhere, outside of its space"),
+        (Box(0, 1, (4, 4), np.float32), np.full((4, 4), 255, np.float32), "255.0 at [0, 0], far outside of its space"),
+        (Box(-1, 1, (3,), np.float64), np.array([0, 0, 30.0]), "30.0 at [2], far outside of its space (-1.0 to 1.0)"),
+        (Box(100, 110, (2,), np.float32), np.array([105, -1], np.float32), "-1.0 at [1], far outside"),
+        (Box(-1, 1, (), np.float16), np.float16(30), "is 30.0, far outside of its space (-1.0 to 1.0)"),
         (Nested.observation_space, {"image": 0}, "keys ['image']"),
         (Nested.observation_space, 3, "observation has int"),
         (gym.spaces.Tuple([Discrete(2), Discrete(2)]), (1,), "observation is 1 parts"),
@@ -130,6 +134,9 @@ def test_what_is_tolerated():
     for space, obs in (
         (Box(-1, 1, (1,), np.float32), np.array([1.5])),  # float64, and a little outside
         (Box(-1, 1, (1,), np.float64), [1]),
+        (Box(-1, 1, (1,), np.float32), np.array([-20.9], np.float32)),  # less than 10 of its widths away
+        (Box(0, 0, (1,), np.float64), np.array([2.0**-30])),
+        (Box(0, np.inf, (1,), np.float32), np.array([-1e9], np.float32)),
         (Discrete(3), np.array(2)),
         (MultiBinary(2), np.array([True, False])),
     ):

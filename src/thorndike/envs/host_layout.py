@@ -14,6 +14,7 @@ from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tu
 from thorndike.errors import IncompatibleError
 
 _SAFE = {4: 1e38, 8: 1e76}  # by item size: a sum of squares below it has only elements that fit float32
+_SLACK = 10  # widths that floats may be away from their Box: simulators leave theirs, LunarLander by up to 1.4
 _ALIGN = 64
 
 
@@ -29,17 +30,18 @@ class Leaf:
     shape: tuple[int, ...]
     source: np.dtype  # as the space says
     dtype: np.dtype  # as handed out: float64 becomes float32
-    low: Any = None  # inclusive bounds where values outside are an error
+    low: Any = None  # inclusive bounds where values outside are an error; of floats, where values far outside are
     high: Any = None
+    safe: float = 0.0  # floats whose sum of squares is less are finite and within the bounds
 
     def check(self, value: Any) -> Any:
         """`value` as an array or integer that can be stored; raises `Fault`."""
         if type(value) is not np.ndarray or value.dtype != self.source or value.shape != self.shape:
             value = self._converted(value)
         if self.source.kind == "f":
-            safe = _SAFE.get(self.source.itemsize)
-            if safe is None or not np.vdot(value, value) < safe:
+            if not self.safe or not np.vdot(value, value) < self.safe:
                 self._check_finite(value)
+                self._check_near(value)
         elif self.low is not None:
             self._check_range(value)
         return value
@@ -68,6 +70,16 @@ class Leaf:
             bad = int(np.size(good) - np.count_nonzero(good))
             worst = value[~good].flat[0] if self.shape else value
             raise Fault(f"{self.name} is not finite: {bad} of {np.size(good)} values, such as {worst}")
+
+    def _check_near(self, value: np.ndarray) -> None:
+        far = np.maximum(self.low - value, value - self.high) > _SLACK * _width(self.low, self.high)
+        if far.any():
+            at = tuple(int(i[0]) for i in np.argwhere(far)[:1].T)
+            where = f" at {list(at)}" if at else ""
+            raise Fault(
+                f"{self.name} is {value[at]}{where}, far outside of its space "
+                f"({self.low[at]} to {self.high[at]}): scale it, or correct the space"
+            )
 
     def _check_range(self, value: Any) -> None:
         if self.shape == ():
@@ -201,10 +213,12 @@ def _padded(shape: tuple[int, ...], dtype: Any) -> int:
 def _leaf(space: Space, name: str) -> Leaf:
     if isinstance(space, Box):
         wide = space.dtype.kind == "f" and space.dtype.itemsize > 4
-        limits = np.iinfo(space.dtype) if space.dtype.kind in "iu" else None  # floats are often a bit off
+        stored = np.dtype(np.float32) if wide else space.dtype
+        if space.dtype.kind == "f":
+            return Leaf(name, space.shape, space.dtype, stored, space.low, space.high, _safe(space))
+        limits = np.iinfo(space.dtype) if space.dtype.kind in "iu" else None
         free = limits is None or ((space.low == limits.min).all() and (space.high == limits.max).all())
-        whole = {} if free else {"low": space.low, "high": space.high}
-        return Leaf(name, space.shape, space.dtype, np.dtype(np.float32) if wide else space.dtype, **whole)
+        return Leaf(name, space.shape, space.dtype, stored, *(() if free else (space.low, space.high)))
     if isinstance(space, Discrete):
         low, high = int(space.start), int(space.start + space.n - 1)
         return Leaf(name, (), space.dtype, space.dtype, low, high)
@@ -216,6 +230,19 @@ def _leaf(space: Space, name: str) -> Leaf:
         f"the {name} space is {space}, which has no fixed shape. Box, Discrete, MultiDiscrete, "
         "MultiBinary, and Dict or Tuple of these are supported: wrap the environment so that it gives these."
     )
+
+
+def _width(low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Of a float Box, at least 1: constants are allowed their rounding."""
+    with np.errstate(over="ignore"):
+        return np.maximum(high - low, 1.0)
+
+
+def _safe(space: Box) -> float:
+    """The square of the least distance from 0 that is an error; 0 where that has to be looked at each time."""
+    slack = _SLACK * _width(space.low, space.high)
+    nearest = float(np.minimum(slack - space.low, slack + space.high).min(initial=np.inf))
+    return min(max(nearest, 0.0) ** 2, _SAFE.get(space.dtype.itemsize, 0.0))
 
 
 def stored_space(space: Space) -> Space:
