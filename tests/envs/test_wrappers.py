@@ -286,6 +286,15 @@ def test_a_schedule_moves_with_every_episode():
     assert float(env.changed(jnp.float32(0.5)).gravity) == pytest.approx(5.4)
 
 
+def test_a_curriculum_is_evaluated_at_its_hardest(tmp_path):
+    """Episodes of MountainCar with a force that takes any policy up at once, or none at all."""
+    never = td.Curriculum(env=td.MountainCar(), ranges=(("force", 1.0, 0.0),), success=1e9)
+    run = td.train(SMALL, never, 32, out=tmp_path / "run", progress=False)
+    assert run.evaluate(3).returns.max() == -200
+    assert run.record(episodes=1).returns == [-200]
+    assert run.watch().returns == [-200]
+
+
 def test_a_success_rule_waits_for_success():
     """Against a loop over episodes: the running mean of returns of at least 15 has to reach 0.3."""
     env = td.Curriculum(env=td.CartPole(), ranges=(("force", 10.0, 12.0),), success=15.0, threshold=0.3, memory=0.8)

@@ -66,14 +66,15 @@ class Evaluation:
 def evaluate(algorithm: Any, actor: PyTree, env: Any, episodes: int, seed: int = 0) -> Evaluation:
     """Play `episodes` episodes with each of the actors [R].
 
-    A host environment whose `evaluation` is another one, such as Atari with whole games, is played as that.
+    An environment whose `evaluation` is another one, such as Atari with whole games, is played as that.
     """
+    env = getattr(env, "evaluation", env)
     if is_jax(env):
         runs = jax.tree.leaves(actor)[0].shape[0]
         keys = jax.random.split(random_key(seed), runs)
         returns, lengths = _episodes(algorithm, Batched(env, episodes), actor, keys)
         return Evaluation(np.asarray(returns), np.asarray(lengths))
-    return _host(algorithm, actor, getattr(env, "evaluation", env), episodes, seed)
+    return _host(algorithm, actor, env, episodes, seed)
 
 
 @jax.jit

@@ -304,8 +304,8 @@ class Curriculum(Wrapper):
 
     Each copy has a level of its own, from 0 to 1. After an episode the level rises by `rate` if the running mean of
     successes (returns of at least `success`) is at least `threshold`, and the mean begins anew; with a threshold of 0
-    it rises after every episode, which is a schedule. It has to be the outermost wrapper. A new batch of environments,
-    and so every evaluation, begins at level 0: evaluate in the environment that you mean.
+    it rises after every episode, which is a schedule. It has to be the outermost wrapper. Evaluation, recordings and
+    films are at level 1; a resumed run goes on at its levels.
     """
 
     ranges: tuple[tuple[str, float, float], ...]  # (field, easy, hard)
@@ -320,7 +320,12 @@ class Curriculum(Wrapper):
         for name, low, high in self.ranges:
             check(Randomised(env=self.env, ranges=((name, min(low, high), max(low, high)),)))
 
-    def changed(self, level: Array) -> Any:
+    @property
+    def evaluation(self) -> Any:
+        """The inner environment at its hardest."""
+        return self.changed(1.0)
+
+    def changed(self, level: Array | float) -> Any:
         """The inner environment at a level."""
         return dataclasses.replace(self.env, **{name: easy + level * (hard - easy) for name, easy, hard in self.ranges})
 

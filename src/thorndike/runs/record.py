@@ -21,13 +21,12 @@ def record(agent: Agent, env: Any, episodes: int, seed: int = 0, explore: bool =
     """Whole episodes; every environment gives the same number, or one more, so that short ones don't win."""
     if episodes < 1:
         raise ConfigError(f"episodes must be at least 1, got {episodes}")
-    n = min(episodes, SIDE_BY_SIDE)
+    env, n = getattr(env, "evaluation", env), min(episodes, SIDE_BY_SIDE)
     quota = [len(range(i, episodes, n)) for i in range(n)]
     if is_jax(env):
         world, key = Batched(env, n), random_key(seed)
         step = jax.jit(lambda now, action, key: world.step(now, action, key))
         return _record(agent, jax.jit(world.reset)(key), step, quota, seed, explore)
-    env = getattr(env, "evaluation", env)
     agents = getattr(env, "agents", 1)  # each of whom gives episodes of its own
     n = -(-n // agents) * agents
     quota = [len(range(i, episodes, n)) for i in range(n)]

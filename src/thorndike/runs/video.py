@@ -49,7 +49,7 @@ def film(agent: Agent, env: Any, out: Path, episodes: int = 1, most_frames: int 
     """
     if out.suffix not in (".gif", ".mp4"):
         raise ConfigError(f"films are .gif or .mp4, not {out.name!r}")
-    encoder = ffmpeg() if out.suffix == ".mp4" else None
+    encoder, env = ffmpeg() if out.suffix == ".mp4" else None, getattr(env, "evaluation", env)
     if not filmable(env):
         name = getattr(env, "id", type(env).__name__)
         why = "it draws no frames, and its observations are no images"
@@ -97,7 +97,6 @@ def _film_jax(agent: Agent, env: Any, episodes: int, most: int, seed: int):
 
 
 def _film_rows(agent: Agent, env: Any, episodes: int, most: int, seed: int):
-    env = getattr(env, "evaluation", env)
     with env.batch(1, seed=seed + APART) as batch:
         step = lambda now, action, key: batch.step(np.asarray(action))  # noqa: E731
         return (*_play(agent, batch.reset(), step, _seen_row, episodes, most, random_key(seed)), FPS // 2)
