@@ -135,6 +135,7 @@ def test_what_is_tolerated():
         (Box(-1, 1, (1,), np.float32), np.array([1.5])),  # float64, and a little outside
         (Box(-1, 1, (1,), np.float64), [1]),
         (Box(-1, 1, (1,), np.float32), np.array([-20.9], np.float32)),  # less than 10 of its widths away
+        (Box(-np.finfo(np.float32).max, np.finfo(np.float32).max, (1,), np.float32), np.array([1e30], np.float32)),
         (Box(0, 0, (1,), np.float64), np.array([2.0**-30])),
         (Box(0, np.inf, (1,), np.float32), np.array([-1e9], np.float32)),
         (Discrete(3), np.array(2)),

@@ -72,7 +72,8 @@ class Leaf:
             raise Fault(f"{self.name} is not finite: {bad} of {np.size(good)} values, such as {worst}")
 
     def _check_near(self, value: np.ndarray) -> None:
-        far = np.maximum(self.low - value, value - self.high) > _SLACK * _width(self.low, self.high)
+        with np.errstate(over="ignore"):
+            far = np.maximum(self.low - value, value - self.high) > _slack(self.low, self.high)
         if far.any():
             at = tuple(int(i[0]) for i in np.argwhere(far)[:1].T)
             where = f" at {list(at)}" if at else ""
@@ -232,16 +233,17 @@ def _leaf(space: Space, name: str) -> Leaf:
     )
 
 
-def _width(low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """Of a float Box, at least 1: constants are allowed their rounding."""
+def _slack(low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """How far floats may be away from their Box; a width is at least 1: constants are allowed rounding."""
     with np.errstate(over="ignore"):
-        return np.maximum(high - low, 1.0)
+        return _SLACK * np.maximum(high - low, 1.0)
 
 
 def _safe(space: Box) -> float:
     """The square of the least distance from 0 that is an error; 0 where that has to be looked at each time."""
-    slack = _SLACK * _width(space.low, space.high)
-    nearest = float(np.minimum(slack - space.low, slack + space.high).min(initial=np.inf))
+    slack = _slack(space.low, space.high)
+    with np.errstate(over="ignore"):
+        nearest = float(np.minimum(slack - space.low, slack + space.high).min(initial=np.inf))
     return min(max(nearest, 0.0) ** 2, _SAFE.get(space.dtype.itemsize, 0.0))
 
 
