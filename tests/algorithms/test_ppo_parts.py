@@ -53,6 +53,14 @@ def updates(state: State) -> int:
     return int(next(x for x in jax.tree.leaves(state.optimiser) if x.dtype == jnp.int32))
 
 
+def test_the_first_pass_is_over_what_acted():
+    """With statistics that a rollout changes, the ratio of one update is 1: networks see what they saw when acting."""
+    algorithm = dataclasses.replace(ONE, epochs=1, minibatch_size=T * E, normalize_observation=True)
+    before, after, metrics = learn(algorithm)
+    assert abs(float(metrics["approx_kl"])) < 1e-6
+    assert float(jnp.abs(after.statistics.mean - before.statistics.mean).max()) > 0.05
+
+
 class Fixed:
     """A policy and values of our choice, in the place of networks."""
 

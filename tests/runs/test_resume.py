@@ -104,7 +104,7 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(ppo, tmp_path, monkeypatc
             small.train("PPO", tmp_path / "run", checkpoint_every=0.0)
     assert done == [16, 32, 48, 64]
     run = td.open_run(tmp_path / "run")
-    assert run.status["state"] == "running"
+    assert run.status["state"] == "interrupted"
     assert checkpoint.steps(run.path / "checkpoints") == [32, 48, 64]
     (run.path / "checkpoints" / f"{64:012d}" / checkpoint.ARRAYS).write_bytes(b"")
     with (run.path / "metrics.jsonl").open("a") as file:

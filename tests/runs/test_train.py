@@ -134,6 +134,7 @@ def test_a_name_takes_the_preset_and_a_value_does_not(tmp_path, no_training):
     ("change", "error", "text"),
     [
         ({"steps": 0}, ConfigError, "steps must be a positive whole number, got 0"),
+        ({"steps": 10**12}, ConfigError, "steps must be at most 2,000,000,000 for each run, got 1,000,000,000,000"),
         ({"steps": 1.5}, ConfigError, "steps must be a positive whole number"),
         ({"seeds": 0}, ConfigError, "seeds must be a positive whole number"),
         ({"seed": -1}, ConfigError, "seed must be a whole number from 0"),

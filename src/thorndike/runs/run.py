@@ -30,6 +30,7 @@ from thorndike.ops.keys import random_key
 from thorndike.runs import checkpoint
 from thorndike.runs.agent import Agent
 from thorndike.runs.arrays import from_arrays, read_json
+from thorndike.runs.directory import trained
 from thorndike.runs.metrics import read, table
 from thorndike.types import PyTree, Spec
 
@@ -90,9 +91,16 @@ class Run:
 
     @property
     def status(self) -> dict[str, Any]:
-        """{"state": "running" | "finished" | "interrupted" | "diverged" | "failed", "steps", "seconds", ...}."""
+        """{"state": "running" | "finished" | "interrupted" | "diverged" | "failed", "steps", "seconds", ...}.
+
+        A run whose process is gone without a word is "interrupted" too.
+        """
         path = self.path / "status.json"
-        return read_json(path) if path.is_file() else {"state": "new", "steps": 0, "seconds": 0.0}
+        status = read_json(path) if path.is_file() else {"state": "new", "steps": 0, "seconds": 0.0}
+        if not isinstance(status, dict) or not {"state", "steps", "seconds"} <= status.keys():
+            raise CheckpointError(f"{path} is damaged: delete it, and resume the run")
+        gone = status["state"] == "running" and not trained(self.path)
+        return {**status, "state": "interrupted"} if gone else status
 
     @property
     def env(self) -> Any:

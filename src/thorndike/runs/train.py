@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import itertools
 import json
 import os
 import platform
@@ -29,10 +28,13 @@ from thorndike.memory.dataset import Dataset
 from thorndike.memory.sequences import Sequences
 from thorndike.ops.keys import random_key
 from thorndike.presets import preset_for
+from thorndike.runs.directory import new_directory, training
 from thorndike.runs.loop import Loop
 from thorndike.runs.metrics import summary_writer
 from thorndike.runs.run import FORMAT, Run, describe, describe_environment, expand, write_json
 from thorndike.types import Spec
+
+MOST_STEPS = 2_000_000_000  # which are counted in 32 bits
 
 
 def train(
@@ -125,7 +127,7 @@ def train(
     }
     write_json(path / "run.json", info)
     run = Run(path, world, classes=[type(algorithm)])
-    with driver_of(run) as driver:
+    with training(path), driver_of(run) as driver:
         Loop(run, driver, None, progress).go()
     return run
 
@@ -147,13 +149,15 @@ def resume(
     """
     prepare_jax()
     run = Run(path, env, classes)
-    if steps is not None:
-        chunk = 1 if run.info.get("dataset") else steps_of(run.algorithm)
-        require(steps >= run.status["steps"], f"the run has {run.status['steps']} steps already, more than {steps}")
-        run.info["steps"] = -(-steps // chunk) * chunk
-        write_json(run.path / "run.json", run.info)
-    with driver_of(run) as driver:
-        Loop(run, driver, run.state(driver), progress).go()
+    with training(run.path):
+        if steps is not None:
+            chunk = 1 if run.info.get("dataset") else steps_of(run.algorithm)
+            require(steps >= run.status["steps"], f"the run has {run.status['steps']} steps already, more than {steps}")
+            require(steps <= MOST_STEPS, f"steps must be at most {MOST_STEPS:,} for each run, got {steps:,}")
+            run.info["steps"] = -(-steps // chunk) * chunk
+            write_json(run.path / "run.json", run.info)
+        with driver_of(run) as driver:
+            Loop(run, driver, run.state(driver), progress).go()
     return run
 
 
@@ -193,6 +197,7 @@ def validate(algorithm: Any, env: Any, steps: int, seeds: int) -> None:
         require(swept(env) is None, "only an algorithm's numbers may be arrays, not an environment's")
     swept(algorithm)
     require(isinstance(steps, int) and steps > 0, f"steps must be a positive whole number, got {steps!r}")
+    require(steps <= MOST_STEPS, f"steps must be at most {MOST_STEPS:,} for each run, got {steps:,}")
     require(isinstance(seeds, int) and seeds > 0, f"seeds must be a positive whole number, got {seeds!r}")
     problem = serves(algorithm, describe(env, steps, ""))
     if problem:
@@ -283,29 +288,6 @@ def seed_keys(run: Run) -> jax.Array:
     """A random key for each run [R]; seeds vary fastest."""
     seeds = [member["seed"] for member in run.members()]
     return jax.vmap(random_key)(jnp.asarray(seeds, jnp.uint32))
-
-
-def new_directory(out: str | Path | None, algorithm: Any, env: str) -> Path:
-    """A directory for a new run; raises `ConfigError` rather than write into another run's."""
-    if out is not None:
-        path = Path(out)
-        require(not (path / "run.json").exists(), f"{path} holds a run already: resume it, or choose another directory")
-        _make(path)
-        return path
-    base = f"{env.replace('/', '-')}_{type(algorithm).__name__.lower()}"
-    for i in itertools.count(1):
-        path = Path("runs") / f"{base}_{i}"
-        if not path.exists():
-            _make(path)
-            return path
-    raise AssertionError
-
-
-def _make(path: Path) -> None:
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"cannot make the directory {path}: {error.strerror}") from None
 
 
 def versions() -> dict[str, str]:

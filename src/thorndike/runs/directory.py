@@ -1,0 +1,78 @@
+"""A run's directory: a new one for each run, and one process at a time that trains in it."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from thorndike.configuration import require
+from thorndike.errors import ConfigError
+
+try:
+    import fcntl
+except ImportError:  # where there are no such locks, nothing is locked
+    fcntl = None  # type: ignore[assignment]
+
+LOCK = "lock"  # the system frees it when its process ends, however it ends
+
+
+def new_directory(out: str | Path | None, algorithm: Any, env: str) -> Path:
+    """A directory for a new run; raises `ConfigError` rather than write into another run's."""
+    if out is not None:
+        path = Path(out)
+        require(not (path / "run.json").exists(), f"{path} holds a run already: resume it, or choose another directory")
+        _make(path)
+        return path
+    base = f"{env.replace('/', '-')}_{type(algorithm).__name__.lower()}"
+    for i in itertools.count(1):
+        path = Path("runs") / f"{base}_{i}"
+        if not path.exists() and _make(path, new=True):
+            return path
+    raise AssertionError
+
+
+def _make(path: Path, new: bool = False) -> bool:
+    """Make a directory; False if it has to be `new` and somebody else made it in this moment."""
+    try:
+        path.mkdir(parents=True, exist_ok=not new)
+    except OSError as error:
+        if new and path.is_dir():
+            return False
+        raise ConfigError(f"cannot make the directory {path}: {error.strerror}") from None
+    return True
+
+
+@contextlib.contextmanager
+def training(path: Path) -> Iterator[None]:
+    """Hold the lock of the run at `path`; raises `ConfigError` where another process, or thread, has it."""
+    with contextlib.ExitStack() as stack:
+        if fcntl is not None:
+            with contextlib.suppress(OSError):  # a directory that cannot be written into is for others to report
+                file = stack.enter_context(open(path / LOCK, "ab"))
+                for _ in range(20):  # for who only looks has it for a moment
+                    try:
+                        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                        break
+                    except BlockingIOError:
+                        time.sleep(0.05)
+                else:
+                    raise ConfigError(f"{path} is being trained already: wait for it, or stop it")
+        yield
+
+
+def trained(path: Path) -> bool:
+    """Whether somebody trains in `path`; True where that cannot be known."""
+    if fcntl is None:
+        return True
+    try:
+        with open(path / LOCK, "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False
