@@ -178,6 +178,17 @@ def minari_file(path, **shapes):
             )
 
 
+def test_a_minari_file_with_actions_in_parts_is_refused(tmp_path):
+    import h5py
+
+    minari_file(tmp_path / "data")
+    with h5py.File(tmp_path / "data" / "main_data.hdf5", "r+") as file:
+        del file["episode_0"]["actions"]
+        file["episode_0"].create_group("actions")["_index_0"] = np.zeros(8)
+    with pytest.raises(td.ConfigError, match="actions of several parts: only single arrays are supported"):
+        Dataset(tmp_path / "data")
+
+
 @pytest.mark.parametrize("rows", [5 * 10**7, 10**14])
 @pytest.mark.parametrize("column", ["observations", "rewards"])
 def test_a_minari_file_that_claims_more_than_it_holds_is_refused_unread(rows, column, tmp_path):

@@ -212,12 +212,16 @@ def _read_minari(path: Path) -> tuple[list[np.ndarray], list[np.ndarray], np.nda
         with h5py.File(path, "r") as file:
             for i in range(len(file)):
                 group = file[f"episode_{i}"]
+                if hasattr(group["actions"], "keys"):
+                    raise ConfigError(f"{path} has actions of several parts: only single arrays are supported")
                 observations.append([value(node) for node in _leaves(group["observations"])])
                 columns.append([value(group[name]) for name in STEPS])
                 lengths.append(len(columns[-1][1]))
         join = lambda parts: [np.concatenate(part) for part in zip(*parts, strict=True)]  # noqa: E731
         joined = join(observations), join(columns), np.asarray(lengths)
     except (OSError, LookupError, TypeError, ValueError, AttributeError, RuntimeError, MemoryError) as error:
+        if isinstance(error, ConfigError):
+            raise
         raise ConfigError(f"{path} is not a dataset of Minari's, or damaged: {error}") from None
     if not lengths:
         raise ConfigError(f"{path} has no episodes")
