@@ -150,20 +150,27 @@ def test_minibatches_are_whole_sequences():
     assert sorted(x for minibatch in seen for x in minibatch[0]) == [0, 0, 100, 100, 200, 200, 300, 300]
 
 
-def test_the_value_of_a_cut_episode_is_that_of_its_true_successor():
+@pytest.mark.parametrize("cut", [True, False])
+def test_the_value_of_a_successor_is_that_of_one_step_more(cut):
     """One step on from the carry after the step, in the same episode: whatever the next episode shows."""
     algorithm = dataclasses.replace(SMALL, shared_torso=True)
     env = td.make("CartPoleNoVel-v1")
-    params = algorithm.init(jax.random.key(0), td.Spec(env.observation_space, env.action_space, 100)).params
-    rng = np.random.default_rng(0)
-    obs, after = (jnp.asarray(rng.normal(size=(16, 4, 2)), jnp.float32) for _ in range(2))
-    first = jnp.zeros((16, 4), bool).at[7].set(True)
-    _, _, carries = params(obs, None, first, algorithm.carry(4))
-    found = algorithm.next_value(params, after, carries)
-    for t in (3, 6, 15):
+    state = algorithm.init(jax.random.key(0), td.Spec(env.observation_space, env.action_space, 100))
+    rng, no = np.random.default_rng(0), jnp.zeros((16, 4), bool)
+    obs, final = (jnp.asarray(rng.normal(size=(17, 4, 2)), jnp.float32) for _ in range(2))
+    ended = no.at[6].set(True)
+    first = jnp.concatenate([no[:1], ended[:-1]])
+    after = jnp.where(ended[..., None], final[1:], obs[1:])  # the last step of an episode has a successor of its own
+    _, value, carries = state.params(obs[:-1], None, first, algorithm.carry(4))
+    steps = td.Transition(obs[:-1], first, no, {}, value, ended & ~cut, ended & cut, after, {})
+    last = td.Timestep(obs[-1], value[-1], no[0], no[0], obs[-1], no[0], {})
+    found = algorithm.next_value(state, td.Rollout(steps, algorithm.carry(4), last), value, carries)
+    for t in (3, 6, 15) if cut else (3, 15):
         longer = jnp.concatenate([obs[: t + 1], after[t : t + 1]])
-        beginnings = jnp.concatenate([first[: t + 1], jnp.zeros((1, 4), bool)])
-        np.testing.assert_allclose(found[t], params(longer, None, beginnings, algorithm.carry(4))[1][-1], atol=1e-5)
+        beginnings = jnp.concatenate([first[: t + 1], no[:1]])
+        expected = state.params(longer, None, beginnings, algorithm.carry(4))[1][-1]
+        np.testing.assert_allclose(found[t], expected, atol=1e-5)
+    assert float(jnp.abs(found[6] - value[7]).min()) > 1e-4 or not cut
 
 
 def test_time_is_never_cut():

@@ -12,7 +12,7 @@ import pytest
 import thorndike as td
 from thorndike.algorithms.policy.ppo import Carry, Minibatch, State
 from thorndike.ops.distributions import Categorical
-from thorndike.types import Clock, Rollout, Transition
+from thorndike.types import Clock, Rollout, Timestep, Transition
 
 T, E, B = 8, 4, 64
 SMALL = td.Torso(widths=(8,))
@@ -23,12 +23,13 @@ rng = np.random.default_rng(0)
 
 def experience(rng=rng):
     """A rollout of random numbers."""
-    obs, after = (jnp.asarray(rng.normal(size=(T, E, 4)), jnp.float32) for _ in range(2))
+    obs = jnp.asarray(rng.normal(size=(T + 1, E, 4)), jnp.float32)
     action = jnp.asarray(rng.integers(0, 2, (T, E)))
     reward = jnp.asarray(rng.normal(2, 3, (T, E)), jnp.float32)
     terminated = jnp.asarray(rng.random((T, E)) < 0.2)
     no = jnp.zeros((T, E), bool)
-    return Rollout(Transition(obs, no, action, {}, reward, terminated, no, after, {}), (), None)
+    last = Timestep(obs[T], reward[-1], terminated[-1], no[0], obs[T], terminated[-1], {})
+    return Rollout(Transition(obs[:T], no, action, {}, reward, terminated, no, obs[1:], {}), (), last)
 
 
 def learn(algorithm, progress=0, state=None):

@@ -220,11 +220,11 @@ class PPO:
     def learn(self, state: State, rollout: Rollout, key: Array) -> tuple[State, Metrics]:
         """Estimate advantages on the rollout [T, E], then `epochs` passes of minibatch descent over it."""
         steps = rollout.steps
-        obs, next_obs = (self.normalised(state.statistics, o) for o in (steps.obs, steps.next_obs))
+        obs = self.normalised(state.statistics, steps.obs)
         reward, returns = self.scaled_reward(state, rollout)
         mask, first = steps.info.get("mask"), steps.first
-        _, value, carries = state.params(obs, mask, first, rollout.carry)
-        next_value = self.next_value(state.params, next_obs, carries)
+        _, value, carries = state.params(obs, None, first, rollout.carry)
+        next_value = self.next_value(state, rollout, value, carries)
         advantage = gae(reward, value, next_value, steps.terminated, steps.ended, self.discount, self.trace)
         target = advantage + value
 
@@ -237,12 +237,24 @@ class PPO:
         metrics |= {"explained_variance": explained_variance(value, target), "value": value.mean()}
         return State(params, optimiser, state.clock, statistics, returns), metrics
 
-    def next_value(self, params: Params, next_obs: PyTree, carries: Carry) -> Array:
-        """V at the true successors [T, E]: one step on from the carry after each step, whatever came after it."""
-        size = self.num_envs * self.rollout_length
-        obs = jax.tree.map(lambda x: x.reshape((1, size, *x.shape[2:])), next_obs)
-        carry = jax.tree.map(lambda c: c.reshape((size, *c.shape[2:])), carries)
-        return params(obs, None, jnp.zeros((1, size), bool), carry)[1].reshape(-1, self.num_envs)
+    def next_value(self, state: State, rollout: Rollout, value: Array, carries: Carry) -> Array:
+        """V at the true successors [T, E]: the values of the steps that follow, unless an episode was cut."""
+
+        def following():
+            last = self.value(state, rollout.last.obs, jax.tree.map(lambda c: c[-1], carries))
+            return jnp.concatenate([value[1:], last[None]])
+
+        def looked_at():
+            flat = lambda x: x.reshape((-1, *x.shape[2:]))  # noqa: E731
+            return self.value(state, *jax.tree.map(flat, (rollout.steps.next_obs, carries))).reshape(value.shape)
+
+        return jax.lax.cond(rollout.steps.truncated.any(), looked_at, following)
+
+    def value(self, state: State, obs: PyTree, carry: Carry) -> Array:
+        """V at observations [B, ...] one step on from carries [B, ...], in the same episode."""
+        obs = jax.tree.map(lambda x: x[None], self.normalised(state.statistics, obs))
+        no = jnp.zeros(jax.tree.leaves(obs)[0].shape[:2], bool)
+        return state.params(obs, None, no, carry)[1][0]
 
     def descend(self, state: State, data: Minibatch, key: Array) -> tuple[Params, Any, Metrics]:
         """Shuffled minibatches of `data` [T, E, ...], `epochs` times over."""
