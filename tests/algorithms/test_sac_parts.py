@@ -63,3 +63,17 @@ def test_targets_follow_softly():
             np.testing.assert_allclose(new, old + 0.1 * (online - old), rtol=1e-5, atol=1e-7)
             assert not np.array_equal(old, new)
         state = after
+
+
+def test_the_actor_climbs_the_critics_as_they_are_now():
+    """Not as they were before this update, and not their targets."""
+    state = SMALL.init(jax.random.key(0), SPEC)
+    state = state._replace(targets=jax.tree.map(lambda x: x + 0.1, state.targets))
+    key = jax.random.key(1)
+    after, metrics = jax.jit(SMALL.update)(state, batch(), key)
+    now, before, targets = (
+        float(SMALL.actor_loss(state.actor, critics, SMALL.alpha(state), batch(), jax.random.split(key)[1])[0])
+        for critics in (after.critics, state.critics, state.targets)
+    )
+    assert float(metrics["actor_loss"]) == pytest.approx(now, rel=1e-5)
+    assert min(abs(now - before), abs(now - targets)) > 1e-3
