@@ -13,7 +13,7 @@ import pytest
 
 import thorndike as td
 from thorndike.algorithms import ALGORITHMS, algorithm_class, known_configs
-from thorndike.configuration import check, config, from_json, is_config, swept, to_json
+from thorndike.configuration import check, config, from_json, is_config, swept, to_json, type_name
 from thorndike.errors import ConfigError
 from thorndike.presets import all_presets
 
@@ -47,7 +47,7 @@ class Outer:
     limit: int | None = None
 
 
-KNOWN = {cls.__name__: cls for cls in (Inner, Other, Outer)}
+KNOWN = {type_name(cls): cls for cls in (Inner, Other, Outer)}
 DEFAULTS = [algorithm_class(name)() for name in ALGORITHMS]
 
 

@@ -102,11 +102,22 @@ def _spell(hint: Any) -> str:
     return getattr(hint, "__name__", None) if isinstance(hint, type) else str(hint)  # type: ignore[return-value]
 
 
+def type_name(cls: type) -> str:
+    """What files call a config class. One of your own is never taken for one of ours of the same name."""
+    return cls.__name__ if cls.__module__.partition(".")[0] == "thorndike" else f"own {cls.__name__}"
+
+
+def types_in(value: Any) -> set[type]:
+    """The classes of a config and of all configs in it."""
+    inner = [getattr(value, f.name) for f in dataclasses.fields(value)]
+    return {type(value)}.union(*(types_in(item) for item in inner if is_config(item)))
+
+
 def to_json(value: Any) -> Any:
-    """Plain JSON data for a config: nested dictionaries that carry the class name under "type"."""
+    """Plain JSON data for a config: nested dictionaries that carry the class's `type_name` under "type"."""
     if is_config(value):
         fields = {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
-        return {"type": type(value).__name__, **fields}
+        return {"type": type_name(type(value)), **fields}
     if isinstance(value, (tuple, list)):
         return [to_json(item) for item in value]
     if hasattr(value, "tolist"):
@@ -115,7 +126,7 @@ def to_json(value: Any) -> Any:
 
 
 def from_json(data: Any, known: dict[str, type]) -> Any:
-    """Rebuild a config from `to_json`'s data; only classes in `known` are made. Raises `ConfigError`."""
+    """Rebuild a config from `to_json`'s data, of the classes `known` by `type_name` only. Raises `ConfigError`."""
     if isinstance(data, list):
         return tuple(from_json(item, known) for item in data)
     if not isinstance(data, dict):

@@ -104,8 +104,9 @@ class Step(NamedTuple):
 class Environment(Protocol):
     """A JAX environment: a config of pure functions over one instance. It never resets itself.
 
-    `max_steps` is its time limit; the wrapper counts it and reports `truncated`. With a method `again(state, key)` the
-    episodes after the first begin with that, from the state in which the last one ended.
+    `max_steps` is its time limit; the wrapper counts it and reports `truncated`. Spaces do not depend on float fields.
+    With a method `again(state, key)` the episodes after the first begin with that, from the state in which the last one
+    ended.
     """
 
     max_steps: int

@@ -130,7 +130,7 @@ def train(algorithm: Any, env: Any, iterations: int, seeds: int = 1) -> Any:
     keys = jax.vmap(random_key)(jnp.arange(seeds))
     host = not hasattr(env, "__thorndike_hints__")
     driver = (
-        HostDriver(algorithm, env, spec, seeds, 0, workers="serial")
+        HostDriver(algorithm, env, spec, list(range(seeds)), workers="serial")
         if host
         else ScanDriver(algorithm, env, spec, seeds)
     )

@@ -277,7 +277,7 @@ def stored_rollouts(host):
     env = env if host else dataclasses.replace(env, max_steps=9)
     spec = td.Spec(env.observation_space, env.action_space, 96)
     keys = jax.vmap(random_key)(jnp.zeros(1, jnp.uint32))
-    driver = HostDriver(still, env, spec, 1, 0, workers="serial") if host else ScanDriver(still, env, spec, 1)
+    driver = HostDriver(still, env, spec, [0], workers="serial") if host else ScanDriver(still, env, spec, 1)
     with driver:
         state = jax.device_get(driver.advance(driver.init(keys), 4))
     q, memory = jax.tree.map(lambda x: x[0], (state.agent.q, state.memory))

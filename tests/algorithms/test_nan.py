@@ -142,7 +142,7 @@ def elsewhere(name, tmp_path):
         data = Dataset(write(tmp_path / "data", [Episode(obs, actions, np.ones(8), last & False, last)]))
         driver = OfflineDriver(algorithm, env, spec, 1, data)
         return driver, driver.init(keys)
-    driver = HostDriver(algorithm, env, spec, 1, 0, workers="serial")
+    driver = HostDriver(algorithm, env, spec, [0], workers="serial")
     warm, state = warm_iterations(algorithm), driver.init(keys)
     return driver, driver.advance(state, warm, True) if warm else state
 

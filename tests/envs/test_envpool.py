@@ -98,6 +98,14 @@ def test_seeds():
     assert not np.array_equal(first.obs, other.obs)
 
 
+def test_several_seeds_share_the_environments():
+    env = td.make("envpool/CartPole-v1")
+    together = walk(env, seed=[1, 2], copies=4)[0]
+    for rows, seed in ((slice(0, 2), 1), (slice(2, 4), 2)):
+        with env.batch(2, seed=seed) as batch:
+            np.testing.assert_array_equal(batch.reset().obs, together.obs[0, rows])
+
+
 def test_atari_is_learned_by_lives_and_evaluated_by_games():
     env = td.make("envpool/Breakout-v5", max_episode_steps=10_000)
     assert env.observation_space.shape == (4, 84, 84)

@@ -128,6 +128,18 @@ def test_seeds():
     np.testing.assert_array_equal(same[0][0][0][1], expected.astype(np.float32))
 
 
+@pytest.mark.parametrize("workers", BACKENDS)
+def test_several_seeds_share_the_environments(workers):
+    env, actions = GymnasiumEnvironment(Noise), np.zeros((30, 6), int)
+    together = np.stack([step[0] for step in rollout(env, actions, workers, seed=[5, 9])])
+    for rows, seed in ((slice(0, 3), 5), (slice(3, 6), 9)):
+        alone = np.stack([step[0] for step in rollout(env, actions[:, rows], "serial", seed=seed)])
+        np.testing.assert_array_equal(together[:, rows], alone)
+    for seed, text in (([], "whole number from 0"), ([1, -2], "whole number from 0"), ([1, 2, 3, 4], "cannot share 6")):
+        with pytest.raises(ConfigError, match=text):
+            env.batch(6, seed)
+
+
 def test_a_second_reset_goes_on():
     with GymnasiumEnvironment(Noise).batch(1) as batch:
         assert not np.array_equal(batch.reset().obs, batch.reset().obs)

@@ -117,6 +117,8 @@ def test_wrong_answers(answer, says):
         (Box(-1, 1, (3,), np.float64), np.array([0, 0, 30.0]), "30.0 at [2], far outside of its space (-1.0 to 1.0)"),
         (Box(100, 110, (2,), np.float32), np.array([105, -1], np.float32), "-1.0 at [1], far outside"),
         (Box(-1, 1, (), np.float16), np.float16(30), "is 30.0, far outside of its space (-1.0 to 1.0)"),
+        (Box(0, 1, (), np.float32), 20, "is 20.0, far outside of its space (0.0 to 1.0)"),
+        (Box(0, 255, (), np.uint8), 300, "dtype int64"),
         (Nested.observation_space, {"image": 0}, "keys ['image']"),
         (Nested.observation_space, 3, "observation has int"),
         (gym.spaces.Tuple([Discrete(2), Discrete(2)]), (1,), "observation is 1 parts"),

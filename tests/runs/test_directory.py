@@ -5,9 +5,12 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import thorndike as td
+from thorndike.runs import train
 from thorndike.runs.directory import new_directory, trained, training
 
 TINY = td.PPO(num_envs=2, rollout_length=8, minibatch_size=16, epochs=1, torso=td.Torso(widths=(4,)))
@@ -72,3 +75,83 @@ def test_a_damaged_status_is_said(tmp_path, status):
         td.resume(run.path, 64, progress=False)
     (run.path / "status.json").unlink()
     assert td.resume(run.path, 64, progress=False).status["steps"] == 64
+
+
+# --- types of your own ------------------------------------------------------------------------------------------------
+
+
+def doubles():
+    """An algorithm, an environment and a torso that are called as ours are."""
+
+    @td.config
+    class CartPole(td.CartPole):
+        def step(self, state, action, key):
+            return super().step(state, action, key)._replace(reward=jnp.float32(-5.0))
+
+    @td.config
+    class Torso(td.Torso):
+        pass
+
+    @td.config
+    class PPO(td.PPO):
+        pass
+
+    return PPO, CartPole, Torso
+
+
+def test_ours_never_stands_in_for_yours_of_the_same_name(tmp_path):
+    PPO, CartPole, Torso = doubles()
+    algorithm = PPO(num_envs=2, rollout_length=8, minibatch_size=16, epochs=1, torso=Torso(widths=(4,)))
+    run = td.train(algorithm, CartPole(), 32, out=tmp_path / "run", progress=False)
+    assert run.evaluate(2).returns.max() < 0
+    path = run.agent().save(tmp_path / "agent.safetensors")
+    for opened in (lambda **own: td.open_run(run.path, **own), lambda **own: td.load(path, **own)):
+        with pytest.raises((td.CheckpointError, td.ConfigError), match="A type of your own has to be given"):
+            opened()
+        assert type(opened(classes=[PPO, Torso]).algorithm) is PPO
+    with pytest.raises(td.ConfigError, match="A type of your own has to be given"):
+        _ = td.open_run(run.path, classes=[PPO, Torso]).env
+    again = td.open_run(run.path, classes=[PPO, Torso, CartPole])
+    assert again.evaluate(2).returns.max() < 0
+
+
+# --- steps, starts and races ------------------------------------------------------------------------------------------
+
+
+def test_steps_may_be_written_as_floats_and_of_numpy(tmp_path):
+    run = td.train(TINY, "CartPole-v1", 1.6e1, out=tmp_path / "run", progress=False)
+    for steps in (4.8e1, np.int64(64), np.float32(96)):
+        assert td.resume(run.path, steps, progress=False).status["steps"] == steps
+    for steps in ("128", 128.5, True, float("nan"), 10**12):
+        with pytest.raises(td.ConfigError, match="steps must be"):
+            td.resume(run.path, steps, progress=False)
+    assert td.open_run(run.path).info["steps"] == 96
+
+
+def test_a_start_that_fails_leaves_room_for_the_next(tmp_path, monkeypatch):
+    def broken(run):
+        raise td.ConfigError("not like this")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "driver_of", broken)
+        with pytest.raises(td.ConfigError, match="not like this"):
+            td.train(TINY, "CartPole-v1", 16, out=tmp_path / "run", progress=False)
+    td.train(TINY, "CartPole-v1", 16, out=tmp_path / "run", progress=False)
+
+
+def test_of_two_that_start_at_once_one_has_the_directory(tmp_path):
+    """Whoever has it has all of it."""
+
+    def one(path, seed):
+        try:
+            return td.train(TINY, "CartPole-v1", 16, seed=seed, out=path, progress=False)
+        except td.ConfigError:
+            return None
+
+    with ThreadPoolExecutor(2) as pool:
+        for i in range(5):
+            path = tmp_path / str(i)
+            pairs = [pool.submit(one, path, seed) for seed in (1, 2)]
+            winners = [run for run in (pair.result() for pair in pairs) if run is not None]
+            assert len(winners) == 1
+            assert td.open_run(path).seed == winners[0].seed

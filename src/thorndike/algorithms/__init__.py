@@ -34,6 +34,7 @@ def algorithm_class(name: str) -> Any:
 
 def known_configs(classes: Any = ()) -> dict[str, type]:
     """Every config class that a saved run may name: ours, and those given."""
+    from thorndike.configuration import type_name
     from thorndike.memory.replay import Uniform
     from thorndike.memory.sequences import Sequences
     from thorndike.nets.recurrent import GRU, LSTM
@@ -41,4 +42,4 @@ def known_configs(classes: Any = ()) -> dict[str, type]:
     from thorndike.ops.exploration import Epsilon, Softmax
 
     own = [algorithm_class(name) for name in ALGORITHMS]
-    return {cls.__name__: cls for cls in [Uniform, Sequences, Torso, GRU, LSTM, Epsilon, Softmax, *own, *classes]}
+    return {type_name(cls): cls for cls in [Uniform, Sequences, Torso, GRU, LSTM, Epsilon, Softmax, *own, *classes]}

@@ -60,11 +60,11 @@ class HostDriver:
     lazy = True
     devices = 1
 
-    def __init__(self, algorithm: Any, env: Any, spec: Spec, runs: int, seed: int, **how: Any):
-        """`how`: workers, timeout and on_error, as of `HostBatch`."""
-        self.algorithm, self.spec, self.runs = algorithm, spec, runs
+    def __init__(self, algorithm: Any, env: Any, spec: Spec, seeds: list[int], **how: Any):
+        """`seeds`: one for each run; `how`: workers, timeout and on_error, as of `HostBatch`."""
+        self.algorithm, self.spec, self.runs = algorithm, spec, (runs := len(seeds))
         self.chunk, self.warm_iterations = steps_of(algorithm), warm_iterations(algorithm)
-        self.batch = env.batch(runs * algorithm.num_envs, seed=seed, **how)
+        self.batch = env.batch(runs * algorithm.num_envs, seed=seeds, **how)
         self.now: Timestep | None = None
 
         def over_runs(f):

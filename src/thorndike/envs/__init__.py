@@ -24,8 +24,13 @@ ADAPTERS = ("pgx", "gymnax", "brax", "playground", "envpool", "pettingzoo")  # p
 
 def built_in(name: str, **kwargs: Any) -> Any:
     """The built-in JAX environment of that name."""
+    from thorndike.errors import ConfigError
+
     module, factory = BUILT_IN[name]
-    return getattr(importlib.import_module(f"thorndike.envs.{module}"), factory)(**kwargs)
+    try:
+        return getattr(importlib.import_module(f"thorndike.envs.{module}"), factory)(**kwargs)
+    except TypeError as error:
+        raise ConfigError(f"{name} cannot be made with {kwargs}: {error}") from None
 
 
 def make(env: Any, **kwargs: Any) -> Any:
@@ -42,7 +47,7 @@ def make(env: Any, **kwargs: Any) -> Any:
         UnknownNameError: no such id; names the nearest.
         MissingExtraError: it needs a package that is not installed; says which.
     """
-    from thorndike.errors import IncompatibleError, UnknownNameError
+    from thorndike.errors import ConfigError, IncompatibleError, UnknownNameError
     from thorndike.names import did_you_mean, nearest
 
     if isinstance(env, str) and env.partition("/")[0] in ADAPTERS:
@@ -76,6 +81,8 @@ def make(env: Any, **kwargs: Any) -> Any:
     from thorndike.envs.wrap import is_jax
 
     if is_jax(env) or (hasattr(env, "masked") and hasattr(env, "batch") and not isinstance(env, type)):  # an adapter's
+        if kwargs:
+            raise ConfigError(f"{type(env).__name__} exists already and takes no arguments: {', '.join(kwargs)}")
         return env
     from thorndike.envs.adapters.gymnasium import GymnasiumEnvironment
 

@@ -13,7 +13,7 @@ import logging
 import os
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from gymnasium.spaces import Box
 
 from thorndike.envs.host_backends import BACKENDS, Lost, close_all
 from thorndike.envs.host_layout import Layout, stored_space
-from thorndike.envs.host_worker import LIMIT, Failure, Job
+from thorndike.envs.host_worker import LIMIT, Failure, Job, env_seeds
 from thorndike.envs.wrap import to_environment
 from thorndike.errors import ConfigError, EnvError
 from thorndike.types import Timestep
@@ -40,7 +40,8 @@ class HostBatch:
     and shifted here, as in `wrap`. With `agents` rewards are [E, N], one for each of so many.
 
     Seeds: environment i's first reset gets the seed `(seed * 10007 + i + k * 1000003) mod 2**31`, where k
-    counts how often it was rebuilt (0 until a restart); later resets get none. So one seed gives the same
+    counts how often it was rebuilt (0 until a restart); later resets get none. Several seeds, `seed=[0, 1]`, share
+    the environments: the first half is that of seed 0 alone, the second that of seed 1. So one seed gives the same
     experience, bit for bit, with any kind of workers, as long as environments use their own random generator.
 
     Workers: "serial" steps in this thread (an environment that hangs is stopped at its next line of Python, if this
@@ -63,7 +64,7 @@ class HostBatch:
         observation_space: Space,
         action_space: Space,
         num_envs: int,
-        seed: int = 0,
+        seed: int | Sequence[int] = 0,
         *,
         mask_key: str | None = None,
         workers: str = "serial",
@@ -83,6 +84,7 @@ class HostBatch:
         self._steps, self._unusable, self._restarts_at_end = 0, "", 0
         self._obs: list[np.ndarray] = []  # of the last timestep
         self._mask: np.ndarray | None = None
+        seeds = env_seeds(seed, num_envs)
         count = 1 if workers == "serial" else min(num_envs, cores() if workers == "process" else 4 * cores())
         edges = [round(k * num_envs / count) for k in range(count + 1)]
         self._rows = [slice(a, b) for a, b in itertools.pairwise(edges)]
@@ -90,7 +92,7 @@ class HostBatch:
         self._finalizer = weakref.finalize(self, close_all, self._workers)  # also at interpreter exit
         try:
             for rows in self._rows:
-                job = Job(self._layout, rows.start, rows.stop - rows.start, seed, self._restart, owned)
+                job = Job(self._layout, rows.start, rows.stop - rows.start, seeds[rows], self._restart, owned)
                 self._workers.append(BACKENDS[workers](make, job))
                 self._workers[-1].start()
             self._wait(self._start_deadline(), mend=False)
@@ -252,11 +254,14 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _check_arguments(num_envs: int, seed: int, workers: str, timeout: float, on_error: str) -> None:
+def _check_arguments(num_envs: int, seed: Any, workers: str, timeout: float, on_error: str) -> None:
     if not isinstance(num_envs, int) or num_envs < 1:
         raise ConfigError(f"num_envs should be a positive whole number, got {num_envs!r}")
-    if int(seed) != seed or seed < 0:
+    seeds = seed if isinstance(seed, Sequence) else [seed]
+    if not seeds or any(int(one) != one or one < 0 for one in seeds):
         raise ConfigError(f"seed should be a whole number from 0, got {seed!r}")
+    if num_envs % len(seeds):
+        raise ConfigError(f"{len(seeds)} seeds cannot share {num_envs} environments")
     if workers not in BACKENDS:
         raise ConfigError(f"workers should be one of {', '.join(BACKENDS)}, got {workers!r}")
     if not timeout > 0:

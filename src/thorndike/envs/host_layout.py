@@ -47,7 +47,12 @@ class Leaf:
         return value
 
     def _converted(self, value: Any) -> Any:
-        if self.low is not None and self.shape == () and isinstance(value, (int, np.integer)):
+        if (
+            self.low is not None
+            and self.source.kind in "iu"
+            and self.shape == ()
+            and isinstance(value, (int, np.integer))
+        ):
             return value  # Discrete
         try:
             array = np.asarray(value)

@@ -19,7 +19,7 @@ import struct
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -40,7 +40,7 @@ class Job:
     layout: Layout
     first: int  # index in the batch of the slice's first environment
     size: int
-    seed: int  # the batch's
+    seeds: tuple[int, ...]  # of the first reset of each
     restart: bool
     owned: bool = True  # close the environments at the end; False for a user's own instance
     steps: int = 0  # steps that the batch has done already
@@ -144,7 +144,7 @@ class Slice:
         if self._seeded[i]:
             result = env.reset()
         else:
-            result = env.reset(seed=env_seed(self._job.seed, self._job.first + i, int(self.block.rebuilds[i])))
+            result = env.reset(seed=(self._job.seeds[i] + int(self.block.rebuilds[i]) * 1_000_003) % 2**31)
             self._seeded[i] = True
         if type(result) is not tuple or len(result) != 2:
             raise Fault(f"reset returned {_describe(result)}, not (obs, info)")
@@ -208,9 +208,10 @@ class Slice:
         self._envs = []
 
 
-def env_seed(seed: int, index: int, rebuilds: int) -> int:
-    """The seed of an environment's first reset: `(seed * 10007 + index + rebuilds * 1000003) mod 2**31`."""
-    return (seed * 10007 + index + rebuilds * 1_000_003) % 2**31
+def env_seeds(seed: int | Sequence[int], num_envs: int) -> tuple[int, ...]:
+    """The seeds of the first resets: `(seed * 10007 + i) mod 2**31`; several seeds share the environments, in order."""
+    seeds = seed if isinstance(seed, Sequence) else [seed]
+    return tuple((int(one) * 10007 + i) % 2**31 for one in seeds for i in range(num_envs // len(seeds)))
 
 
 def _number(reward: Any) -> float:

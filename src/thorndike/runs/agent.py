@@ -47,8 +47,10 @@ class Agent:
             mask: legal actions, where the environment has them.
 
         Raises:
-            IncompatibleError: `obs` does not fit the space that the agent was trained on.
+            IncompatibleError: `obs` does not fit the space that the agent was trained on, or `mask` is missing.
         """
+        if mask is None and self.spec.masked:
+            raise IncompatibleError("this agent chooses among legal actions: say which those are, mask=...")
         obs = _arrays(self.spec.observation, obs)
         parts, space = jax.tree.leaves(obs), leaves(self.spec.observation)
         shapes = [np.shape(part) for part in parts]

@@ -24,7 +24,7 @@ def new_directory(out: str | Path | None, algorithm: Any, env: str) -> Path:
     """A directory for a new run; raises `ConfigError` rather than write into another run's."""
     if out is not None:
         path = Path(out)
-        require(not (path / "run.json").exists(), f"{path} holds a run already: resume it, or choose another directory")
+        unused(path)
         _make(path)
         return path
     base = f"{env.replace('/', '-')}_{type(algorithm).__name__.lower()}"
@@ -33,6 +33,11 @@ def new_directory(out: str | Path | None, algorithm: Any, env: str) -> Path:
         if not path.exists() and _make(path, new=True):
             return path
     raise AssertionError
+
+
+def unused(path: Path) -> None:
+    """Raise `ConfigError` where there is a run at `path`."""
+    require(not (path / "run.json").exists(), f"{path} holds a run already: resume it, or choose another directory")
 
 
 def _make(path: Path, new: bool = False) -> bool:

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from thorndike.algorithms import known_configs
-from thorndike.configuration import from_json, swept, to_json
+from thorndike.configuration import from_json, swept, to_json, type_name
 from thorndike.drivers.evaluate import Evaluation, evaluate
 from thorndike.drivers.match import Match, Random, Trained, match
 from thorndike.drivers.scan import member
@@ -184,8 +184,8 @@ class Run:
         A game of two players is played against a random one; a return is then 1 for a win, 0 for a draw and -1 for a
         loss, first those of the games that the agent began (see `match` for other opponents).
         """
-        if episodes < 1:
-            raise ConfigError(f"episodes must be at least 1, got {episodes}")
+        if not isinstance(episodes, int) or episodes < 1:
+            raise ConfigError(f"episodes must be at least 1, and whole, got {episodes!r}")
         if self.spec.players > 1:
             games = [
                 match(self.env, self.player(i), Random(self.env.action_space), episodes, seed) for i in range(self.runs)
@@ -315,8 +315,9 @@ def remake(described: dict[str, Any], classes: Any = ()) -> Any:
             )
         return make(described["id"], **described["kwargs"])
     if "fields" in described:
-        own = [*(type(value) for value in _built_in_values()), PgxGame, Gymnax, Robot, *Wrapper.__subclasses__()]
-        return from_json(described["fields"], {cls.__name__: cls for cls in [*own, *classes]})
+        wrappers = [cls for cls in Wrapper.__subclasses__() if cls.__module__ == Wrapper.__module__]
+        ours = [*(type(value) for value in _built_in_values()), PgxGame, Gymnax, Robot, *wrappers]
+        return from_json(described["fields"], {type_name(cls): cls for cls in [*ours, *classes]})
     raise ConfigError(
         f"this run's environment ({described['id']}) was an object of yours, which a file cannot name: "
         "give it again, as env=..."

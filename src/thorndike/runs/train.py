@@ -14,9 +14,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from thorndike.algorithms import algorithm_class
-from thorndike.configuration import check, is_config, require, swept, to_json
+from thorndike.configuration import check, is_config, require, swept, to_json, types_in
 from thorndike.drivers.host import HostDriver
 from thorndike.drivers.learner import replays, steps_of
 from thorndike.drivers.offline import OfflineDriver
@@ -28,7 +29,7 @@ from thorndike.memory.dataset import Dataset
 from thorndike.memory.sequences import Sequences
 from thorndike.ops.keys import random_key
 from thorndike.presets import preset_for
-from thorndike.runs.directory import new_directory, training
+from thorndike.runs.directory import new_directory, training, unused
 from thorndike.runs.loop import Loop
 from thorndike.runs.metrics import summary_writer
 from thorndike.runs.run import FORMAT, Run, describe, describe_environment, expand, write_json
@@ -92,6 +93,7 @@ def train(
     name = env if isinstance(env, str) else None
     world = make(env, **kwargs)
     algorithm, steps = choose(algorithm, name, steps)
+    steps = whole_steps(steps)
     validate(algorithm, world, steps, seeds)
     data = open_dataset(algorithm, dataset, bool(getattr(world, "masked", False)))
     validate_options(seed, seeds, log_every, checkpoint_every, keep, tensorboard)
@@ -115,7 +117,7 @@ def train(
         "seed": seed,
         "seeds": seeds,
         "log_every": max(1, round((log_every or steps / (200 if data is None else 20)) / chunk)),  # in rollouts
-        "checkpoint_every": checkpoint_every,
+        "checkpoint_every": float(checkpoint_every),
         "keep": keep,
         "tensorboard": tensorboard,
         "workers": workers,
@@ -125,10 +127,17 @@ def train(
         "made": time.strftime("%Y-%m-%dT%H:%M:%S"),
         "versions": versions(),
     }
-    write_json(path / "run.json", info)
-    run = Run(path, world, classes=[type(algorithm)])
-    with training(path), driver_of(run) as driver:
-        Loop(run, driver, None, progress).go()
+    with training(path):
+        unused(path)
+        write_json(path / "run.json", info)
+        run = Run(path, world, classes=types_in(algorithm))
+        try:
+            driver = driver_of(run)
+        except BaseException:
+            (path / "run.json").unlink()  # nothing has begun
+            raise
+        with driver:
+            Loop(run, driver, None, progress).go()
     return run
 
 
@@ -151,9 +160,8 @@ def resume(
     run = Run(path, env, classes)
     with training(run.path):
         if steps is not None:
-            chunk = 1 if run.info.get("dataset") else steps_of(run.algorithm)
+            steps, chunk = whole_steps(steps), 1 if run.info.get("dataset") else steps_of(run.algorithm)
             require(steps >= run.status["steps"], f"the run has {run.status['steps']} steps already, more than {steps}")
-            require(steps <= MOST_STEPS, f"steps must be at most {MOST_STEPS:,} for each run, got {steps:,}")
             run.info["steps"] = -(-steps // chunk) * chunk
             write_json(run.path / "run.json", run.info)
         with driver_of(run) as driver:
@@ -187,21 +195,41 @@ def _first(steps: int | None, preset: int | None) -> int:
     return steps if steps is not None else preset if preset is not None else 100_000
 
 
+def whole_steps(steps: Any) -> int:
+    """`steps` as a number of Python's, also where it was written 1e6; raises `ConfigError`."""
+    number = isinstance(steps, (int, float, np.integer, np.floating)) and not isinstance(steps, bool)
+    require(number and steps > 0 and steps % 1 == 0, f"steps must be a positive whole number, got {steps!r}")
+    require(steps <= MOST_STEPS, f"steps must be at most {MOST_STEPS:,} for each run, got {int(steps):,}")
+    return int(steps)
+
+
 def validate(algorithm: Any, env: Any, steps: int, seeds: int) -> None:
     """Everything that can be wrong before a run starts."""
     if not (is_config(algorithm) and hasattr(algorithm, "act")):
         raise ConfigError(f"{algorithm!r} is not an algorithm: give one like td.PPO(), or a name like 'ppo'")
     check(algorithm)
     if is_config(env):
-        check(env)
         require(swept(env) is None, "only an algorithm's numbers may be arrays, not an environment's")
+        check(env)
+    if is_jax(env):
+        check_spaces(env)
     swept(algorithm)
-    require(isinstance(steps, int) and steps > 0, f"steps must be a positive whole number, got {steps!r}")
-    require(steps <= MOST_STEPS, f"steps must be at most {MOST_STEPS:,} for each run, got {steps:,}")
     require(isinstance(seeds, int) and seeds > 0, f"seeds must be a positive whole number, got {seeds!r}")
     problem = serves(algorithm, describe(env, steps, ""))
     if problem:
         raise IncompatibleError(problem + "." + able(env))
+
+
+def check_spaces(env: Any) -> None:
+    """A JAX environment's spaces are the same whatever its numbers are: programs see these as tracers."""
+    env.observation_space, env.action_space  # noqa: B018  # what is wrong with them in themselves
+    try:
+        jax.eval_shape(lambda env: (env.observation_space, env.action_space, 0)[-1], env)
+    except Exception:
+        raise ConfigError(
+            f"the spaces of {type(env).__name__} depend on its float fields, which compiled programs may change: "
+            "let bounds be constants, or declare such a field as int"
+        ) from None
 
 
 def validate_options(
@@ -210,8 +238,11 @@ def validate_options(
     """What else can be wrong before a run starts."""
     whole = isinstance(seed, int) and 0 <= seed <= 2**31 - seeds
     require(whole, f"seed must be a whole number from 0 to 2**31 - seeds, got {seed!r}")
-    require(log_every is None or log_every > 0, f"log_every must be positive, got {log_every!r}")
-    require(checkpoint_every >= 0, f"checkpoint_every is seconds, 0 or more, got {checkpoint_every!r}")
+    number = lambda x: isinstance(x, (int, float, np.number)) and not isinstance(x, bool)  # noqa: E731
+    every = log_every is None or (number(log_every) and log_every > 0)
+    require(every, f"log_every must be a positive number of steps, got {log_every!r}")
+    seconds = number(checkpoint_every) and checkpoint_every >= 0
+    require(seconds, f"checkpoint_every is seconds, 0 or more, got {checkpoint_every!r}")
     require(isinstance(keep, int) and keep > 0, f"keep must be a positive whole number, got {keep!r}")
     if tensorboard:
         summary_writer()
@@ -221,7 +252,8 @@ def validate_host(env: Any, workers: str, timeout: float, on_error: str) -> None
     """What can be wrong with how environments on the host are stepped."""
     known = ("auto", "serial", "thread", "process")
     require(workers in known, f"workers must be one of {', '.join(known)}, got {workers!r}")
-    require(timeout > 0, f"env_timeout is seconds, more than 0, got {timeout!r}")
+    seconds = isinstance(timeout, (int, float)) and timeout > 0
+    require(seconds, f"env_timeout is seconds, more than 0, got {timeout!r}")
     require(on_error in ("raise", "restart"), f'on_env_error must be "raise" or "restart", got {on_error!r}')
     restarts = on_error == "raise" or getattr(env, "restartable", True)
     require(restarts, 'these environments cannot be restarted: on_env_error has to be "raise"')
@@ -281,7 +313,8 @@ def driver_of(run: Run) -> Any:
     if is_jax(run.env):
         return ScanDriver(algorithm, run.env, run.spec, run.runs)
     how = {"timeout": run.info["env_timeout"], "on_error": run.info["on_env_error"]}
-    return HostDriver(algorithm, run.env, run.spec, run.runs, run.seed, workers=run.info["workers"], **how)
+    seeds = [member["seed"] for member in run.members()]
+    return HostDriver(algorithm, run.env, run.spec, seeds, workers=run.info["workers"], **how)
 
 
 def seed_keys(run: Run) -> jax.Array:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from gymnasium.spaces import Box, Discrete, MultiDiscrete
 
 from thorndike.configuration import require
 from thorndike.envs.host_layout import Layout, stored_space
-from thorndike.envs.host_worker import env_seed
+from thorndike.envs.host_worker import env_seeds
 from thorndike.envs.wrap import to_environment
 from thorndike.errors import ConfigError, EnvError, IncompatibleError, MissingExtraError, UnknownNameError
 from thorndike.names import did_you_mean
@@ -61,7 +61,7 @@ class EnvPoolEnvironment:
         self.id, self.asynchronous, self.options = name, asynchronous, {**learning, **options}
         self.whole_games = False
         self.max_steps: int | None = None  # until it is known
-        pool = self._pool(1, 0)
+        pool = self._pool(1, [0])
         self.max_steps = int(pool.spec.config.max_episode_steps)
         if pool.spec.config.max_num_players > 1:
             raise IncompatibleError(f"EnvPool's {name} is for several players, which is not supported")
@@ -83,7 +83,12 @@ class EnvPoolEnvironment:
         return env
 
     def batch(
-        self, num_envs: int, seed: int = 0, workers: str = "auto", timeout: float = 60.0, on_error: str = "raise"
+        self,
+        num_envs: int,
+        seed: int | Sequence[int] = 0,
+        workers: str = "auto",
+        timeout: float = 60.0,
+        on_error: str = "raise",
     ) -> EnvPoolBatch:
         """`num_envs` environments that step together, the i-th seeded as in `HostBatch`.
 
@@ -95,11 +100,11 @@ class EnvPoolEnvironment:
                 f'EnvPool cannot restart an environment: on_env_error has to be "raise", not {on_error!r}'
             )
         require(isinstance(num_envs, int) and num_envs > 0, f"num_envs must be positive, got {num_envs!r}")
-        return EnvPoolBatch(self, self._pool(num_envs, env_seed(seed, 0, 0)))
+        return EnvPoolBatch(self, self._pool(num_envs, env_seeds(seed, num_envs)))
 
-    def _pool(self, num_envs: int, seed: int) -> Any:
+    def _pool(self, num_envs: int, seeds: Sequence[int]) -> Any:
         size = 1 if self.asynchronous else num_envs
-        how = {"env_type": "gymnasium", "num_envs": num_envs, "batch_size": size, "seed": seed}
+        how = {"env_type": "gymnasium", "num_envs": num_envs, "batch_size": size, "seed": list(seeds)}
         options = dict(self.options)
         if self.max_steps is not None:  # which is counted here: EnvPool takes an end at its limit for a truncation
             options["max_episode_steps"] = self.max_steps + 1

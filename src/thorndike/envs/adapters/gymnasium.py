@@ -9,7 +9,7 @@ import importlib
 import inspect
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 from typing import Any
 
@@ -106,7 +106,7 @@ class GymnasiumEnvironment:
     def batch(
         self,
         num_envs: int,
-        seed: int = 0,
+        seed: int | Sequence[int] = 0,
         workers: str = "auto",
         timeout: float = 60.0,
         on_error: str = "raise",

@@ -7,7 +7,7 @@ import importlib.util
 import pkgutil
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -68,7 +68,12 @@ class ParallelEnvironment:
         self.max_steps: int | None = None
 
     def batch(
-        self, num_envs: int, seed: int = 0, workers: str = "auto", timeout: float = 60.0, on_error: str = "raise"
+        self,
+        num_envs: int,
+        seed: int | Sequence[int] = 0,
+        workers: str = "auto",
+        timeout: float = 60.0,
+        on_error: str = "raise",
     ) -> AgentRows:
         """`num_envs` agents, those of one world in succession; see `HostBatch` for the rest.
 
