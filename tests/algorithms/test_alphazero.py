@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -14,7 +15,9 @@ import thorndike as td
 from every_reply import every_reply
 from thorndike.algorithms.search import alphazero
 from thorndike.algorithms.search.alphazero import Actor, results
+from thorndike.drivers.learner import random_action
 from thorndike.drivers.match import Match, Perfect, Random, Trained, elo, match, tic_tac_toe
+from thorndike.envs.wrap import Batched
 from thorndike.ops.exploration import legal
 
 GAME = td.make("pgx/tic_tac_toe")
@@ -114,6 +117,31 @@ def test_search_with_a_perfect_value_plays_perfectly(begins):
     assert mistakes(seen) == 0
 
 
+def positions(plies, n=256):
+    """Positions after random moves, and their true values for who is to move."""
+    world = Batched(GAME, n)
+    now = world.reset(jax.random.key(0))
+    for t in range(plies):
+        now = world.step(now, random_action(GAME.action_space, now, jax.random.key(t)), jax.random.key(9))
+    code = (np.asarray(now.obs).reshape(-1, 9, 2).astype(int) @ [1, 2]) @ np.asarray(CODE)
+    return now, tic_tac_toe()[code].max(1)
+
+
+@pytest.mark.parametrize("plies", [4, 5])
+def test_what_a_position_is_said_to_be_worth_in_training(plies, monkeypatch):
+    """With perfect values in the search the sign is right wherever there is a winner; the mean over visits is not."""
+    player, (now, true) = search_alone(32), positions(plies)
+    act = lambda: player.algorithm.act(player.actor, (), now, jax.random.key(3), True)[2]  # noqa: E731
+    seen, decided = act(), true != 0
+    assert (np.sign(seen["value"])[decided] == true[decided]).all()
+    assert decided.sum() > 50
+    search = player.algorithm.search(player.actor, now.obs, now.info["mask"], now.sim.state, jax.random.key(3), 1.0)
+    np.testing.assert_allclose(seen["policy"], search.action_weights, atol=1e-5)
+    assert (seen["policy"].max(-1) < 0.99).mean() > 0.5  # a distribution, not the move
+    monkeypatch.setattr(alphazero, "improved_value", lambda found: found.search_tree.node_values[:, 0])
+    assert (np.sign(act()["value"])[decided] != true[decided]).any()
+
+
 @pytest.mark.parametrize("bug", ["value of the wrong player", "illegal moves", "root noise", "draws lost"])
 def test_a_wrong_search_is_caught(bug, monkeypatch):
     player = search_alone()
@@ -167,6 +195,28 @@ def test_a_match_counts_for_the_first_named():
     assert str(Match(np.array([1, 0]), np.array([-1]), np.zeros(3))) == (
         "as first 1 won, 1 drawn, 0 lost; as second 0 won, 0 drawn, 1 lost"
     )
+
+
+def test_a_draw_is_half_a_point():
+    assert Match(np.array([1, 0]), np.array([-1, 0]), np.zeros(4)).score == 0.5
+    assert Match(np.array([1, 0]), np.array([0, 0]), np.zeros(4)).score == 0.625
+
+
+def test_random_openings_make_different_games():
+    """Of a player without chance: moves after the opening are its own, and those of the opening are not."""
+
+    class First(NamedTuple):
+        def act(self, now, key):
+            return now.info["mask"].argmax(-1)
+
+    assert len(set(match(GAME, First(), First(), 64).lengths.tolist())) == 1
+    assert len(set(match(GAME, First(), First(), 64, opening=2).lengths.tolist())) > 1
+
+
+def test_elo_of_one_game():
+    """One game won and the drawn one that is added: 1.5 points to 0.5, odds of 3 to 1."""
+    found = elo(np.array([[0.5, 1.0], [0.0, 0.5]]), 1)
+    np.testing.assert_allclose(found, [0.0, -400 * np.log10(3)], atol=1e-3)
 
 
 def test_elo_of_known_strengths():
