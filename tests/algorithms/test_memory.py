@@ -13,6 +13,7 @@ from gymnasium.spaces import Box
 
 import thorndike as td
 from thorndike.algorithms.policy import ppo
+from thorndike.algorithms.policy.ppo import Carry
 from thorndike.drivers.host import HostDriver
 from thorndike.drivers.scan import ScanDriver
 from thorndike.nets.recurrent import GRUCell, Recurrent, unroll
@@ -150,10 +151,35 @@ def test_minibatches_are_whole_sequences():
     assert sorted(x for minibatch in seen for x in minibatch[0]) == [0, 0, 100, 100, 200, 200, 300, 300]
 
 
+def test_the_critics_memory_is_its_own():
+    """In acting and in learning: against a loop over time, from another carry than the policy's and over resets."""
+    algorithm = dataclasses.replace(SMALL, shared_torso=False)
+    env, n = td.make("CartPoleNoVel-v1"), 4
+    state = algorithm.init(jax.random.key(0), td.Spec(env.observation_space, env.action_space, 100))
+    rng, critic = np.random.default_rng(0), state.params.critic
+    obs = jnp.asarray(rng.normal(size=(12, n, 2)), jnp.float32)
+    first = jnp.zeros((12, n), bool).at[5].set(True).at[0, 1].set(True)
+    policy_carry, memory = (jax.tree.map(lambda c, x=x: c + x, algorithm.carry(n).critic) for x in (0.5, -0.5))
+    carry, acted, values = Carry(policy_carry, memory), Carry(policy_carry, memory), []
+    for t in range(12):
+        no = jnp.zeros(n, bool)
+        now = td.Timestep(obs[t], jnp.zeros(n), no, no, obs[t], first[t], {})
+        _, acted, _ = algorithm.act(algorithm.actor(state), acted, now, jax.random.key(t), True)
+        memory = jax.tree.map(lambda c, t=t: jnp.where(first[t][:, None], 0.0, c), memory)
+        features, memory = critic.torso(obs[t : t + 1], no[None], memory)
+        memory = jax.tree.map(lambda c: c[0], memory)
+        values.append(critic.head(features)[0, :, 0])
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), acted.critic, memory)
+    _, found, carries = state.params(obs, None, first, carry)
+    np.testing.assert_allclose(found, jnp.stack(values), atol=1e-5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a[-1], b, atol=1e-5), carries.critic, memory)
+
+
+@pytest.mark.parametrize("shared", [True, False])
 @pytest.mark.parametrize("cut", [True, False])
-def test_the_value_of_a_successor_is_that_of_one_step_more(cut):
+def test_the_value_of_a_successor_is_that_of_one_step_more(cut, shared):
     """One step on from the carry after the step, in the same episode: whatever the next episode shows."""
-    algorithm = dataclasses.replace(SMALL, shared_torso=True)
+    algorithm = dataclasses.replace(SMALL, shared_torso=shared)
     env = td.make("CartPoleNoVel-v1")
     state = algorithm.init(jax.random.key(0), td.Spec(env.observation_space, env.action_space, 100))
     rng, no = np.random.default_rng(0), jnp.zeros((16, 4), bool)

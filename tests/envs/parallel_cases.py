@@ -48,6 +48,8 @@ class Pair:
         done = {"long": odd and self.t == 3, "short": self.t == 2}
         both = self.fault == "both" and done["long"]
         cut = {"long": both or (not odd and self.t == 4), "short": False}
+        if self.fault == "cut early":
+            cut["short"], done["short"] = done["short"], False
         seen = self._see()
         out = [agent for agent in self.agents if done[agent] or cut[agent]]
         playing, self.agents = self.agents, [agent for agent in self.agents if agent not in out]

@@ -15,6 +15,7 @@ from PIL import Image
 import thorndike as td
 from thorndike.drivers import overlap
 from thorndike.drivers.evaluate import APART, evaluate
+from thorndike.envs.adapters.envpool import EnvPoolBatch
 from thorndike.runs.record import record
 from thorndike.runs.video import film
 from thorndike.types import Transition
@@ -215,6 +216,34 @@ def test_rollout_of_whatever_is_ready():
         more, _, _ = ready_rollout(batch, rollout.last, carry, 1)
         expected = np.where(rollout.last.first, 0, carry) + 1
         np.testing.assert_array_equal(more.steps.extras["count"][0], expected)
+
+
+def pendulum_rewards():
+    """Whether each row's reward is that of what it saw and did."""
+
+    def act(carry, now, key):
+        return np.clip(now.obs[..., 2:], -1, 1), carry, {}, key
+
+    env = td.make("envpool/Pendulum-v1", max_episode_steps=LIMIT, asynchronous=True)
+    with env.batch(COPIES) as batch:
+        now = jax.tree.map(lambda x: x[None], batch.reset())
+        steps = overlap.rollout(act, batch, now, np.zeros((1, COPIES)), 0, 30)[0].steps
+    cos, sin, speed = np.moveaxis(steps.obs.astype(float), -1, 0)
+    torque = steps.action[..., 0]
+    cost = np.arctan2(sin, cos) ** 2 + 0.1 * speed**2 + 0.001 * torque**2
+    return np.abs(steps.reward + cost).max() < 1e-3
+
+
+def test_rewards_are_those_of_their_rows(monkeypatch):
+    assert pendulum_rewards()
+    receive = EnvPoolBatch.receive
+
+    def another(self, count):
+        rows, answer = receive(self, count)
+        return rows, answer._replace(reward=answer.reward[::-1])
+
+    monkeypatch.setattr(EnvPoolBatch, "receive", another)
+    assert not pendulum_rewards()
 
 
 @pytest.mark.parametrize("bug", ["rows of another", "forgets who is slow"])

@@ -52,6 +52,18 @@ def test_a_task_that_ends_with_the_clock_has_ended():
     assert [int(now.terminated[0]) for now in times] == [0, 0, 0, 0, 0, 0, 0, 1]
 
 
+def test_an_agent_that_was_cut_early_is_not_forgotten():
+    """Odd episodes end because `long` is done, one step after `short` was cut: its successor has a value."""
+    for fault, cuts in (("", [4]), ("cut early", [4, 7])):
+        with td.ParallelEnvironment(Pair, fault=fault).batch(2, workers="serial") as batch:
+            batch.reset()
+            times = [batch.step(np.array([0, t % 2])) for t in range(7)]
+        ended = [t + 1 for t, now in enumerate(times) if now.first.all()]
+        assert ended == [4, 7]
+        assert [t + 1 for t, now in enumerate(times) if now.truncated.all()] == cuts
+        assert all((now.terminated == (now.first & ~now.truncated)).all() for now in times)
+
+
 def test_agents_who_all_have_ended_end_the_episode():
     with td.ParallelEnvironment(Pair, fault="stays").batch(2, workers="serial") as batch:
         times = [batch.reset(), *(batch.step(np.zeros(2, int)) for _ in range(7))]

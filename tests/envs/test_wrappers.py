@@ -88,9 +88,9 @@ def test_planes_are_stacked_and_masks_passed_on():
     np.testing.assert_array_equal(second.obs[..., 8:], env.env.step(first.state.inner, 1, jax.random.key(1)).obs)
 
 
-@pytest.mark.parametrize(("clip", "expected"), [(None, 3.0), (2.0, 2.0)])
-def test_rewards_are_scaled_and_clipped(clip, expected):
-    _, times = play(td.RewardScale(env=td.CartPole(), scale=3.0, clip=clip), 3)
+@pytest.mark.parametrize(("scale", "clip", "expected"), [(3, None, 3), (3, 2.0, 2), (-3, None, -3), (-3, 2.0, -2)])
+def test_rewards_are_scaled_and_clipped(scale, clip, expected):
+    _, times = play(td.RewardScale(env=td.CartPole(), scale=scale, clip=clip), 3)
     assert (times[1].reward == expected).all()
 
 
@@ -170,6 +170,23 @@ def sticky_share(probability, seed=0):
         led = led_by(now.sim.state.inner, taken)
         np.testing.assert_array_equal(np.asarray(led)[taken >= 0], later.final_obs[taken >= 0])
     return kept / asked
+
+
+@td.config
+class Tosses(td.CartPole):
+    """Pays 1 when its own coin shows heads."""
+
+    def step(self, state, action, key):
+        return super().step(state, action, key)._replace(reward=jax.random.bernoulli(key).astype(float))
+
+
+def test_what_sticks_says_nothing_of_the_environments_own_chance():
+    env = td.StickyActions(env=Tosses(), probability=0.5)
+    start = env.reset(random_key(0)).state._replace(mine=(jnp.int32(0), jnp.bool_(True)))
+    after = jax.vmap(lambda key: env.step(start, 1, key))(jax.random.split(random_key(1), 2000))
+    stuck = np.asarray(after.state.mine[0]) == 0
+    assert 0.45 < stuck.mean() < 0.55
+    assert abs(np.corrcoef(stuck, after.reward)[0, 1]) < 0.1
 
 
 def test_sticky_actions():
@@ -271,6 +288,7 @@ def test_each_episode_has_a_world_of_its_own():
     assert (values >= [0.25, 5.0]).all()
     assert (values <= [1.0, 15.0]).all()
     assert values[:, 0].std() > 0.1
+    assert abs(np.corrcoef(np.unique(values, axis=0).T)[0, 1]) < 0.5  # drawn one by one
 
 
 def levels(env, steps=400):

@@ -13,6 +13,7 @@ from test_datasets import episodes
 
 import thorndike as td
 from thorndike.cli import main
+from thorndike.drivers.offline import BLOCK, _draw
 from thorndike.memory.dataset import Dataset, Episode, write
 from thorndike.runs import loop
 
@@ -34,13 +35,13 @@ def test_recorded_episodes_are_the_environments(expert, tmp_path):
     assert len(dataset.lengths) == 3
     env = gymnasium.make("CartPole-v1").unwrapped
     batch = dataset.fit(expert.spec)[np.arange(len(dataset))]
-    for t in range(0, len(dataset), 7):
+    ends = np.cumsum(dataset.lengths) - 1
+    for t in sorted({*range(0, len(dataset), 7), *ends.tolist()}):
         env.reset(seed=0)
         env.state = tuple(batch.obs[t].astype(float))
         obs, reward, terminated, _, _ = env.step(int(batch.action[t]))
         np.testing.assert_allclose(obs, batch.next_obs[t], atol=1e-5)
         assert (reward, terminated) == (batch.reward[t], batch.terminated[t])
-    ends = np.cumsum(dataset.lengths) - 1
     assert (batch.terminated | batch.truncated)[ends].all()
     assert (batch.terminated | batch.truncated).sum() == 3
     assert (np.abs(batch.obs[np.concatenate([[0], ends[:-1] + 1])]) <= 0.05).all()  # where CartPole begins
@@ -124,6 +125,30 @@ def test_a_gaussian_is_fitted_by_maximum_likelihood(tmp_path):
     mean, deviation = norm.fit(actions)
     assert float(run.agent().act(np.zeros(3, np.float32))[0]) == pytest.approx(mean, abs=0.02)
     assert float(np.exp(head.log_std[0]) * 2) == pytest.approx(deviation, rel=0.05)  # in units of half the range, 2
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.5])
+def test_the_entropy_bonus_makes_the_policy_less_certain(weight, tmp_path):
+    """Of a dataset in which nine of ten actions are 1: SciPy's maximum of E[log π] + weight H(π) is the oracle."""
+    from scipy.optimize import minimize_scalar
+
+    actions, last = (np.arange(2000) % 10 != 0).astype(np.int64), np.arange(2000) == 1999
+    data = write(tmp_path / "data", [Episode(np.zeros((2001, 4)), actions, np.zeros(2000), last, last & False)])
+    algorithm = td.BC(entropy_coefficient=weight, learning_rate=1e-2, anneal_learning_rate=True, batch_size=512)
+    run = td.train(algorithm, "CartPole-v1", 500, dataset=data, out=tmp_path / "run", progress=False)
+    logits = np.asarray(jax.tree.map(lambda x: x[0], run.actors())(np.zeros((1, 4), np.float32)).logits)[0]
+    likelihood = lambda p: 0.9 * np.log(p) + 0.1 * np.log(1 - p)  # noqa: E731
+    entropy = lambda p: -p * np.log(p) - (1 - p) * np.log(1 - p)  # noqa: E731
+    best = minimize_scalar(lambda p: -likelihood(p) - weight * entropy(p), bounds=(0.01, 0.99), method="bounded").x
+    assert 1 / (1 + np.exp(logits[0] - logits[1])) == pytest.approx(best, abs=0.02)
+
+
+def test_every_step_of_a_dataset_is_drawn_as_often_as_any_other():
+    from scipy.stats import chisquare
+
+    _, index, _ = _draw(50, 400, jax.random.split(jax.random.key(0), 2))
+    assert index.shape == (2, BLOCK, 400)
+    assert chisquare(np.bincount(np.ravel(index), minlength=50)).pvalue > 0.001
 
 
 def test_others_learn_from_datasets_too(expert, tmp_path):

@@ -7,6 +7,7 @@ import re
 import shutil
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import small_runs as small
@@ -14,7 +15,9 @@ from PIL import Image
 from safetensors.numpy import save_file
 
 import thorndike as td
+from thorndike.drivers.evaluate import APART, evaluate
 from thorndike.envs.adapters.gymnasium import GymnasiumEnvironment
+from thorndike.envs.host_worker import env_seeds
 from thorndike.errors import (
     CheckpointError,
     ConfigError,
@@ -22,6 +25,63 @@ from thorndike.errors import (
 )
 from thorndike.runs import checkpoint
 from thorndike.runs.video import film
+
+# --- evaluation -------------------------------------------------------------------------------------------------------
+
+
+class Uneven(small.FiveSteps):
+    """On the host: episodes of 1 step or of 9, by the seed; each pays what is done."""
+
+    seeds: list = []
+
+    def reset(self, *, seed=None, options=None):
+        if seed is not None:
+            self.seeds.append(seed)
+            self.length = 9 if seed % 2 else 1
+        return super().reset(seed=seed, options=options)
+
+    def step(self, action):
+        obs, *_ = super().step(action)
+        return obs, float(action), self.t == self.length, False, {}
+
+
+@td.config
+class EverySecond(td.CartPole):
+    """CartPole's sights, five steps long, which pay what is done."""
+
+    max_steps: int = 5
+
+    def step(self, state, action, key):
+        return super().step(state, action, key)._replace(reward=jnp.float32(action), terminated=False)
+
+
+@td.config
+class Counts:
+    """Does 1 in every second step of an episode, as its memory tells it; when it explores it does nothing."""
+
+    def carry(self, n):
+        return jnp.zeros(n, jnp.int32)
+
+    def act(self, actor, carry, now, key, explore):
+        carry = jnp.where(now.first, 0, carry) + 1
+        return jnp.where(explore, 0, carry % 2), carry, {}
+
+
+NOTHING = {"x": jnp.zeros(1)}
+
+
+def test_short_episodes_count_no_more_than_long_ones():
+    """Of every environment on the host the same number is counted; greedy, with memory; other seeds than training's."""
+    Uneven.seeds.clear()
+    result = evaluate(Counts(), NOTHING, GymnasiumEnvironment(Uneven), 16)
+    assert sorted(result.lengths[0]) == [1] * 8 + [9] * 8
+    np.testing.assert_array_equal(result.returns, (result.lengths + 1) // 2)
+    assert set(Uneven.seeds) - {0} == set(env_seeds(APART, 8))  # 0 is that of a first look
+
+
+def test_evaluation_remembers_and_does_not_explore():
+    np.testing.assert_array_equal(evaluate(Counts(), NOTHING, EverySecond(), 4).returns, [[3.0] * 4])
+
 
 # --- what one does with a run -----------------------------------------------------------------------------------------
 

@@ -160,10 +160,12 @@ class World:
     def __init__(self, make: Callable[[], Any], observation: Box, action: Space, ids: bool, masked: bool):
         self.env, self.space, self.action, self.ids, self.masked = make(), observation, action, ids, masked
         self.agents = list(self.env.possible_agents)
+        self.cut = False  # whether an agent's episode was, while the others may go on
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[np.ndarray, dict]:
         """Observations [N, ...] and masks."""
         obs, _ = self.env.reset(seed=seed, options=options)
+        self.cut = False
         return self._seen(obs)
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, np.ndarray, bool, bool, dict]:
@@ -172,10 +174,10 @@ class World:
         actions = {agent: self._own(agent, action[self.agents.index(agent)]) for agent in playing}
         obs, rewards, terminations, truncations, _ = self.env.step(actions)
         over = not self.env.agents or all(terminations.get(agent) or truncations.get(agent) for agent in playing)
-        cut = any(truncations[agent] and not terminations.get(agent) for agent in truncations)
+        self.cut |= any(truncations[agent] and not terminations.get(agent) for agent in truncations)
         earned = np.array([rewards.get(agent, 0.0) for agent in self.agents])
         seen, info = self._seen(obs)
-        return seen, earned, over and not cut, over and cut, info
+        return seen, earned, over and not self.cut, over and self.cut, info
 
     def close(self) -> None:
         """Close it."""
