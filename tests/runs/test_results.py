@@ -24,6 +24,8 @@ from thorndike.errors import (
     IncompatibleError,
 )
 from thorndike.runs import checkpoint
+from thorndike.runs.agent import Agent
+from thorndike.runs.record import record
 from thorndike.runs.video import film
 
 # --- evaluation -------------------------------------------------------------------------------------------------------
@@ -81,6 +83,14 @@ def test_short_episodes_count_no_more_than_long_ones():
 
 def test_evaluation_remembers_and_does_not_explore():
     np.testing.assert_array_equal(evaluate(Counts(), NOTHING, EverySecond(), 4).returns, [[3.0] * 4])
+
+
+def test_recordings_and_films_remember_too(tmp_path):
+    env = EverySecond()
+    agent = Agent(Counts(), td.Spec(env.observation_space, env.action_space), NOTHING)
+    for episode in record(agent, env, 3):
+        assert episode.actions.tolist() == [1, 0, 1, 0, 1]
+    assert film(agent, env, tmp_path / "film.gif").returns == [3.0]
 
 
 # --- what one does with a run -----------------------------------------------------------------------------------------
