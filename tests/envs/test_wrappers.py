@@ -305,8 +305,14 @@ def test_a_schedule_moves_with_every_episode():
 
 
 def test_a_curriculum_is_evaluated_at_its_hardest(tmp_path):
-    """Episodes of MountainCar with a force that takes any policy up at once, or none at all."""
-    never = td.Curriculum(env=td.MountainCar(), ranges=(("force", 1.0, 0.0),), success=1e9)
+    """Episodes of MountainCar whose flag is behind the car, or out of an untrained agent's reach."""
+    assert (
+        td.train(SMALL, td.MountainCar(goal_position=-1.3), 32, out=tmp_path / "easy", progress=False)
+        .evaluate(3)
+        .returns.min()
+        > -200
+    )
+    never = td.Curriculum(env=td.MountainCar(), ranges=(("goal_position", -1.3, 0.5),), success=1e9)
     run = td.train(SMALL, never, 32, out=tmp_path / "run", progress=False)
     assert run.evaluate(3).returns.max() == -200
     assert run.record(episodes=1).returns == [-200]

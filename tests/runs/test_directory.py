@@ -53,11 +53,10 @@ def test_one_trains_in_a_directory_until_it_is_killed(tmp_path):
 
 
 def test_looking_does_not_keep_from_training(tmp_path):
-    """Sixteen threads look all the time."""
+    """Another thread looks all the time."""
     stop = []
-    with ThreadPoolExecutor(16) as pool:
-        for _ in range(16):
-            pool.submit(lambda: [trained(tmp_path) for _ in iter(lambda: bool(stop), True)])
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(lambda: [trained(tmp_path) for _ in iter(lambda: bool(stop), True)])
         try:
             for _ in range(20):
                 with training(tmp_path):
