@@ -62,7 +62,8 @@ class HostDriver:
 
     def __init__(self, algorithm: Any, env: Any, spec: Spec, seeds: list[int], **how: Any):
         """`seeds`: one for each run; `how`: workers, timeout and on_error, as of `HostBatch`."""
-        self.algorithm, self.spec, self.runs = algorithm, spec, (runs := len(seeds))
+        runs = len(seeds)
+        self.algorithm, self.spec, self.runs = algorithm, spec, runs
         self.chunk, self.warm_iterations = steps_of(algorithm), warm_iterations(algorithm)
         self.batch = env.batch(runs * algorithm.num_envs, seed=seeds, **how)
         self.now: Timestep | None = None

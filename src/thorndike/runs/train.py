@@ -14,28 +14,30 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from thorndike.algorithms import algorithm_class
-from thorndike.configuration import check, is_config, require, swept, to_json, types_in
+from thorndike.configuration import require, swept, to_json, types_in
 from thorndike.drivers.host import HostDriver
-from thorndike.drivers.learner import replays, steps_of
+from thorndike.drivers.learner import steps_of
 from thorndike.drivers.offline import OfflineDriver
 from thorndike.drivers.scan import ScanDriver
 from thorndike.envs import make
 from thorndike.envs.wrap import is_jax
-from thorndike.errors import ConfigError, IncompatibleError
+from thorndike.errors import ConfigError
 from thorndike.memory.dataset import Dataset
-from thorndike.memory.sequences import Sequences
 from thorndike.ops.keys import random_key
 from thorndike.presets import preset_for
 from thorndike.runs.directory import new_directory, training, unused
 from thorndike.runs.loop import Loop
-from thorndike.runs.metrics import summary_writer
 from thorndike.runs.run import FORMAT, Run, describe, describe_environment, expand, write_json
-from thorndike.types import Spec
-
-MOST_STEPS = 2_000_000_000  # which are counted in 32 bits
+from thorndike.runs.validation import (
+    open_dataset,
+    validate,
+    validate_batch,
+    validate_host,
+    validate_options,
+    whole_steps,
+)
 
 
 def train(
@@ -130,8 +132,8 @@ def train(
     with training(path):
         unused(path)
         write_json(path / "run.json", info)
-        run = Run(path, world, classes=types_in(algorithm))
         try:
+            run = Run(path, world, classes=types_in(algorithm))
             driver = driver_of(run)
         except BaseException:
             (path / "run.json").unlink()  # nothing has begun
@@ -193,116 +195,6 @@ def choose(algorithm: Any, env: str | None, steps: int | None) -> tuple[Any, int
 
 def _first(steps: int | None, preset: int | None) -> int:
     return steps if steps is not None else preset if preset is not None else 100_000
-
-
-def whole_steps(steps: Any) -> int:
-    """`steps` as a number of Python's, also where it was written 1e6; raises `ConfigError`."""
-    number = isinstance(steps, (int, float, np.integer, np.floating)) and not isinstance(steps, bool)
-    require(number and steps > 0 and steps % 1 == 0, f"steps must be a positive whole number, got {steps!r}")
-    require(steps <= MOST_STEPS, f"steps must be at most {MOST_STEPS:,} for each run, got {int(steps):,}")
-    return int(steps)
-
-
-def validate(algorithm: Any, env: Any, steps: int, seeds: int) -> None:
-    """Everything that can be wrong before a run starts."""
-    if not (is_config(algorithm) and hasattr(algorithm, "act")):
-        raise ConfigError(f"{algorithm!r} is not an algorithm: give one like td.PPO(), or a name like 'ppo'")
-    check(algorithm)
-    if is_config(env):
-        require(swept(env) is None, "only an algorithm's numbers may be arrays, not an environment's")
-        check(env)
-    if is_jax(env):
-        check_spaces(env)
-    swept(algorithm)
-    require(isinstance(seeds, int) and seeds > 0, f"seeds must be a positive whole number, got {seeds!r}")
-    problem = serves(algorithm, describe(env, steps, ""))
-    if problem:
-        raise IncompatibleError(problem + "." + able(env))
-
-
-def check_spaces(env: Any) -> None:
-    """A JAX environment's spaces are the same whatever its numbers are: programs see these as tracers."""
-    env.observation_space, env.action_space  # noqa: B018  # what is wrong with them in themselves
-    try:
-        jax.eval_shape(lambda env: (env.observation_space, env.action_space, 0)[-1], env)
-    except Exception:
-        raise ConfigError(
-            f"the spaces of {type(env).__name__} depend on its float fields, which compiled programs may change: "
-            "let bounds be constants, or declare such a field as int"
-        ) from None
-
-
-def validate_options(
-    seed: int, seeds: int, log_every: int | None, checkpoint_every: float, keep: int, tensorboard: bool
-) -> None:
-    """What else can be wrong before a run starts."""
-    whole = isinstance(seed, int) and 0 <= seed <= 2**31 - seeds
-    require(whole, f"seed must be a whole number from 0 to 2**31 - seeds, got {seed!r}")
-    number = lambda x: isinstance(x, (int, float, np.number)) and not isinstance(x, bool)  # noqa: E731
-    every = log_every is None or (number(log_every) and log_every > 0)
-    require(every, f"log_every must be a positive number of steps, got {log_every!r}")
-    seconds = number(checkpoint_every) and checkpoint_every >= 0
-    require(seconds, f"checkpoint_every is seconds, 0 or more, got {checkpoint_every!r}")
-    require(isinstance(keep, int) and keep > 0, f"keep must be a positive whole number, got {keep!r}")
-    if tensorboard:
-        summary_writer()
-
-
-def validate_host(env: Any, workers: str, timeout: float, on_error: str) -> None:
-    """What can be wrong with how environments on the host are stepped."""
-    known = ("auto", "serial", "thread", "process")
-    require(workers in known, f"workers must be one of {', '.join(known)}, got {workers!r}")
-    seconds = isinstance(timeout, (int, float)) and timeout > 0
-    require(seconds, f"env_timeout is seconds, more than 0, got {timeout!r}")
-    require(on_error in ("raise", "restart"), f'on_env_error must be "raise" or "restart", got {on_error!r}')
-    restarts = on_error == "raise" or getattr(env, "restartable", True)
-    require(restarts, 'these environments cannot be restarted: on_env_error has to be "raise"')
-
-
-def validate_batch(algorithm: Any, env: Any, runs: int) -> None:
-    """What can be wrong with how many environments a run steps at once."""
-    one = runs == 1 or not getattr(env, "asynchronous", False)
-    require(one, "an asynchronous pool of environments serves one run at a time: train its seeds one by one")
-    agents = getattr(env, "agents", 1)
-    whole = algorithm.num_envs % agents == 0
-    fitting = -(-algorithm.num_envs // agents) * agents
-    require(whole, f"a world has {agents} agents, so num_envs must be a multiple of {agents}: {fitting}, say")
-
-
-def open_dataset(algorithm: Any, dataset: Any, masked: bool) -> Dataset | None:
-    """The dataset to learn from; raises where there has to be one, or the algorithm cannot use one."""
-    name = type(algorithm).__name__
-    if dataset is None:
-        if getattr(algorithm, "offline", False):
-            raise ConfigError(f"{name} learns from a dataset: give one, dataset=... (--dataset DIR)")
-        return None
-    whole = hasattr(algorithm, "experience") or isinstance(getattr(algorithm, "replay", None), Sequences)
-    if not replays(algorithm) or whole:
-        raise IncompatibleError(
-            f"{name} does not learn from single transitions, so not from a dataset: bc, dqn, sac do"
-        )
-    if masked and not getattr(algorithm, "offline", False):
-        raise IncompatibleError(
-            f"datasets do not hold which actions were legal, and {name} would count on illegal ones: bc does not"
-        )
-    return dataset if isinstance(dataset, Dataset) else Dataset(dataset)
-
-
-def serves(algorithm: Any, spec: Spec) -> str | None:
-    """None, or why the algorithm cannot learn in such an environment."""
-    if spec.players > 1 and getattr(algorithm, "players", 1) != spec.players:
-        return f"{type(algorithm).__name__} learns for one player, and this game has {spec.players}"
-    return algorithm.supports(spec)
-
-
-def able(env: Any) -> str:
-    """Which algorithms can serve `env`, as a sentence."""
-    from thorndike.algorithms import ALGORITHMS
-
-    spec, defaults = describe(env, 1, ""), {name: algorithm_class(name)() for name in ALGORITHMS}
-    playing = {name: value for name, value in defaults.items() if not getattr(value, "offline", False)}
-    names = [name for name, value in playing.items() if serves(value, spec) is None]
-    return f" Algorithms that can serve it: {', '.join(names)}." if names else ""
 
 
 def driver_of(run: Run) -> Any:

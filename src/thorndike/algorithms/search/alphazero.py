@@ -199,7 +199,7 @@ def improved_value(found: Any) -> Array:
     """Σ_a π(a) q(a) at the roots of a search [B]: q as found, and v(s) for moves that were not looked at.
 
     The mean over visits would count what sequential halving visits only in order to rule it out: with perfect values
-    has the wrong sign in up to a third of the positions of tic-tac-toe that are decided.
+    its sign is wrong in up to a third of the positions of tic-tac-toe that are decided.
     """
     root = found.search_tree.summary()
     q = jnp.where(root.visit_counts > 0, root.qvalues, found.search_tree.raw_values[:, :1])
