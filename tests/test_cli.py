@@ -317,3 +317,8 @@ def test_a_disk_that_refuses_is_one_line(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(os, "fsync", full)
     assert main(["train", "q-learning", "GridWorld", "--steps", "64", "--out", str(tmp_path / "run")]) == 1
     assert "No space left on device" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_it_runs_as_a_module():
+    shown = subprocess.run([sys.executable, "-m", "thorndike", "--help"], capture_output=True, text=True, check=True)
+    assert "thorndike train ALGORITHM ENV" in shown.stdout
