@@ -111,8 +111,10 @@ def test_evaluation_says_how_good_the_agent_is(ppo):
     assert "over 1 x 7 episodes" in str(result)
     assert np.array_equal(ppo.evaluate(7).returns, result.returns)
     assert not np.array_equal(ppo.evaluate(7, seed=1).returns, result.returns)
-    with pytest.raises(ConfigError, match="episodes must be at least 1"):
-        ppo.evaluate(0)
+    for wrong in (0, 2.5, "3"):
+        for played in (ppo.evaluate, ppo.record, lambda n: ppo.watch(episodes=n)):
+            with pytest.raises(ConfigError, match="episodes must be at least 1"):
+                played(wrong)
 
 
 def test_a_run_draws_its_curve_and_films_its_agent(ppo, tmp_path):

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from thorndike.configuration import require
 from thorndike.drivers.scan import axes, step_world
 from thorndike.envs.wrap import Batched, is_jax
 from thorndike.ops.keys import random_key
@@ -61,6 +62,12 @@ class Evaluation:
             f"return {self.mean:.1f} ± {self.returns.std():.1f} over {runs} x {episodes} episodes, "
             f"IQM {self.iqm:.1f} [{low:.1f}, {high:.1f}]{each}"
         )
+
+
+def check_episodes(episodes: Any) -> None:
+    """Raise `ConfigError` unless it is a number of episodes."""
+    whole = isinstance(episodes, (int, np.integer)) and int(episodes) >= 1
+    require(whole, f"episodes must be at least 1, and whole, got {episodes!r}")
 
 
 def evaluate(algorithm: Any, actor: PyTree, env: Any, episodes: int, seed: int = 0) -> Evaluation:

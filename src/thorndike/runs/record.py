@@ -7,9 +7,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from thorndike.drivers.evaluate import APART, act
+from thorndike.drivers.evaluate import APART, act, check_episodes
 from thorndike.envs.wrap import Batched, is_jax, to_environment
-from thorndike.errors import ConfigError
 from thorndike.memory.dataset import Episode
 from thorndike.ops.keys import random_key
 from thorndike.runs.agent import Agent
@@ -19,8 +18,7 @@ SIDE_BY_SIDE = 8
 
 def record(agent: Agent, env: Any, episodes: int, seed: int = 0, explore: bool = False) -> list[Episode]:
     """Whole episodes; every environment gives the same number, or one more, so that short ones don't win."""
-    if episodes < 1:
-        raise ConfigError(f"episodes must be at least 1, got {episodes}")
+    check_episodes(episodes)
     env, n = getattr(env, "evaluation", env), min(episodes, SIDE_BY_SIDE)
     quota = [len(range(i, episodes, n)) for i in range(n)]
     if is_jax(env):

@@ -15,7 +15,7 @@ import numpy as np
 
 from thorndike.algorithms import known_configs
 from thorndike.configuration import from_json, swept, to_json, type_name
-from thorndike.drivers.evaluate import Evaluation, evaluate
+from thorndike.drivers.evaluate import Evaluation, check_episodes, evaluate
 from thorndike.drivers.match import Match, Random, Trained, match
 from thorndike.drivers.scan import member
 from thorndike.envs import make
@@ -184,8 +184,7 @@ class Run:
         A game of two players is played against a random one; a return is then 1 for a win, 0 for a draw and -1 for a
         loss, first those of the games that the agent began (see `match` for other opponents).
         """
-        if not isinstance(episodes, int) or episodes < 1:
-            raise ConfigError(f"episodes must be at least 1, and whole, got {episodes!r}")
+        check_episodes(episodes)
         if self.spec.players > 1:
             games = [
                 match(self.env, self.player(i), Random(self.env.action_space), episodes, seed) for i in range(self.runs)

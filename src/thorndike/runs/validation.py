@@ -30,7 +30,7 @@ def whole_steps(steps: Any) -> int:
 
 
 def validate(algorithm: Any, env: Any, steps: int, seeds: int) -> None:
-    """Everything that can be wrong before a run starts."""
+    """What can be wrong with an algorithm and an environment, each alone and together."""
     if not (is_config(algorithm) and hasattr(algorithm, "act")):
         raise ConfigError(f"{algorithm!r} is not an algorithm: give one like td.PPO(), or a name like 'ppo'")
     check(algorithm)
@@ -51,11 +51,11 @@ def check_spaces(env: Any) -> None:
     env.observation_space, env.action_space  # noqa: B018  # what is wrong with them in themselves
     try:
         jax.eval_shape(lambda env: (env.observation_space, env.action_space, 0)[-1], env)
-    except Exception:
+    except Exception as error:  # whatever a property of yours does with a tracer
         raise ConfigError(
             f"the spaces of {type(env).__name__} depend on its float fields, which compiled programs may change: "
             "let bounds be constants, or declare such a field as int"
-        ) from None
+        ) from error
 
 
 def validate_options(

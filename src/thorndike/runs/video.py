@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from thorndike.drivers.evaluate import APART, act
+from thorndike.drivers.evaluate import APART, act, check_episodes
 from thorndike.envs.host_layout import flat_mask
 from thorndike.envs.wrap import Batched, is_jax
 from thorndike.errors import ConfigError, MissingExtraError
@@ -49,6 +49,7 @@ def film(agent: Agent, env: Any, out: Path, episodes: int = 1, most_frames: int 
     """
     if out.suffix not in (".gif", ".mp4"):
         raise ConfigError(f"films are .gif or .mp4, not {out.name!r}")
+    check_episodes(episodes)
     encoder, env = ffmpeg() if out.suffix == ".mp4" else None, getattr(env, "evaluation", env)
     if not filmable(env):
         name = getattr(env, "id", type(env).__name__)

@@ -1,0 +1,81 @@
+"""What cannot work is refused before a run starts, with what to do about it."""
+
+from __future__ import annotations
+
+import sys
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import small_runs as small
+from gymnasium.spaces import Box, Discrete
+
+import thorndike as td
+from thorndike.errors import ConfigError, IncompatibleError, MissingExtraError, UnknownNameError
+
+
+@td.config
+class Walk:
+    """Its space reads a number that compiled programs see as a tracer."""
+
+    size: float = 3.0
+    max_steps: int = 10
+
+    @property
+    def observation_space(self):
+        return Box(-self.size, self.size, (1,))
+
+    @property
+    def action_space(self):
+        return Discrete(2)
+
+    def reset(self, key):
+        return td.Step(jnp.float32(0), jnp.zeros(1))
+
+    def step(self, state, action, key):
+        return td.Step(state, jnp.zeros(1), 1.0)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "text"),
+    [
+        ({"steps": 0}, ConfigError, "steps must be a positive whole number, got 0"),
+        ({"steps": 10**12}, ConfigError, "steps must be at most 2,000,000,000 for each run, got 1,000,000,000,000"),
+        ({"steps": 1.5}, ConfigError, "steps must be a positive whole number"),
+        ({"steps": "16"}, ConfigError, "steps must be a positive whole number, got '16'"),
+        ({"steps": float("inf")}, ConfigError, "steps must be a positive whole number, got inf"),
+        ({"seeds": 0}, ConfigError, "seeds must be a positive whole number"),
+        ({"seed": -1}, ConfigError, "seed must be a whole number from 0"),
+        ({"seed": 2**32}, ConfigError, "seed must be a whole number from 0"),
+        ({"keep": 0}, ConfigError, "keep must be a positive whole number"),
+        ({"log_every": -1}, ConfigError, "log_every must be a positive number of steps, got -1"),
+        ({"log_every": "a"}, ConfigError, "log_every must be a positive number of steps, got 'a'"),
+        ({"checkpoint_every": "x"}, ConfigError, "checkpoint_every is seconds, 0 or more, got 'x'"),
+        ({"env_timeout": "5"}, ConfigError, "env_timeout is seconds, more than 0, got '5'"),
+        ({"env_kwargs": {"nonsense": 1.0}}, ConfigError, "CartPole-v1 cannot be made with .*nonsense"),
+        ({"env": td.CartPole(), "env_kwargs": {"gravity": 1.0}}, ConfigError, "CartPole exists already and takes no"),
+        ({"env": td.RewardScale(env=td.CartPole(), clip=np.ones(2))}, ConfigError, "not an environment's"),
+        ({"env": Walk()}, ConfigError, "the spaces of Walk depend on its float fields"),
+        ({"env": td.FrameStack(env=Walk())}, ConfigError, "the spaces of FrameStack depend on its float fields"),
+        ({"workers": "treads"}, ConfigError, "workers must be one of auto, serial, thread, process, got 'treads'"),
+        ({"algorithm": "pp0"}, UnknownNameError, "did you mean 'ppo'"),
+        ({"algorithm": 5}, ConfigError, "5 is not an algorithm"),
+        ({"algorithm": td.PPO(minibatch_size=7)}, ConfigError, "minibatch_size .7. must divide"),
+        ({"algorithm": td.PPO(learning_rate=np.zeros((2, 2)))}, ConfigError, "1-D array"),
+        ({"algorithm": td.PPO(learning_rate=np.zeros(0))}, ConfigError, "PPO.learning_rate"),
+        ({"algorithm": td.PPO(learning_rate=np.zeros(2), clip=np.zeros(3))}, ConfigError, r"one length.*\[2, 3\]"),
+        ({"env": "CartPole-v7"}, UnknownNameError, "CartPole-v1"),
+        ({"env": "GridWold"}, UnknownNameError, "did you mean 'GridWorld'"),
+        ({"env": 5}, IncompatibleError, "5 is not an environment"),
+        ({"algorithm": td.DQN(), "env": "Pendulum-v1"}, IncompatibleError, "Algorithms that can serve it: ppo, sac"),
+        ({"env": "envpool/CartPole-v1", "env_kwargs": {"max_episode_steps": np.int64(9)}}, ConfigError, "run.json"),
+        ({"tensorboard": True}, MissingExtraError, r"pip install \"thorndike\[tensorboard\]\""),
+    ],
+)  # fmt: skip
+def test_what_cannot_work_is_refused_before_anything_is_written(change, error, text, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)
+    out = tmp_path / "run"
+    arguments = {"algorithm": small.PPO, "env": "CartPole-v1", "steps": 16, "progress": False, "out": out, **change}
+    with pytest.raises(error, match=text):
+        td.train(arguments.pop("algorithm"), arguments.pop("env"), **arguments)
+    assert not out.exists()
