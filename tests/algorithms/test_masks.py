@@ -113,3 +113,12 @@ def test_actions_are_legal(algorithm, explore):
     now = td.Timestep(obs, jnp.zeros(300), no, no, obs, no, {"mask": mask})
     action, *_ = algorithm.act(algorithm.actor(state), algorithm.carry(300), now, jax.random.key(0), explore)
     assert mask[np.arange(300), action].all()
+
+
+def test_an_agent_asks_which_actions_are_legal(tmp_path):
+    agent = td.train(PPO, Turns(), 40, out=tmp_path / "run", progress=False).agent()
+    for t in range(3):
+        with pytest.raises(td.IncompatibleError, match="say which those are, mask="):
+            agent.act(np.array([t], np.float32))
+        mask = np.arange(3) == t
+        assert agent.act(np.array([t], np.float32), mask=mask) == t
