@@ -32,6 +32,7 @@ CASES = {
             num_envs=4,
             rollout_length=6,
             gradient_steps=2,
+            normalize_observation=True,
             replay=td.Sequences(capacity=240, batch_size=8, burn_in=2, warmup=48),
         ),
         "CartPoleNoVel-v1",
@@ -56,7 +57,10 @@ CASES = {
         ),
         "pgx/tic_tac_toe",
     ),
-    "sac": (td.SAC(torso=SMALL, replay=REPLAY, num_envs=4, gradient_steps=2), "Pendulum-v1"),
+    "sac": (
+        td.SAC(torso=SMALL, replay=REPLAY, num_envs=4, gradient_steps=2, normalize_observation=True),
+        "Pendulum-v1",
+    ),
 }
 
 

@@ -12,6 +12,7 @@ import pytest
 import thorndike as td
 from thorndike.algorithms.policy.ppo import Carry, Minibatch, State
 from thorndike.ops.distributions import Categorical
+from thorndike.ops.statistics import normalise_tree
 from thorndike.types import Clock, Rollout, Timestep, Transition
 
 T, E, B = 8, 4, 64
@@ -37,7 +38,7 @@ def learn(algorithm, progress=0, state=None):
     state = algorithm.init(jax.random.key(0), SPEC) if state is None else state
     state = state._replace(clock=Clock(jnp.int32(progress), jnp.int32(1000)))
     rollout = experience(np.random.default_rng(1))
-    obs = algorithm.normalised(state.statistics, rollout.steps.obs)
+    obs = normalise_tree(state.statistics, rollout.steps.obs)
     pi, _, _ = state.params(obs, None, rollout.steps.first, algorithm.carry(E))
     extras = {"log_prob": pi.log_prob(rollout.steps.action)}
     rollout = rollout._replace(steps=rollout.steps._replace(extras=extras), carry=algorithm.carry(E))

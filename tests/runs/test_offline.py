@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import pytest
 import small_runs as small
+from gymnasium.spaces import Box, Discrete
 from test_datasets import episodes
 
 import thorndike as td
@@ -84,6 +85,35 @@ def test_continuous_actions_are_recorded_as_the_environment_took_them(tmp_path):
     assert np.abs(dataset.actions).max() > 1  # Pendulum's torque goes to 2
 
 
+def odd(obs):
+    """CartPole's observations in other units, from another origin."""
+    return obs * np.float32([1e3, 1e-3, 1e3, 1e-3]) + np.float32([1e4, -1, 0, 2])
+
+
+@td.config
+class OddUnits:
+    """CartPole, so observed."""
+
+    env: td.CartPole = td.CartPole()
+    max_steps: int = 500
+
+    @property
+    def observation_space(self) -> Box:
+        return Box(-np.inf, np.inf, (4,), np.float32)
+
+    @property
+    def action_space(self) -> Discrete:
+        return self.env.action_space
+
+    def reset(self, key):
+        step = self.env.reset(key)
+        return step._replace(obs=odd(step.obs))
+
+    def step(self, state, action, key):
+        step = self.env.step(state, action, key)
+        return step._replace(obs=odd(step.obs))
+
+
 # --- learning ---------------------------------------------------------------------------------------------------------
 
 
@@ -93,6 +123,23 @@ def test_ten_expert_episodes_are_enough_for_cartpole(expert, tmp_path):
     assert min(run.evaluate(50).per_seed) >= 475
     assert len(run.metrics()["steps"]) == 20
     assert run.metrics()["rollout/ep_rew_mean"][-1].min() >= 475
+
+
+def test_observations_in_odd_units(expert, tmp_path):
+    """Cloned where they are normalised, and by an agent that was saved and loaded; not where they are taken as is."""
+    ten = expert.record(10, tmp_path / "data")
+    there = np.split(odd(ten.observations[0]), np.cumsum(ten.lengths + 1)[:-1])
+    steps = [
+        np.split(x, np.cumsum(ten.lengths)[:-1]) for x in (ten.actions, ten.rewards, ten.terminations, ten.truncations)
+    ]
+    data = write(tmp_path / "odd", [Episode(*one) for one in zip(there, *steps)])
+    returns = {}
+    for normalise in (True, False):
+        algorithm = td.BC(normalize_observation=normalise)
+        out = tmp_path / str(normalise)
+        run = td.train(algorithm, OddUnits(), 3_000, dataset=data, out=out, log_every=3_000, progress=False)
+        returns[normalise] = run.evaluate(20).mean
+    assert returns[True] >= 475 > 300 > returns[False]
 
 
 @pytest.mark.parametrize("bug", ["actions of other states", "one action for all"])
@@ -121,7 +168,7 @@ def test_a_gaussian_is_fitted_by_maximum_likelihood(tmp_path):
     data = write(tmp_path / "data", [Episode(obs, actions, np.zeros(2000), last, last & False)])
     algorithm = td.BC(entropy_coefficient=0.0, learning_rate=1e-2, anneal_learning_rate=True, batch_size=512)
     run = td.train(algorithm, "Pendulum-v1", 1_000, dataset=data, out=tmp_path / "run", progress=False)
-    head = jax.tree.map(lambda x: x[0], run.actors()).head
+    head = jax.tree.map(lambda x: x[0], run.actors()).policy.head
     mean, deviation = norm.fit(actions)
     assert float(run.agent().act(np.zeros(3, np.float32))[0]) == pytest.approx(mean, abs=0.02)
     assert float(np.exp(head.log_std[0]) * 2) == pytest.approx(deviation, rel=0.05)  # in units of half the range, 2
@@ -136,7 +183,7 @@ def test_the_entropy_bonus_makes_the_policy_less_certain(weight, tmp_path):
     data = write(tmp_path / "data", [Episode(np.zeros((2001, 4)), actions, np.zeros(2000), last, last & False)])
     algorithm = td.BC(entropy_coefficient=weight, learning_rate=1e-2, anneal_learning_rate=True, batch_size=512)
     run = td.train(algorithm, "CartPole-v1", 500, dataset=data, out=tmp_path / "run", progress=False)
-    logits = np.asarray(jax.tree.map(lambda x: x[0], run.actors())(np.zeros((1, 4), np.float32)).logits)[0]
+    logits = np.asarray(jax.tree.map(lambda x: x[0], run.actors()).policy(np.zeros((1, 4), np.float32)).logits)[0]
     likelihood = lambda p: 0.9 * np.log(p) + 0.1 * np.log(1 - p)  # noqa: E731
     entropy = lambda p: -p * np.log(p) - (1 - p) * np.log(1 - p)  # noqa: E731
     best = minimize_scalar(lambda p: -likelihood(p) - weight * entropy(p), bounds=(0.01, 0.99), method="bounded").x

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from thorndike.types import Array, PyTree
+from thorndike.types import Array, PyTree, Transition
 
 
 class Running(NamedTuple):
@@ -50,6 +50,13 @@ def update_tree(statistics: PyTree, batch: PyTree) -> PyTree:
 def normalise_tree(statistics: PyTree, obs: PyTree) -> PyTree:
     """Normalise each float leaf of `obs`."""
     return _zip(lambda s, x: s.normalise(x), statistics, obs, otherwise=lambda s, x: x)
+
+
+def observed(statistics: PyTree, steps: Transition) -> tuple[PyTree, Transition]:
+    """Statistics with a batch's observations added, and the batch normalised with them; () changes nothing."""
+    statistics = update_tree(statistics, steps.obs)
+    obs, next_obs = (normalise_tree(statistics, x) for x in (steps.obs, steps.next_obs))
+    return statistics, steps._replace(obs=obs, next_obs=next_obs)
 
 
 def _zip(f, statistics, tree, otherwise):

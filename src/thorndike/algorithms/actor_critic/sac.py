@@ -14,14 +14,15 @@ from thorndike.configuration import config, require
 from thorndike.memory.replay import Uniform
 from thorndike.nets.mlp import Linear
 from thorndike.nets.policy import Actions
-from thorndike.nets.torso import Network, Torso
+from thorndike.nets.torso import Network, Torso, example
 from thorndike.ops.distributions import TanhNormal
 from thorndike.ops.optimise import adam, begin, descend, polyak
 from thorndike.ops.returns import td_target
+from thorndike.ops.statistics import normalise_tree, observed, running_tree
 from thorndike.types import Array, Clock, Metrics, PyTree, Spec, Timestep, Transition
 
 
-class Actor(eqx.Module):
+class Policy(eqx.Module):
     """π(a | s), a tanh-Gaussian; actions in (-1, 1)."""
 
     torso: Network
@@ -54,6 +55,13 @@ class Critic(eqx.Module):
         return self.head(self.torso(obs, action))[..., 0]
 
 
+class Actor(NamedTuple):
+    """What acting needs: the policy, and the statistics that its observations are normalised with."""
+
+    policy: Policy
+    statistics: PyTree
+
+
 class Optimisers(NamedTuple):
     """One per objective."""
 
@@ -65,12 +73,13 @@ class Optimisers(NamedTuple):
 class State(NamedTuple):
     """All that changes, but for the replay memory."""
 
-    actor: Actor  # φ
+    actor: Policy  # φ
     critics: tuple[Critic, ...]  # θ_i
     targets: tuple[Critic, ...]  # θ⁻_i
     log_temperature: Array  # log α
     optimisers: Optimisers
     clock: Clock
+    statistics: PyTree  # of observations; () where they are not normalised
 
 
 @config
@@ -90,6 +99,7 @@ class SAC:
     target_entropy: float | None = None  # H̄ of actions scaled to [-1, 1]; None: minus their dimension
     critics: int = 2  # how many; the target takes their minimum
     gradient_steps: int = 1  # updates per rollout; replay ratio = gradient_steps / (num_envs x rollout_length)
+    normalize_observation: bool = False  # by running mean and variance, which are saved with the actor
     replay: Uniform = Uniform(capacity=1_000_000, batch_size=256, warmup=1_000)  # the memory of transitions
     torso: Torso = Torso(widths=(256, 256), activation="relu", init="uniform")  # the network below each head
     num_envs: int = 1  # environments that are stepped side by side
@@ -112,7 +122,7 @@ class SAC:
     def init(self, key: Array, spec: Spec) -> State:
         """Networks, targets equal to the critics, and three optimisers."""
         akey, *ckeys = jax.random.split(key, self.critics + 1)
-        actor = Actor(akey, self.torso, spec)
+        actor = Policy(akey, self.torso, spec)
         critics = tuple(Critic(k, self.torso, spec) for k in ckeys)
         log_temperature = jnp.log(jnp.float32(self.initial_temperature))
         return State(
@@ -122,6 +132,7 @@ class SAC:
             log_temperature,
             Optimisers(*(begin(self.optimiser, p) for p in (actor, critics, log_temperature))),
             Clock(jnp.int32(0), jnp.int32(spec.steps)),
+            running_tree(example(spec.observation)) if self.normalize_observation else (),
         )
 
     @property
@@ -130,8 +141,8 @@ class SAC:
         return adam(self.learning_rate)
 
     def actor(self, state: State) -> Actor:
-        """The policy."""
-        return state.actor
+        """The policy with its observation statistics."""
+        return Actor(state.actor, state.statistics)
 
     def carry(self, n: int) -> tuple[()]:
         """No acting memory."""
@@ -139,8 +150,8 @@ class SAC:
 
     def act(self, actor: Actor, carry: PyTree, now: Timestep, key: Array, explore: bool):
         """Sample from the policy, or take its median."""
-        pi = actor(now.obs)
-        return actor.actions.to_environment(pi.sample(key) if explore else pi.mode()), carry, {}
+        pi = actor.policy(normalise_tree(actor.statistics, now.obs))
+        return actor.policy.actions.to_environment(pi.sample(key) if explore else pi.mode()), carry, {}
 
     def alpha(self, state: State) -> Array:
         """The temperature α."""
@@ -158,7 +169,7 @@ class SAC:
         loss = sum(0.5 * ((q - target) ** 2).mean() for q in values)
         return loss, {"td_error": jnp.abs(values[0] - target).mean(), "q_value": values[0].mean()}
 
-    def actor_loss(self, actor: Actor, critics: tuple[Critic, ...], alpha: Array, batch: Transition, key: Array):
+    def actor_loss(self, actor: Policy, critics: tuple[Critic, ...], alpha: Array, batch: Transition, key: Array):
         """α log π(a | s) - min_i Q_i(s, a), averaged over the batch."""
         action, log_prob = actor(batch.obs).sample_and_log_prob(key)
         loss = (alpha * log_prob - smallest(critics, batch.obs, action)).mean()
@@ -168,6 +179,7 @@ class SAC:
         """Critics, actor, temperature, targets: one step each on a batch [B, ...]."""
         tkey, akey = jax.random.split(key)
         optimisers, alpha = state.optimisers, self.alpha(state)
+        statistics, batch = observed(state.statistics, batch)
         action = state.actor.actions.from_environment(batch.action)
         target = self.target(state, batch, tkey)
         critic_grad = jax.value_and_grad(self.critic_loss, has_aux=True)
@@ -193,7 +205,8 @@ class SAC:
             **norms,
         }
         metrics["actor_gradient_norm"] = actor_norms["gradient_norm"]
-        return State(actor, critics, targets, log_temperature, Optimisers(aopt, copt, topt), state.clock), metrics
+        optimisers = Optimisers(aopt, copt, topt)
+        return State(actor, critics, targets, log_temperature, optimisers, state.clock, statistics), metrics
 
 
 def smallest(critics: tuple[Critic, ...], obs: PyTree, action: Array) -> Array:

@@ -11,8 +11,9 @@ from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 
 from thorndike.configuration import config, require
 from thorndike.nets.policy import PolicyHead
-from thorndike.nets.torso import Network, Torso
+from thorndike.nets.torso import Network, Torso, example
 from thorndike.ops.optimise import adam, begin, descend
+from thorndike.ops.statistics import normalise_tree, observed, running_tree
 from thorndike.types import Array, Clock, Metrics, PyTree, Spec, Timestep, Transition
 
 
@@ -27,12 +28,20 @@ class Policy(eqx.Module):
         return self.head(self.torso(obs), mask)
 
 
+class Actor(NamedTuple):
+    """What acting needs: the policy, and the statistics that its observations are normalised with."""
+
+    policy: Policy
+    statistics: PyTree
+
+
 class State(NamedTuple):
     """All that changes."""
 
     policy: Policy
     optimiser: Any
     clock: Clock
+    statistics: PyTree  # of observations; () where they are not normalised
 
 
 @config
@@ -47,6 +56,7 @@ class BC:
     max_grad_norm: float = 10.0  # the gradient is scaled down to this norm
     entropy_coefficient: float = 1e-3  # weight of an entropy bonus, against too much certainty
     log_std: float = 0.0  # initial log standard deviation of continuous actions, in units of half the range
+    normalize_observation: bool = False  # by running mean and variance, which are saved with the actor
     batch_size: int = 64
     torso: Torso = Torso(widths=(64, 64))  # the network below the head
 
@@ -69,29 +79,31 @@ class BC:
         torso = self.torso.build(tkey, spec.observation)
         policy = Policy(torso, PolicyHead(hkey, torso.features, spec.action, self.log_std))
         clock = Clock(jnp.int32(0), jnp.int32(spec.steps))
-        return State(policy, begin(self.optimiser(clock), policy), clock)  # type: ignore[arg-type]
+        statistics = running_tree(example(spec.observation)) if self.normalize_observation else ()
+        return State(policy, begin(self.optimiser(clock), policy), clock, statistics)  # type: ignore[arg-type]
 
     def optimiser(self, clock: Clock):
         """Adam on the clipped gradient."""
         rate = self.learning_rate * (1.0 - clock.progress) if self.anneal_learning_rate else self.learning_rate
         return adam(rate, self.max_grad_norm)
 
-    def actor(self, state: State) -> Policy:
-        """The policy."""
-        return state.policy
+    def actor(self, state: State) -> Actor:
+        """The policy with its observation statistics."""
+        return Actor(state.policy, state.statistics)
 
     def carry(self, n: int) -> tuple[()]:
         """No acting memory."""
         return ()
 
-    def act(self, actor: Policy, carry: PyTree, now: Timestep, key: Array, explore: bool):
+    def act(self, actor: Actor, carry: PyTree, now: Timestep, key: Array, explore: bool):
         """Sample from the policy, or take its mode."""
-        pi = actor(now.obs, now.info.get("mask"))
+        pi = actor.policy(normalise_tree(actor.statistics, now.obs), now.info.get("mask"))
         action = pi.sample(key) if explore else pi.mode()
-        return actor.head.actions.to_environment(action), carry, {}
+        return actor.policy.head.actions.to_environment(action), carry, {}
 
     def update(self, state: State, batch: Transition, key: Array) -> tuple[State, Metrics]:
         """One gradient step on a batch [B, ...]; only its observations and actions are read."""
+        statistics, batch = observed(state.statistics, batch)
         action = state.policy.head.actions.from_environment(batch.action)
 
         def loss(policy: Policy):
@@ -102,4 +114,4 @@ class BC:
 
         (value, metrics), gradient = jax.value_and_grad(loss, has_aux=True)(state.policy)
         policy, optimiser, norms = descend(self.optimiser(state.clock), gradient, state.optimiser, state.policy)
-        return State(policy, optimiser, state.clock), {"loss": value, **metrics, **norms}
+        return State(policy, optimiser, state.clock, statistics), {"loss": value, **metrics, **norms}

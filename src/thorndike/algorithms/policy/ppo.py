@@ -179,17 +179,13 @@ class PPO:
 
     def act(self, actor: Actor, carry: Carry, now: Timestep, key: Array, explore: bool):
         """Sample from the policy, or take its mode."""
-        obs = jax.tree.map(lambda x: x[None], self.normalised(actor.statistics, now.obs))
+        obs = jax.tree.map(lambda x: x[None], normalise_tree(actor.statistics, now.obs))
         features, policy_carry = unroll(actor.policy.torso, obs, now.first[None], carry.policy)
         critic_carry = () if actor.memory is None else unroll(actor.memory, obs, now.first[None], carry.critic)[1]
         carry = jax.tree.map(lambda c: c[0], Carry(policy_carry, critic_carry))
         pi = actor.policy.head(features[0], now.info.get("mask"))
         action = pi.sample(key) if explore else pi.mode()
         return actor.policy.head.actions.to_environment(action), carry, {"log_prob": pi.log_prob(action)}
-
-    def normalised(self, statistics: PyTree, obs: PyTree) -> PyTree:
-        """Observations as the networks see them."""
-        return normalise_tree(statistics, obs) if self.normalize_observation else obs
 
     def loss(self, params: Params, batch: Minibatch, clip: Array | float) -> tuple[Array, Metrics]:
         """The clipped objective, negated, with the critic's loss and the entropy bonus."""
@@ -220,7 +216,7 @@ class PPO:
     def learn(self, state: State, rollout: Rollout, key: Array) -> tuple[State, Metrics]:
         """Estimate advantages on the rollout [T, E], then `epochs` passes of minibatch descent over it."""
         steps = rollout.steps
-        obs = self.normalised(state.statistics, steps.obs)
+        obs = normalise_tree(state.statistics, steps.obs)
         reward, returns = self.scaled_reward(state, rollout)
         mask, first = steps.info.get("mask"), steps.first
         _, value, carries = state.params(obs, None, first, rollout.carry)
@@ -233,7 +229,7 @@ class PPO:
         data = Minibatch(obs, mask, first, action, steps.extras["log_prob"], value, advantage, target, carry)
         params, optimiser, metrics = self.descend(state, data, key)
 
-        statistics = update_tree(state.statistics, steps.obs) if self.normalize_observation else ()
+        statistics = update_tree(state.statistics, steps.obs)
         metrics |= {"explained_variance": explained_variance(value, target), "value": value.mean()}
         return State(params, optimiser, state.clock, statistics, returns), metrics
 
@@ -252,7 +248,7 @@ class PPO:
 
     def value(self, state: State, obs: PyTree, carry: Carry) -> Array:
         """V at observations [B, ...] one step on from carries [B, ...], in the same episode."""
-        obs = jax.tree.map(lambda x: x[None], self.normalised(state.statistics, obs))
+        obs = jax.tree.map(lambda x: x[None], normalise_tree(state.statistics, obs))
         no = jnp.zeros(jax.tree.leaves(obs)[0].shape[:2], bool)
         return state.params(obs, None, no, carry)[1][0]
 

@@ -14,11 +14,12 @@ from thorndike.memory.replay import Uniform
 from thorndike.memory.sequences import Sequences
 from thorndike.nets.mlp import Linear
 from thorndike.nets.recurrent import GRU, LSTM, Recurrent, unroll
-from thorndike.nets.torso import Network, Torso
+from thorndike.nets.torso import Network, Torso, example
 from thorndike.ops.exploration import Epsilon, Softmax, legal
 from thorndike.ops.losses import huber
 from thorndike.ops.optimise import adam, begin, descend, every, polyak
 from thorndike.ops.returns import td_target
+from thorndike.ops.statistics import normalise_tree, observed, running_tree
 from thorndike.types import Array, Clock, Metrics, PyTree, Rollout, Spec, Timestep, Transition
 
 
@@ -41,10 +42,11 @@ class QNetwork(eqx.Module):
 
 
 class Actor(NamedTuple):
-    """What acting needs: Q and the present ε or temperature."""
+    """What acting needs: Q, the present ε or temperature, and the statistics that observations are normalised with."""
 
     q: QNetwork
     level: Array
+    statistics: PyTree
 
 
 class State(NamedTuple):
@@ -55,6 +57,7 @@ class State(NamedTuple):
     optimiser: Any
     clock: Clock
     updates: Array
+    statistics: PyTree  # of observations; () where they are not normalised
 
 
 @config
@@ -76,6 +79,7 @@ class DQN:
     gradient_steps: int = 4  # updates per rollout; replay ratio = gradient_steps / (num_envs x rollout_length)
     huber: float = 100.0  # |δ| beyond which the loss is linear; the paper's 1 is for rewards clipped to [-1, 1]
     max_grad_norm: float = 1000.0  # the gradient is scaled down to this norm
+    normalize_observation: bool = False  # by running mean and variance, which are saved with the actor
     exploration: Epsilon | Softmax = Epsilon()  # how actions are chosen in training
     replay: Uniform | Sequences = Uniform(capacity=10_000, batch_size=64, warmup=1_000)  # the memory of transitions
     torso: Torso = Torso(widths=(64, 64), activation="relu", init="uniform")  # the network below the head
@@ -112,7 +116,8 @@ class DQN:
         q = QNetwork(key, self.torso, self.core, spec)
         copy = jax.tree.map(jnp.copy, q)
         clock = Clock(jnp.int32(0), jnp.int32(spec.steps))
-        return State(q, copy, begin(self.optimiser(clock), q), clock, jnp.int32(0))  # type: ignore[arg-type]
+        statistics = running_tree(example(spec.observation)) if self.normalize_observation else ()
+        return State(q, copy, begin(self.optimiser(clock), q), clock, jnp.int32(0), statistics)  # type: ignore[arg-type]
 
     def optimiser(self, clock: Clock):
         """Adam on the clipped gradient."""
@@ -120,8 +125,8 @@ class DQN:
         return adam(rate, self.max_grad_norm)
 
     def actor(self, state: State) -> Actor:
-        """Q and the level of exploration at this point of the run."""
-        return Actor(state.q, self.exploration.level(state.clock.progress))
+        """Q, the level of exploration at this point of the run, and the observations' statistics."""
+        return Actor(state.q, self.exploration.level(state.clock.progress), state.statistics)
 
     def carry(self, n: int) -> PyTree:
         """Zeros for a network that remembers, else nothing."""
@@ -129,8 +134,8 @@ class DQN:
 
     def act(self, actor: Actor, carry: PyTree, now: Timestep, key: Array, explore: bool):
         """Explore, or take the best legal action."""
-        obs, mask = jax.tree.map(lambda x: x[None], now.obs), now.info.get("mask")
-        values, carries = actor.q(obs, now.first[None], carry)
+        obs, mask = normalise_tree(actor.statistics, now.obs), now.info.get("mask")
+        values, carries = actor.q(jax.tree.map(lambda x: x[None], obs), now.first[None], carry)
         values, carry = values[0], jax.tree.map(lambda c: c[0], carries)
         if explore:
             return self.exploration.choose(key, values, actor.level, mask), carry, {}
@@ -163,6 +168,7 @@ class DQN:
             key: not used.
         """
         steps, carry = (batch.steps, batch.carry) if isinstance(batch, Rollout) else (_as_sequence(batch), ())
+        statistics, steps = observed(state.statistics, steps)
         _, frozen = self.values(state.target, steps, carry)
 
         def loss(q: QNetwork):
@@ -176,7 +182,7 @@ class DQN:
         q, optimiser, norms = descend(self.optimiser(state.clock), gradient, state.optimiser, state.q)
         updates = state.updates + 1
         target_q = every(updates, self.target_period, polyak(state.target, q, self.tau), state.target)
-        return State(q, target_q, optimiser, state.clock, updates), {"loss": value, **metrics, **norms}
+        return State(q, target_q, optimiser, state.clock, updates, statistics), {"loss": value, **metrics, **norms}
 
 
 def _as_sequence(batch: Transition) -> Transition:
