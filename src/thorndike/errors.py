@@ -25,7 +25,7 @@ class MissingExtraError(ThorndikeError, ImportError):
 
 
 class EnvError(ThorndikeError, RuntimeError):
-    """A host environment that raised, hung, died or broke its contract; names which one and when."""
+    """An environment that raised, hung, died or broke its contract; names which one and, on the host, when."""
 
 
 class CheckpointError(ThorndikeError, ValueError):

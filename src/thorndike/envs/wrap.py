@@ -17,7 +17,8 @@ from gymnasium import Space
 from gymnasium.spaces import Box, Discrete, MultiDiscrete
 
 from thorndike.configuration import is_config
-from thorndike.types import Array, Environment, PyTree, Step, Timestep
+from thorndike.envs.answers import agree, answered
+from thorndike.types import Array, Environment, PyTree, Timestep
 
 
 class Simulator(NamedTuple):
@@ -48,7 +49,7 @@ class Batched:
 
     def reset(self, key: Array) -> Timestep:
         """The first timestep, leading axis [E]."""
-        fresh = jax.vmap(self.env.reset)(jax.random.split(key, self.num_envs))
+        fresh = answered(self.env, "reset", jax.vmap(self.env.reset)(jax.random.split(key, self.num_envs)))
         no, info = jnp.zeros(self.num_envs, bool), dict(fresh.info)
         if "mask" in info:
             info["final_mask"] = info["mask"]
@@ -60,16 +61,18 @@ class Batched:
         """The timestep after `action` [E, ...]; environments whose episode ended are already reset."""
         step_key, reset_key = jax.random.split(key)
         action = to_environment(self.env.action_space, action)
-        stepped: Step = jax.vmap(self.env.step)(now.sim.state, action, jax.random.split(step_key, self.num_envs))
+        keys = jax.random.split(step_key, self.num_envs)
+        stepped = answered(self.env, "step", jax.vmap(self.env.step)(now.sim.state, action, keys))
         terminated = jnp.asarray(stepped.terminated, bool)
         steps = now.sim.steps + 1
         truncated = (steps >= self.env.max_steps) & ~terminated
         done = terminated | truncated
         keys = jax.random.split(reset_key, self.num_envs)
         if hasattr(self.env, "again"):  # the next episode depends on the last
-            fresh: Step = jax.vmap(self.env.again)(stepped.state, keys)
+            fresh = answered(self.env, "again", jax.vmap(self.env.again)(stepped.state, keys))
         else:
             fresh = jax.vmap(self.env.reset)(keys)
+        agree(self.env, fresh, stepped)
 
         def choose(new, old):
             if old.shape[:1] != done.shape:  # of no one environment: Playground's have such leaves

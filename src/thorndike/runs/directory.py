@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,6 +39,14 @@ def new_directory(out: str | Path | None, algorithm: Any, env: str) -> Path:
 def unused(path: Path) -> None:
     """Raise `ConfigError` where there is a run at `path`."""
     require(not (path / "run.json").exists(), f"{path} holds a run already: resume it, or choose another directory")
+
+
+def begun(path: Path) -> bool:
+    """Whether the run at `path` has left anything to look at: a row of metrics, a checkpoint, why it diverged."""
+    metrics, status = path / "metrics.jsonl", path / "status.json"
+    rows = metrics.is_file() and metrics.stat().st_size > 0
+    diverged = status.is_file() and json.loads(status.read_text())["state"] == "diverged"
+    return rows or diverged or any((path / "checkpoints").glob("*"))
 
 
 def _make(path: Path, new: bool = False) -> bool:

@@ -27,7 +27,7 @@ from thorndike.errors import ConfigError
 from thorndike.memory.dataset import Dataset
 from thorndike.ops.keys import random_key
 from thorndike.presets import preset_for
-from thorndike.runs.directory import new_directory, training, unused
+from thorndike.runs.directory import begun, new_directory, training, unused
 from thorndike.runs.loop import Loop
 from thorndike.runs.run import FORMAT, Run, describe, describe_environment, expand, write_json
 from thorndike.runs.validation import (
@@ -87,6 +87,8 @@ def train(
 
     Raises:
         ConfigError, IncompatibleError, UnknownNameError, MissingExtraError: before anything starts.
+        EnvError: the environment raised, hung, or gave what its spaces do not allow; a directory in which nothing was
+            saved by then is free again.
         DivergedError: a metric became NaN or infinite; the last good checkpoint is kept.
         KeyboardInterrupt: after Ctrl-C, once the run is saved; `td.resume(run.path)` goes on.
     """
@@ -134,12 +136,12 @@ def train(
         write_json(path / "run.json", info)
         try:
             run = Run(path, world, classes=types_in(algorithm))
-            driver = driver_of(run)
-        except BaseException:
-            (path / "run.json").unlink()  # nothing has begun
+            with driver_of(run) as driver:
+                Loop(run, driver, None, progress).go()
+        except Exception:
+            if not begun(path):
+                (path / "run.json").unlink()
             raise
-        with driver:
-            Loop(run, driver, None, progress).go()
     return run
 
 

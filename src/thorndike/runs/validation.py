@@ -38,6 +38,9 @@ def validate(algorithm: Any, env: Any, steps: int, seeds: int) -> None:
         require(swept(env) is None, "only an algorithm's numbers may be arrays, not an environment's")
         check(env)
     if is_jax(env):
+        limit = getattr(env, "max_steps", None)
+        name = type(env).__name__
+        require(isinstance(limit, int) and limit > 0, f"{name} needs max_steps, its time limit: it is {limit!r}")
         check_spaces(env)
     swept(algorithm)
     require(isinstance(seeds, int) and seeds > 0, f"seeds must be a positive whole number, got {seeds!r}")

@@ -1,0 +1,63 @@
+"""Whether a JAX environment answers as it promised: by shapes and dtypes, while a program is traced, so at no cost."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.tree_util import keystr, tree_leaves_with_path
+
+from thorndike.errors import EnvError
+from thorndike.nets.torso import example
+from thorndike.types import PyTree, Step
+
+
+def answered(env: Any, method: str, step: Any) -> Step:
+    """`step`, which `env.method` answered under `vmap`, leaves [E, ...]; raises `EnvError` where it is not usable."""
+    name, kind = f"{type(env).__name__}.{method}", type(step).__name__
+    if not isinstance(step, Step):
+        raise EnvError(f"{name} must return td.Step(state, obs, reward, terminated), and returned a {kind}")
+    space = env.observation_space
+    problem = difference(jax.eval_shape(partial(example, space)), one(step.obs))
+    if problem:
+        raise EnvError(f"{name} gives an observation that is not of its space {space}: {problem}")
+    for part in ("reward", "terminated"):
+        shape = jnp.shape(getattr(step, part))[1:]
+        if shape:
+            raise EnvError(f"{name} gives a {part} of shape {shape}: it has to be one number")
+    return step
+
+
+def agree(env: Any, fresh: Step, stepped: Step) -> None:
+    """Raise `EnvError` unless a new episode begins with the kind of state and `info` that a step leaves."""
+    name = type(env).__name__
+    for part in ("state", "info"):
+        problem = difference(one(getattr(fresh, part)), one(getattr(stepped, part)))
+        if problem:
+            raise EnvError(f"the {part} that {name}.step gives is not of the kind that {name}.reset gives: {problem}")
+
+
+def difference(expected: PyTree, found: PyTree) -> str | None:
+    """The first leaf of `found` that has another place, shape or dtype than in `expected`."""
+    if jax.tree.structure(expected) != jax.tree.structure(found):  # type: ignore[operator]
+        return f"{named(found)} where {named(expected)} was due"
+    for (path, a), (_, b) in zip(tree_leaves_with_path(expected), tree_leaves_with_path(found)):
+        if (a.shape, a.dtype) != (b.shape, b.dtype):
+            return f"{named(b)} where {named(a)} was due" + (f", at {keystr(path)}" if path else "")
+    return None
+
+
+def one(tree: PyTree) -> PyTree:
+    """Shapes and dtypes of one environment's part of leaves [E, ...]."""
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(jnp.shape(x)[1:], jnp.result_type(x)), tree)
+
+
+def named(tree: PyTree) -> str:
+    """A leaf, or a tree in a few words."""
+    leaves = tree_leaves_with_path(tree)
+    if len(leaves) == 1 and not leaves[0][0]:
+        return f"{tree.dtype}{list(tree.shape)}"
+    parts = ", ".join(keystr(path) for path, _ in leaves[:5]) or "nothing in it"
+    return f"a {type(tree).__name__} with {parts}" + (", ..." if len(leaves) > 5 else "")
