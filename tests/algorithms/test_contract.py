@@ -58,7 +58,7 @@ CASES = {
         "pgx/tic_tac_toe",
     ),
     "sac": (
-        td.SAC(torso=SMALL, replay=REPLAY, num_envs=4, gradient_steps=2, normalize_observation=True),
+        td.SAC(torso=SMALL, replay=REPLAY, num_envs=4, normalize_observation=True),
         "Pendulum-v1",
     ),
 }

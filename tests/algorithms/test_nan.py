@@ -11,6 +11,7 @@ import pytest
 from test_contract import CASES, REPLAY, SMALL
 
 import thorndike as td
+from thorndike.algorithms.actor_critic import sac
 from thorndike.configuration import Inner, config
 from thorndike.drivers.host import HostDriver
 from thorndike.drivers.learner import warm_iterations
@@ -131,6 +132,27 @@ ELSEWHERE = {
 }
 
 
+PARTS = {"critics": tuple, "the actor": sac.Policy, "the temperature": jax.Array}
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_nan_in_one_of_several_gradients(part, monkeypatch, tmp_path):
+    """SAC descends three times. Each time alone is noticed, before an environment is stepped with what it made."""
+    descend = sac.descend
+
+    def poisoned(how, gradient, state, params):
+        factor = jnp.nan if isinstance(params, PARTS[part]) else 1.0
+        return descend(how, jax.tree.map(lambda x: x * factor, gradient), state, params)
+
+    monkeypatch.setattr(sac, "descend", poisoned)
+    driver, state = elsewhere("sac", tmp_path)
+    with driver:
+        start = int(state.iterations[0])
+        state = driver.advance(state, 40)
+    assert first_bad(state) == start
+    assert int(state.iterations[0]) == start + 1
+
+
 def elsewhere(name, tmp_path):
     """A driver that is not all compiled, and a state after its warm-up."""
     algorithm, env = ELSEWHERE[name]
@@ -140,7 +162,7 @@ def elsewhere(name, tmp_path):
         last = np.arange(8) == 7
         obs, actions = np.zeros((9, 3), np.float32), np.zeros((8, 1), np.float32)
         data = Dataset(write(tmp_path / "data", [Episode(obs, actions, np.ones(8), last & False, last)]))
-        driver = OfflineDriver(algorithm, env, spec, 1, data)
+        driver = OfflineDriver(algorithm, env, spec, 1, data, {})
         return driver, driver.init(keys)
     driver = HostDriver(algorithm, env, spec, [0], workers="serial")
     warm, state = warm_iterations(algorithm), driver.init(keys)

@@ -184,17 +184,18 @@ class SAC:
         target = self.target(state, batch, tkey)
         critic_grad = jax.value_and_grad(self.critic_loss, has_aux=True)
         (critic_loss, metrics), gradient = critic_grad(state.critics, batch, action, target)
-        critics, copt, norms = descend(self.optimiser, gradient, optimisers.critics, state.critics)
+        critics, copt, critic_norms = descend(self.optimiser, gradient, optimisers.critics, state.critics)
 
         actor_grad = jax.value_and_grad(self.actor_loss, has_aux=True)
         (actor_loss, entropy), gradient = actor_grad(state.actor, critics, alpha, batch, akey)
         actor, aopt, actor_norms = descend(self.optimiser, gradient, optimisers.actor, state.actor)
 
-        log_temperature, topt = state.log_temperature, optimisers.temperature
+        log_temperature, topt, norms = state.log_temperature, optimisers.temperature, [critic_norms, actor_norms]
         if self.temperature is None:
             goal = -float(state.actor.actions.dimensions) if self.target_entropy is None else self.target_entropy
             surplus = entropy - goal  # more entropy than asked: lower α
-            log_temperature, topt, _ = descend(self.optimiser, surplus * alpha, topt, log_temperature)
+            log_temperature, topt, temperature_norms = descend(self.optimiser, surplus * alpha, topt, log_temperature)
+            norms.append(temperature_norms)
 
         targets = polyak(state.targets, critics, self.tau)
         metrics |= {
@@ -202,9 +203,10 @@ class SAC:
             "actor_loss": actor_loss,
             "entropy": entropy,
             "ent_coef": alpha,
-            **norms,
+            "gradient_norm": critic_norms["gradient_norm"],
+            "actor_gradient_norm": actor_norms["gradient_norm"],
+            "update_norm": jnp.sqrt(sum(each["update_norm"] ** 2 for each in norms)),  # of all three
         }
-        metrics["actor_gradient_norm"] = actor_norms["gradient_norm"]
         optimisers = Optimisers(aopt, copt, topt)
         return State(actor, critics, targets, log_temperature, optimisers, state.clock, statistics), metrics
 
