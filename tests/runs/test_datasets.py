@@ -201,6 +201,60 @@ def test_a_minari_file_that_claims_more_than_it_holds_is_refused_unread(rows, co
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50 * 1024
 
 
+def text_of(file, group, path):
+    import h5py
+
+    group.create_dataset("rewards", data=["x" * 100] * 8, dtype=h5py.string_dtype())
+
+
+def compressed(file, group, path):
+    file["episode_0"]["infos"] = np.random.default_rng(0).integers(0, 256, 2**20, np.uint8)  # in which a bomb may hide
+    group.create_dataset("rewards", shape=(10**8,), dtype="f8", chunks=(10**6,), compression="gzip", fillvalue=1.0)
+
+
+def linked(file, group, path):
+    import h5py
+
+    group["rewards"] = h5py.ExternalLink(str(path / "good" / "main_data.hdf5"), "/episode_0/rewards")
+
+
+def stored_elsewhere(file, group, path):
+    (path / "secret").write_bytes(bytes(64))
+    group.create_dataset("rewards", shape=(8,), dtype="f8", external=str(path / "secret"))
+
+
+def virtual(file, group, path):
+    import h5py
+
+    layout = h5py.VirtualLayout(shape=(8,), dtype="f4")
+    layout[:] = h5py.VirtualSource(path / "good" / "main_data.hdf5", "/episode_0/rewards", shape=(8,))
+    group.create_virtual_dataset("rewards", layout)
+
+
+@pytest.mark.parametrize(
+    ("rewards", "text"),
+    [
+        (text_of, "rewards holds object, not numbers"),
+        (compressed, "rewards is larger than the file"),
+        (linked, "rewards is in another file"),
+        (stored_elsewhere, "rewards is in another file"),
+        (virtual, "rewards is in another file"),
+    ],
+)
+def test_a_minari_file_is_read_from_itself_alone(rewards, text, tmp_path):
+    import h5py
+
+    minari_file(tmp_path / "good")
+    minari_file(tmp_path / "bad")
+    with h5py.File(tmp_path / "bad" / "main_data.hdf5", "r+") as file:
+        del file["episode_0"]["rewards"]
+        rewards(file, file["episode_0"], tmp_path)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(td.ConfigError, match=text):
+        Dataset(tmp_path / "bad")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50 * 1024
+
+
 @pytest.mark.parametrize(
     ("space", "actions", "text"),
     [

@@ -198,40 +198,44 @@ def _read_minari(path: Path) -> tuple[list[np.ndarray], list[np.ndarray], np.nda
         import h5py
     except ImportError:
         raise MissingExtraError('Minari\'s files need one more package: pip install "thorndike[minari]"') from None
-    observations, columns, lengths = [], [], []
-    room = 64 * path.stat().st_size + 2**26  # bytes; more than such a file can hold is not in it
 
-    def value(node: Any) -> np.ndarray:
-        nonlocal room
-        room -= node.size * node.dtype.itemsize
-        if room < 0 or node.external or node.is_virtual:
-            raise ValueError(f"{node.name} is larger than the file")
-        return node[()]
+    def inside(group: Any, name: str) -> Any:
+        if isinstance(group.get(name, getlink=True), h5py.ExternalLink):
+            raise ValueError(f"{group.name}/{name} is in another file")
+        return group[name]
+
+    def leaves(node: Any) -> list[Any]:
+        """The arrays below `node`, those of each name in order (Dict), or numbered (Tuple)."""
+        if not hasattr(node, "keys"):
+            return [node]
+        numbered = all(name.startswith("_index_") for name in node)
+        names = sorted(node, key=(lambda name: int(name.removeprefix("_index_"))) if numbered else None)
+        return [leaf for name in names for leaf in leaves(inside(node, name))]
 
     try:
         with h5py.File(path, "r") as file:
+            episodes = []
             for i in range(len(file)):
-                group = file[f"episode_{i}"]
-                if hasattr(group["actions"], "keys"):
+                group = inside(file, f"episode_{i}")
+                if hasattr(inside(group, "actions"), "keys"):
                     raise ConfigError(f"{path} has actions of several parts: only single arrays are supported")
-                observations.append([value(node) for node in _leaves(group["observations"])])
-                columns.append([value(group[name]) for name in STEPS])
-                lengths.append(len(columns[-1][1]))
+                episodes.append((leaves(inside(group, "observations")), [inside(group, name) for name in STEPS]))
+            if not episodes:
+                raise ConfigError(f"{path} has no episodes")
+            room = 16 * path.stat().st_size + 2**26  # bytes; more than such a file can hold is not in it
+            for node in (node for parts in episodes for part in parts for node in part):  # before any is read
+                room -= node.size * node.dtype.itemsize
+                if node.dtype.kind not in "biuf":
+                    raise ValueError(f"{node.name} holds {node.dtype}, not numbers")
+                if node.external or node.is_virtual:
+                    raise ValueError(f"{node.name} is in another file")
+                if room < 0:
+                    raise ValueError(f"{node.name} is larger than the file")
+            observations, columns = ([[node[()] for node in part] for part in side] for side in zip(*episodes))
+        lengths = [len(rewards) for _, rewards, *_ in columns]
         join = lambda parts: [np.concatenate(part) for part in zip(*parts, strict=True)]  # noqa: E731
-        joined = join(observations), join(columns), np.asarray(lengths)
+        return join(observations), join(columns), np.asarray(lengths)
     except (OSError, LookupError, TypeError, ValueError, AttributeError, RuntimeError, MemoryError) as error:
         if isinstance(error, ConfigError):
             raise
         raise ConfigError(f"{path} is not a dataset of Minari's, or damaged: {error}") from None
-    if not lengths:
-        raise ConfigError(f"{path} has no episodes")
-    return joined
-
-
-def _leaves(node: Any) -> list[Any]:
-    """The arrays in the file below `node`, those of each name in order (Dict), or numbered (Tuple)."""
-    if hasattr(node, "keys"):
-        numbered = all(name.startswith("_index_") for name in node)
-        names = sorted(node, key=(lambda name: int(name.removeprefix("_index_"))) if numbered else None)
-        return [leaf for name in names for leaf in _leaves(node[name])]
-    return [node]
