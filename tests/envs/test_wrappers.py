@@ -15,6 +15,7 @@ from thorndike.envs import wrappers
 from thorndike.envs.wrap import Batched
 from thorndike.nets.torso import describe
 from thorndike.ops.keys import random_key
+from thorndike.runs.video import filmable
 from thorndike.types import Step
 
 E = 5
@@ -289,6 +290,43 @@ def test_each_episode_has_a_world_of_its_own():
     assert (values <= [1.0, 15.0]).all()
     assert values[:, 0].std() > 0.1
     assert abs(np.corrcoef(np.unique(values, axis=0).T)[0, 1]) < 0.5  # drawn one by one
+
+
+def test_worlds_around_wrappers_are_those_inside_of_them():
+    inside = td.FrameStack(env=td.Randomised(env=td.CartPole(), ranges=RANGES), frames=2)
+    outside = td.Randomised(env=td.FrameStack(env=td.TimeLimit(env=td.CartPole(), steps=500), frames=2), ranges=RANGES)
+    for one, other in zip(play(inside)[1], play(outside)[1]):
+        np.testing.assert_array_equal(one.obs, other.obs)
+    moved = td.Curriculum(env=outside.env, ranges=(("gravity", 1.0, 9.8), ("force", 10.0, 12.0))).changed(0.5)
+    assert (float(moved.env.env.gravity), float(moved.env.env.force)) == pytest.approx((5.4, 11.0))
+    assert moved.env.env.half_length == 0.5
+
+
+def test_a_name_means_the_outermost_field():
+    env = td.RewardScale(env=td.RewardScale(env=td.CartPole(), scale=2.0), scale=3.0)
+    changed = td.Curriculum(env=env, ranges=(("scale", 5.0, 7.0),)).changed(1.0)
+    assert (changed.scale, changed.env.scale) == (7.0, 2.0)
+
+
+def test_what_is_drawn_is_the_innermost_state():
+    env = td.RewardScale(env=td.FrameStack(env=td.StickyActions(env=td.CartPole()), frames=2))
+    key = jax.random.key(0)
+    wrapped, plain = env.reset(key).state, td.CartPole().reset(key).state
+    np.testing.assert_array_equal(env.render(wrapped), td.CartPole().render(plain))
+    assert not np.array_equal(env.render(wrapped), td.CartPole().render(plain._replace(x=plain.x + 1.0)))
+
+
+def test_a_world_is_drawn_as_it_is():
+    key, longer = jax.random.key(0), td.CartPole(half_length=2.0)
+    for env in (
+        td.Randomised(env=td.CartPole(), ranges=(("half_length", 2.0, 2.0),)),
+        td.Curriculum(env=td.CartPole(), ranges=(("half_length", 2.0, 0.5),)),
+        td.RewardScale(env=td.Randomised(env=td.CartPole(), ranges=(("half_length", 2.0, 2.0),))),
+    ):
+        state = env.reset(key).state
+        np.testing.assert_array_equal(env.render(state), longer.render(state.inner))
+        assert not np.array_equal(env.render(state), td.CartPole().render(state.inner))
+    assert not filmable(td.Randomised(env=td.make("gymnax/CartPole-v1"), ranges=()))
 
 
 def levels(env, steps=400):

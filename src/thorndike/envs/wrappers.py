@@ -68,6 +68,8 @@ class Wrapper:
     def render(self) -> Callable[[PyTree], np.ndarray]:
         """A function of the state that draws a frame, where the innermost environment has one."""
         draw = self.env.render
+        if type(self).reset is Wrapper.reset:  # it keeps nothing of its own
+            return draw
         return lambda state: draw(state.inner if isinstance(state, Wrapped) else state)
 
 
@@ -253,12 +255,30 @@ class Shaping(Wrapper):
         return step._replace(state=Wrapped(step.state, later), reward=step.reward + gain)
 
 
+def layers(env: Any) -> list[Any]:
+    """The environment, the one inside of it, and so on."""
+    return [env, *layers(env.env)] if isinstance(env, Wrapper) else [env]
+
+
+def numbers(env: Any) -> list[str]:
+    """The names of its own float fields."""
+    return [name for name, hint in env.__thorndike_hints__.items() if hint is float]
+
+
+def with_numbers(env: Any, values: dict[str, Any]) -> Any:
+    """The environment with other values in float fields, each in the outermost layer that has one of that name."""
+    own = {name: value for name, value in values.items() if name in numbers(env)}
+    rest = {name: value for name, value in values.items() if name not in own}
+    return dataclasses.replace(env, **own, **({"env": with_numbers(env.env, rest)} if rest else {}))
+
+
 @config
 class Randomised(Wrapper):
     """Domain randomisation: at the start of each episode the environment's numbers are drawn anew.
 
-    `ranges` names float fields of the environment directly inside, and the bounds between which they are uniform:
-    `Randomised(env=td.CartPole(), ranges=(("half_length", 0.25, 1.0), ("gravity", 8.0, 12.0)))`.
+    `ranges` names float fields of the environment inside, and the bounds between which they are uniform:
+    `Randomised(env=td.CartPole(), ranges=(("half_length", 0.25, 1.0), ("gravity", 8.0, 12.0)))`. Where wrappers lie
+    between, a name means the outermost field of that name.
     """
 
     ranges: tuple[tuple[str, float, float], ...]
@@ -266,15 +286,20 @@ class Randomised(Wrapper):
     def check(self) -> None:
         """The fields exist and are floats."""
         refuse(self)
-        floats = [name for name, hint in self.env.__thorndike_hints__.items() if hint is float]
+        found = [name for layer in layers(self.env) for name in numbers(layer)]
         for name, low, high in self.ranges:
-            require(name in floats, f"{type(self.env).__name__} has no number {name!r}; it has {', '.join(floats)}")
+            require(name in found, f"{type(self.env).__name__} has no number {name!r}; it has {', '.join(found)}")
             require(low <= high, f"the range of {name} is empty: {low} to {high}")
 
     def changed(self, values: Array) -> Any:
         """The inner environment with these values in its fields."""
-        names = [name for name, *_ in self.ranges]
-        return dataclasses.replace(self.env, **dict(zip(names, values)))
+        return with_numbers(self.env, {name: value for (name, *_), value in zip(self.ranges, values)})
+
+    @property
+    def render(self) -> Callable[[PyTree], np.ndarray]:
+        """Draws this episode's world."""
+        self.env.render  # noqa: B018  # what draws nothing has no such attribute
+        return lambda state: self.changed(state.mine).render(state.inner)
 
     def reset(self, key: Array) -> Step:
         """An episode in a world of its own."""
@@ -325,9 +350,15 @@ class Curriculum(Wrapper):
         """The inner environment at its hardest."""
         return self.changed(1.0)
 
+    @property
+    def render(self) -> Callable[[PyTree], np.ndarray]:
+        """Draws the world of its level."""
+        self.env.render  # noqa: B018
+        return lambda state: self.changed(state.mine.level).render(state.inner)
+
     def changed(self, level: Array | float) -> Any:
         """The inner environment at a level."""
-        return dataclasses.replace(self.env, **{name: easy + level * (hard - easy) for name, easy, hard in self.ranges})
+        return with_numbers(self.env, {name: easy + level * (hard - easy) for name, easy, hard in self.ranges})
 
     def reset(self, key: Array) -> Step:
         """The first episode: at level 0."""
