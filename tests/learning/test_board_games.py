@@ -16,9 +16,9 @@ from thorndike.runs.train import choose
 GAME = "pgx/tic_tac_toe"
 
 
-def player(tmp_path, steps=None):
-    algorithm, planned = choose("alphazero", GAME, None)
-    run = trained(tmp_path, algorithm, GAME, steps or planned)
+def player(tmp_path):
+    algorithm, steps = choose("alphazero", GAME, None)
+    run = trained(tmp_path, algorithm, GAME, steps)
     return Trained(run.algorithm, jax.tree.map(lambda x: x[0], run.actors()))
 
 
@@ -39,7 +39,7 @@ def test_it_never_loses_at_tic_tac_toe(tmp_path):
 def test_bugs_lose(bug, tmp_path, monkeypatch):
     right = alphazero.results
     monkeypatch.setattr(alphazero, "results", lambda r, e, c, p, v: right(r, e, c, jnp.zeros_like(p), v))
-    agent = player(tmp_path, 60_000)
+    agent = player(tmp_path)
     assert sum(every_reply(td.make(GAME), agent, begins)[1] for begins in (True, False)) > 0
 
 

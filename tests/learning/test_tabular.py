@@ -66,6 +66,27 @@ def test_the_three_targets_in_closed_form():
             assert np.isclose(after.q[1, 2], 6.0 + 0.5 * (0.0 - 6.0)), name
 
 
+def test_a_step_that_waited_when_a_run_was_resumed_is_not_finished_by_another_episode():
+    import jax
+    from gymnasium.spaces import Discrete
+
+    from thorndike.types import Rollout, Transition
+
+    algorithm = td.SARSA(num_envs=2)
+    state = algorithm.init(jax.random.key(0), td.Spec(Discrete(4), Discrete(2), 100))
+    waiting = {"s": 0, "a": 1, "target": 5.0, "known": 0, "next": 1}
+    waiting = {name: np.full(2, value) for name, value in waiting.items()} | {"known": np.array([0, 1])}
+    no = np.zeros((1, 2), bool)
+    then = Transition(
+        obs=np.full((1, 2), 2), first=~no, action=np.ones((1, 2), int), extras={}, reward=np.zeros((1, 2)),
+        terminated=no, truncated=no, next_obs=np.full((1, 2), 3), info={},
+    )  # fmt: skip
+    for steps, learned in ((then, 1), (then._replace(first=no), 2)):  # the one whose episode had ended; both
+        after, _ = algorithm.learn(state._replace(waiting=waiting), Rollout(steps, (), None), jax.random.key(1))
+        expected = learned * algorithm.learning_rate * 5.0
+        assert np.isclose(after.q[0, 1], expected), (after.q, expected)
+
+
 def test_swapped_targets_are_caught(tmp_path, monkeypatch):
     """Q-learning's maximum in SARSA's place walks the cliff's edge; an expectation in Q-learning's place does not."""
     monkeypatch.setattr(td.ExpectedSARSA, "next_value", td.QLearning.next_value)

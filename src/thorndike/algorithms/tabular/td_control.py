@@ -142,7 +142,7 @@ class SARSA(ExpectedSARSA):
 
         def step(carry, transition: Transition):
             q, waiting = carry
-            q, error = self.finish(q, waiting, transition.action)
+            q, error = self.finish(q, waiting, transition)
             mask = transition.info.get("next_mask")
             next_obs = transition.next_obs - state.start
             mean = self.next_value(legal(q[next_obs], mask), level, mask)
@@ -159,10 +159,11 @@ class SARSA(ExpectedSARSA):
         (q, waiting), error = jax.lax.scan(step, (state.q, state.waiting), rollout.steps)
         return state._replace(q=q, waiting=waiting), self.metrics(state.q, q, error)
 
-    def finish(self, q: Array, waiting: PyTree, next_action: Array) -> tuple[Array, Array]:
-        """The update of the step that waits, now that a' is known."""
+    def finish(self, q: Array, waiting: PyTree, then: Transition) -> tuple[Array, Array]:
+        """The update of the step that waits, now that a' is known; none where a resumed run began another episode."""
         s, a = waiting["s"], waiting["a"]
-        later = self.discount * q[waiting["next"], next_action]
+        later = self.discount * q[waiting["next"], then.action]
         target = jnp.where(waiting["known"] == 1, waiting["target"], waiting["target"] + later)
-        error = jnp.where(waiting["known"] < 0, 0.0, target - q[s, a])
+        lost = (waiting["known"] < 0) | ((waiting["known"] == 0) & then.first)
+        error = jnp.where(lost, 0.0, target - q[s, a])
         return q.at[s, a].add(self.learning_rate * error), jnp.abs(error).mean()
