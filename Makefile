@@ -36,7 +36,7 @@ test: $(VENV)/.test
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -q
 
 test-slow: $(VENV)/.test
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[box2d]"
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[box2d,playground]"
 	$(BIN)/python -m pytest -m slow -q -s
 
 lint: $(VENV)/.test

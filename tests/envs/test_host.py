@@ -339,6 +339,35 @@ def test_copies_of_an_instance_keep_its_wrappers():
     assert not isinstance(bare.make_one(), gym.wrappers.TimeLimit)
 
 
+def test_copies_of_an_instance_are_as_it_was_made():
+    """Not as its id would make it."""
+    mine = gym.make("CartPole-v1")
+    mine.unwrapped.theta_threshold_radians = -1.0
+    for n in (1, 3):
+        with GymnasiumEnvironment(mine).batch(n) as batch:
+            batch.reset()
+            assert batch.step(ZERO[:1].repeat(n)).terminated.all()
+
+
+@pytest.mark.parametrize(("dtype", "value"), [(np.int64, 2**33), (np.int64, -(2**33)), (np.uint64, 2**33)])
+def test_whole_numbers_have_32_bits(dtype, value):
+    class Big(Counter):
+        observation_space = Box(np.iinfo(dtype).min, np.iinfo(dtype).max, (1,), dtype)
+
+        def reset(self, *, seed=None, options=None):
+            super().reset(seed=seed)
+            return np.array([7], dtype), {}
+
+        def step(self, action):
+            _, *rest = super().step(action)
+            return np.array([value], dtype), *rest
+
+    with GymnasiumEnvironment(Big).batch(1) as batch:
+        batch.reset()
+        with pytest.raises(EnvError, match="whole numbers have 32 bits here: give floats"):
+            batch.step(ZERO[:1])
+
+
 def test_an_instance_that_cannot_be_copied():
     env = Counter()
     env.lock = threading.Lock()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from types import SimpleNamespace
 
 import gymnasium
 import jax
@@ -12,6 +13,7 @@ import pytest
 from gymnasium.spaces import Box, Discrete
 
 import thorndike as td
+from thorndike.envs.adapters import brax as robots
 from thorndike.envs.wrap import Batched
 from thorndike.runs.video import filmable, seen
 
@@ -184,6 +186,27 @@ def test_playground():
     assert isinstance(repeated, td.ActionRepeat)
     assert repeated.max_steps == 500
     check_robot(td.make("playground/CartpoleBalance", max_steps=3))
+    from mujoco_playground import registry
+
+    theirs, key = registry.load("CartpoleBalance"), jax.random.key(0)
+    step, own = jax.jit(env.step), jax.jit(theirs.step)
+    now, state = jax.jit(env.reset)(key), jax.jit(theirs.reset)(key)
+    for t in range(5):
+        action = jnp.full(1, 0.3 * t)
+        now, state = step(now.state, action, key), own(state, action)
+        np.testing.assert_allclose(now.obs, state.obs, rtol=1e-5, atol=1e-5)
+        assert (float(now.reward), bool(now.terminated)) == (pytest.approx(float(state.reward)), bool(state.done))
+
+
+def test_playground_repeats_actions_where_its_configuration_says_so(monkeypatch):
+    config = SimpleNamespace(episode_length=1000, action_repeat=4)
+    spaces = {"observation_size": 3, "action_size": 1}
+    monkeypatch.setattr(robots, "load", lambda *_: SimpleNamespace(_config=config, **spaces))
+    env = robots.make("playground", "Any")
+    assert isinstance(env, td.ActionRepeat)
+    assert (env.times, env.max_steps) == (4, 250)
+    config.action_repeat = 1
+    assert robots.make("playground", "Any").max_steps == 1000
 
 
 def test_run_names_its_environment(tmp_path):

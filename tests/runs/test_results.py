@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import threading
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import small_runs as small
+from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 from PIL import Image
 from safetensors.numpy import save_file
 
@@ -26,6 +28,7 @@ from thorndike.errors import (
 from thorndike.runs import checkpoint
 from thorndike.runs.agent import Agent
 from thorndike.runs.record import record
+from thorndike.runs.run import expand
 from thorndike.runs.video import film
 
 # --- evaluation -------------------------------------------------------------------------------------------------------
@@ -204,6 +207,84 @@ def test_an_agent_acts_on_one_observation_or_many(ppo):
     for wrong in (obs[0, :3], obs[:, :3], obs[None], 1.0, {"a": obs}, "text", [[1.0, 2.0], [3.0]], None):
         with pytest.raises(IncompatibleError, match="expected an observation of Box"):
             agent.act(wrong)
+
+
+def test_masks_that_do_not_fit_are_refused():
+    spec = td.Spec(Box(-1, 1, (2,)), MultiDiscrete([2, 3]), masked=True)
+    agent = Agent(small.PPO, spec, small.PPO.actor(small.PPO.init(jax.random.key(0), spec)))
+    obs, parts = np.zeros((3, 2), np.float32), (np.array([0, 1]), np.array([0, 0, 1], np.int8))
+    assert list(agent.act(obs[0], mask=parts)) == list(agent.act(obs[0], mask=np.concatenate(parts))) == [1, 2]
+    assert agent.act(obs, mask=np.tile(np.concatenate(parts), (3, 1))).tolist() == [[1, 2]] * 3
+    for seen, mask in ((obs[0], [1, 0, 0]), (obs, np.concatenate(parts)), (obs, np.ones((2, 5))), (obs, parts)):
+        with pytest.raises(IncompatibleError, match=r"expected a mask of shape \((3, )?5,?\)"):
+            agent.act(seen, mask=mask)
+    with pytest.raises(IncompatibleError, match="empty batch"):
+        agent.act(obs[:0], mask=np.ones((0, 5)))
+
+
+@pytest.mark.parametrize(
+    "space",
+    [Discrete(3, dtype=np.uint8), MultiDiscrete([2, 3], dtype=np.uint8), MultiBinary(2), Discrete(2, start=5)],
+)
+def test_actions_have_the_dtype_of_their_space(space):
+    spec = td.Spec(Box(-1, 1, (2,)), space)
+    agent = Agent(small.PPO, spec, small.PPO.actor(small.PPO.init(jax.random.key(0), spec)))
+    action = agent.act(np.zeros(2, np.float32))
+    assert np.asarray(action).dtype == space.dtype
+    assert space.contains(action)
+
+
+def test_whole_numbers_beyond_32_bits_are_refused():
+    spec = td.Spec(Box(0, 2**40, (1,), np.int64), Discrete(2))
+    agent = Agent(small.PPO, spec, small.PPO.actor(small.PPO.init(jax.random.key(0), spec)))
+    agent.act(np.array([7]))
+    with pytest.raises(IncompatibleError, match="whole numbers have 32 bits here"):
+        agent.act(np.array([7 + 2**32]))
+
+
+@pytest.mark.parametrize("env", ["CartPole-v1", "gymnasium/CartPole-v1"])
+def test_whoever_else_is_evaluated(env, ppo):
+    """An agent's episodes are its own: beside others, and whatever these did."""
+    one = ppo.actors()
+    other = jax.tree.map(lambda x: -x, one)
+    both = jax.tree.map(lambda *xs: np.concatenate(xs), other, one)
+    algorithm = expand(ppo.algorithm, 1)
+    alone, beside = (evaluate(algorithm, actors, td.make(env), 9) for actors in (one, both))
+    np.testing.assert_array_equal(alone.returns[0], beside.returns[1])
+    assert not np.array_equal(beside.returns[0], beside.returns[1])
+
+
+def test_environments_are_stepped_as_in_training_when_they_are_looked_at(tmp_path, monkeypatch):
+    lock = threading.Lock()
+
+    def make():
+        with lock:
+            return small.FiveSteps()
+
+    monkeypatch.setattr(GymnasiumEnvironment, "_slow", lambda self, n: True)  # so that "auto" means processes
+    run = small.train("PPO", tmp_path / "run", env=make, workers="serial")
+    assert run.evaluate(4).lengths.tolist() == [[5] * 4]
+    assert run.record(4).lengths.tolist() == [5] * 4
+    with pytest.raises(ConfigError, match="cannot be sent to a worker process"):
+        small.train("PPO", tmp_path / "other", env=make)
+
+
+DAMAGED = ("5", "null", "[]", '{"a": 1}', '{"steps": "x"}', '{"steps": 1, "a": "x"}', '{"steps": 1, "a": [{}]}')
+
+
+@pytest.mark.parametrize("line", [*DAMAGED, "[" * 100_000], ids=range(len(DAMAGED) + 1))
+def test_a_damaged_row_of_metrics_is_passed_over(line, ppo, tmp_path):
+    shutil.copytree(ppo.path, tmp_path / "run")
+    run = td.open_run(tmp_path / "run")
+    before = run.metrics()
+    with (run.path / "metrics.jsonl").open("a") as file:
+        file.write(line + "\n")
+    after = run.metrics()
+    assert before.keys() == after.keys()
+    for name in before:
+        np.testing.assert_array_equal(before[name], after[name])
+    run.plot(tmp_path / "curve.png")
+    assert td.resume(run.path, progress=False).status["state"] == "finished"
 
 
 def test_continuous_actions_lie_within_bounds(runs):

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import small_runs as small
-from gymnasium.spaces import Box, Discrete
+from gymnasium.spaces import Box, Dict, Discrete, Tuple
 
 import thorndike as td
 from thorndike.errors import ConfigError, IncompatibleError, MissingExtraError, UnknownNameError
@@ -34,6 +34,16 @@ class Walk:
 
     def step(self, state, action, key):
         return td.Step(state, jnp.zeros(1), 1.0)
+
+
+class Keyed(small.FiveSteps):
+    """Its observation has a part under a key of one's choice."""
+
+    def __init__(self, key):
+        self.observation_space = Tuple([Dict({key: Discrete(2)})])
+
+    def reset(self, *, seed=None, options=None):
+        return self.observation_space.sample(), {}
 
 
 @pytest.mark.parametrize(
@@ -69,6 +79,8 @@ class Walk:
         ({"env": 5}, IncompatibleError, "5 is not an environment"),
         ({"algorithm": td.DQN(), "env": "Pendulum-v1"}, IncompatibleError, "Algorithms that can serve it: ppo, sac"),
         ({"env": "envpool/CartPole-v1", "env_kwargs": {"max_episode_steps": np.int64(9)}}, ConfigError, "run.json"),
+        ({"algorithm": td.DQN(normalize_observation=True), "env": "GridWorld"}, ConfigError, "floats, and Discrete"),
+        ({"env": lambda: Keyed(3)}, IncompatibleError, "a Dict observation needs names as keys, and this has 3"),
         ({"tensorboard": True}, MissingExtraError, r"pip install \"thorndike\[tensorboard\]\""),
     ],
 )  # fmt: skip

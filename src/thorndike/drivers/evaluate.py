@@ -70,18 +70,21 @@ def check_episodes(episodes: Any) -> None:
     require(whole, f"episodes must be at least 1, and whole, got {episodes!r}")
 
 
-def evaluate(algorithm: Any, actor: PyTree, env: Any, episodes: int, seed: int = 0) -> Evaluation:
-    """Play `episodes` episodes with each of the actors [R].
+def evaluate(
+    algorithm: Any, actor: PyTree, env: Any, episodes: int, seed: int = 0, how: dict[str, Any] | None = None
+) -> Evaluation:
+    """Play `episodes` episodes with each of the actors [R]: the same ones, whoever else is evaluated.
 
-    An environment whose `evaluation` is another one, such as Atari with whole games, is played as that.
+    An environment whose `evaluation` is another one, such as Atari with whole games, is played as that. `how` are
+    options of host environments' `batch`: workers, timeout, on_error.
     """
     env = getattr(env, "evaluation", env)
     if is_jax(env):
         runs = jax.tree.leaves(actor)[0].shape[0]
-        keys = jax.random.split(random_key(seed), runs)
+        keys = jnp.broadcast_to(random_key(seed), (runs,))
         returns, lengths = _episodes(algorithm, Batched(env, episodes), actor, keys)
         return Evaluation(np.asarray(returns), np.asarray(lengths))
-    return _host(algorithm, actor, env, episodes, seed)
+    return _host(algorithm, actor, env, episodes, seed, how or {})
 
 
 @jax.jit
@@ -114,13 +117,13 @@ def act(algorithm: Any, actor: PyTree, carry: PyTree, now: Timestep, key: Array,
     return action, carry
 
 
-def _host(algorithm: Any, actors: PyTree, env: Any, episodes: int, seed: int) -> Evaluation:
+def _host(algorithm: Any, actors: PyTree, env: Any, episodes: int, seed: int, how: dict[str, Any]) -> Evaluation:
     runs = jax.tree.leaves(actors)[0].shape[0]
     agents, n = getattr(env, "agents", 1), min(episodes, 8)
     quota = np.array([len(range(i, episodes, n)) for i in range(n)])  # the same for all, so that short ones don't win
     returns, lengths = [], []
-    with env.batch(n * agents, seed=seed + APART) as batch:
-        for run in range(runs):
+    for run in range(runs):
+        with env.batch(n * agents, seed=seed + APART, **how) as batch:
             actor = jax.tree.map(lambda x, run=run: x[run], actors)
             now, carry, key = batch.reset(), algorithm.carry(n * agents), random_key(seed)
             total, length = np.zeros(n), np.zeros(n, int)

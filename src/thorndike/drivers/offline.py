@@ -33,7 +33,9 @@ class OfflineDriver:
     devices = chunk = 1
     warm_iterations = 0
 
-    def __init__(self, algorithm: Any, env: Any, spec: Spec, runs: int, dataset: Dataset):
+    def __init__(self, algorithm: Any, env: Any, spec: Spec, runs: int, dataset: Dataset, how: dict[str, Any]):
+        """`how`: options of `evaluate`."""
+        self.how = how
         self.algorithm, self.env, self.spec, self.runs, self.dataset = algorithm, env, spec, runs, dataset.fit(spec)
         self.size = batch_size(algorithm)
 
@@ -111,7 +113,8 @@ class OfflineDriver:
         actors = [
             member(self.algorithm, i).actor(jax.tree.map(lambda x, i=i: x[i], state.agent)) for i in range(self.runs)
         ]
-        result = evaluate(self.algorithm, jax.tree.map(lambda *xs: jnp.stack(xs), *actors), self.env, EPISODES)
+        actor = jax.tree.map(lambda *xs: jnp.stack(xs), *actors)
+        result = evaluate(self.algorithm, actor, self.env, EPISODES, how=self.how)
         pad = lambda x, dtype: jnp.asarray(np.pad(x, [(0, 0), (0, WINDOW - EPISODES)]), dtype)  # noqa: E731
         episodes = state.episodes._replace(
             returns=pad(result.returns, jnp.float32),

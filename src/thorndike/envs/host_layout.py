@@ -95,7 +95,8 @@ class Leaf:
         if not good:
             if np.size(value) > 10:
                 value = f"{value[(value < self.low) | (value > self.high)][0]} somewhere"
-            raise Fault(f"{self.name} is {value}, outside of its space ({self.low} to {self.high})")
+            wide = "; whole numbers have 32 bits here: give floats" if self.source.itemsize > 4 else ""
+            raise Fault(f"{self.name} is {value}, outside of its space ({self.low} to {self.high}){wide}")
 
 
 class Layout:
@@ -224,6 +225,11 @@ def _leaf(space: Space, name: str) -> Leaf:
             return Leaf(name, space.shape, space.dtype, stored, space.low, space.high, _safe(space))
         limits = np.iinfo(space.dtype) if space.dtype.kind in "iu" else None
         free = limits is None or ((space.low == limits.min).all() and (space.high == limits.max).all())
+        if limits is not None and space.dtype.itemsize > 4:  # whole numbers have 32 bits in JAX
+            narrow = np.iinfo(np.int32 if space.dtype.kind == "i" else np.uint32)
+            return Leaf(
+                name, space.shape, space.dtype, stored, *np.clip((space.low, space.high), narrow.min, narrow.max)
+            )
         return Leaf(name, space.shape, space.dtype, stored, *(() if free else (space.low, space.high)))
     if isinstance(space, Discrete):
         low, high = int(space.start), int(space.start + space.n - 1)

@@ -35,8 +35,8 @@ def to_environment(space: Space, action: Any) -> Any:
         return xp.clip(action, space.low, space.high).astype(space.dtype)
     if isinstance(space, (Discrete, MultiDiscrete)):
         start = np.asarray(space.start)
-        return action + start.astype(space.dtype) if start.any() else action
-    return action
+        action = action + start.astype(space.dtype) if start.any() else action
+    return action.astype(space.dtype) if isinstance(action, np.ndarray) and action.dtype.kind in "iub" else action
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["env"], meta_fields=["num_envs"])

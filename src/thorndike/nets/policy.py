@@ -21,7 +21,8 @@ class Actions:
     """A hashable description of an action space, and the map between network units and the environment's.
 
     A Box with finite bounds is seen by networks as [-1, 1] in each dimension; one without is left as it is, and so is
-    one whose bounds are float32's largest numbers, an old way to write infinity (1 / scale would be 0).
+    one whose bounds are float32's largest numbers, an old way to write infinity (1 / scale would be 0). A dimension
+    whose bounds are equal has a scale of 1: whatever a network says there is clipped.
     """
 
     kind: str  # "discrete", "multidiscrete", "multibinary" or "box"
@@ -43,7 +44,7 @@ class Actions:
         low, high = space.low.ravel().astype(float), space.high.ravel().astype(float)
         finite = (np.abs(low) < 1e30) & (np.abs(high) < 1e30)
         centre = np.where(finite, (np.where(finite, high, 0) + np.where(finite, low, 0)) / 2, 0.0)
-        scale = np.where(finite, (np.where(finite, high, 1) - np.where(finite, low, -1)) / 2, 1.0)
+        scale = np.where(finite & (low < high), (np.where(finite, high, 1) - np.where(finite, low, -1)) / 2, 1.0)
         return Actions("box", tuple(space.shape), (), tuple(centre.tolist()), tuple(scale.tolist()))
 
     @property

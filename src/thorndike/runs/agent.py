@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from thorndike.algorithms import known_configs
 from thorndike.configuration import from_json, to_json
 from thorndike.drivers.evaluate import act
+from thorndike.envs.host_layout import flat_mask, mask_size
 from thorndike.envs.wrap import to_environment
 from thorndike.errors import CheckpointError, ConfigError, IncompatibleError
 from thorndike.nets.torso import leaves
@@ -60,15 +61,21 @@ class Agent:
             raise IncompatibleError(f"expected an observation of {self.spec.observation}, got shapes {shapes}")
         if not batched:
             obs = jax.tree.map(lambda x: x[None], obs)
-            mask = None if mask is None else np.asarray(mask)[None]
         n = jax.tree.leaves(obs)[0].shape[0]
+        if n == 0:
+            raise IncompatibleError("expected observations, got an empty batch")
+        if mask is not None:
+            mask = np.asarray(mask, bool) if batched and not isinstance(mask, tuple) else flat_mask(mask)[None]
+            if mask.shape != (n, mask_size(self.spec.action)):
+                one = (mask_size(self.spec.action),)
+                raise IncompatibleError(f"expected a mask of shape {(n, *one) if batched else one}, got another")
         if self._carry is None:
             self._carry = self.algorithm.carry(n)
         if any(x.shape[0] != n for x in jax.tree.leaves(self._carry)):
             raise IncompatibleError("the agent remembers another number of environments: call reset() first")
         no: Any = np.zeros(n, bool)
         none: Any = np.zeros(n, np.float32)
-        info: Any = {} if mask is None else {"mask": np.asarray(mask, bool)}
+        info: Any = {} if mask is None else {"mask": mask}
         now = Timestep(obs, none, no, no, obs, no, info)
         self._key, key = jax.random.split(self._key)
         action, self._carry = act(self.algorithm, self.actor, self._carry, now, key, explore)
@@ -145,4 +152,6 @@ def _arrays(space: Space, obs: Any) -> PyTree:
         x = np.asarray(None)
     if x.dtype.kind not in "biuf":
         raise IncompatibleError(f"expected an observation of {space}, got {str(obs)[:200]}")
+    if x.dtype.kind in "iu" and x.dtype.itemsize > 4 and x.size and max(abs(int(x.min())), abs(int(x.max()))) >= 2**31:
+        raise IncompatibleError("whole numbers have 32 bits here, and the observation has more: give floats")
     return x.astype({"float64": np.float32, "int64": np.int32}.get(x.dtype.name, x.dtype))

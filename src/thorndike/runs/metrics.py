@@ -48,14 +48,21 @@ class MetricsFile:
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """All whole rows; a last line cut short by a crash is passed over."""
+    """All whole rows; a line that is damaged, or was cut short by a crash, is passed over."""
     rows = []
     for line in path.read_text(errors="replace").splitlines() if path.exists() else []:
-        try:
-            rows.append(json.loads(line))
-        except ValueError:
-            continue
+        with contextlib.suppress(ValueError, RecursionError):
+            row = json.loads(line)
+            if _whole(row):
+                rows.append(row)
     return rows
+
+
+def _whole(row: Any) -> bool:
+    """Whether it is one that `MetricsFile` writes."""
+    number = lambda x: x is None or (isinstance(x, (int, float)) and not isinstance(x, bool))  # noqa: E731
+    cells = lambda x: all(map(number, x)) if isinstance(x, list) else number(x)  # noqa: E731
+    return isinstance(row, dict) and isinstance(row.get("steps"), int) and all(map(cells, row.values()))
 
 
 def table(rows: list[dict[str, Any]]) -> dict[str, np.ndarray]:

@@ -16,8 +16,13 @@ from thorndike.runs.agent import Agent
 SIDE_BY_SIDE = 8
 
 
-def record(agent: Agent, env: Any, episodes: int, seed: int = 0, explore: bool = False) -> list[Episode]:
-    """Whole episodes; every environment gives the same number, or one more, so that short ones don't win."""
+def record(
+    agent: Agent, env: Any, episodes: int, seed: int = 0, explore: bool = False, how: Any = None
+) -> list[Episode]:
+    """Whole episodes; every environment gives the same number, or one more, so that short ones don't win.
+
+    `how` are options of host environments' `batch`.
+    """
     check_episodes(episodes)
     env, n = getattr(env, "evaluation", env), min(episodes, SIDE_BY_SIDE)
     quota = [len(range(i, episodes, n)) for i in range(n)]
@@ -28,7 +33,7 @@ def record(agent: Agent, env: Any, episodes: int, seed: int = 0, explore: bool =
     agents = getattr(env, "agents", 1)  # each of whom gives episodes of its own
     n = -(-n // agents) * agents
     quota = [len(range(i, episodes, n)) for i in range(n)]
-    with env.batch(n, seed=seed + APART) as batch:
+    with env.batch(n, seed=seed + APART, **(how or {})) as batch:
         hosted = lambda now, action, key: batch.step(np.asarray(action))  # noqa: E731
         return _record(agent, batch.reset(), hosted, quota, seed, explore)
 

@@ -114,6 +114,15 @@ class Run:
         """What the algorithm knows of the environment."""
         return describe(self.env, self.info["steps"], self._described["id"])
 
+    @property
+    def stepping(self) -> dict[str, Any]:
+        """How environments on the host are stepped: options of their `batch`."""
+        return {
+            "workers": self.info["workers"],
+            "timeout": self.info["env_timeout"],
+            "on_error": self.info["on_env_error"],
+        }
+
     def members(self) -> list[dict[str, Any]]:
         """Seed and swept hyperparameters of each of the runs, in the order of every per-run result."""
         configurations = swept(self.algorithm) or 1
@@ -190,7 +199,7 @@ class Run:
                 match(self.env, self.player(i), Random(self.env.action_space), episodes, seed) for i in range(self.runs)
             ]
             return Evaluation(np.stack([g.results for g in games]), np.stack([g.lengths for g in games]))
-        return evaluate(expand(self.algorithm, self.seeds), self.actors(), self.env, episodes, seed)
+        return evaluate(expand(self.algorithm, self.seeds), self.actors(), self.env, episodes, seed, self.stepping)
 
     def player(self, index: int = 0, step: int | None = None) -> Trained:
         """One of the agents (of `members()`) as a player of matches; at the checkpoint of `step`, or the newest."""
@@ -241,7 +250,7 @@ class Run:
         from thorndike.runs.record import record
 
         path = new(out or self.path / "dataset")
-        found = record(self.agent(), self.env, episodes, seed, explore)
+        found = record(self.agent(), self.env, episodes, seed, explore, self.stepping)
         about = {"environment": self._described["id"], "algorithm": to_json(self.agent().algorithm), "seed": seed}
         return Dataset(write(path, found, about))
 

@@ -203,12 +203,10 @@ def driver_of(run: Run) -> Any:
     """The driver for a run's environment."""
     algorithm = expand(run.algorithm, run.seeds)
     if run.info.get("dataset"):
-        return OfflineDriver(algorithm, run.env, run.spec, run.runs, Dataset(run.info["dataset"]))
+        return OfflineDriver(algorithm, run.env, run.spec, run.runs, Dataset(run.info["dataset"]), run.stepping)
     if is_jax(run.env):
         return ScanDriver(algorithm, run.env, run.spec, run.runs)
-    how = {"timeout": run.info["env_timeout"], "on_error": run.info["on_env_error"]}
-    seeds = [member["seed"] for member in run.members()]
-    return HostDriver(algorithm, run.env, run.spec, seeds, workers=run.info["workers"], **how)
+    return HostDriver(algorithm, run.env, run.spec, [member["seed"] for member in run.members()], **run.stepping)
 
 
 def seed_keys(run: Run) -> jax.Array:

@@ -6,6 +6,8 @@ from typing import Any
 
 import jax
 import numpy as np
+from gymnasium import Space
+from gymnasium.spaces import Box, Dict, Tuple
 
 from thorndike.algorithms import algorithm_class
 from thorndike.configuration import check, is_config, require, swept
@@ -44,6 +46,7 @@ def validate(algorithm: Any, env: Any, steps: int, seeds: int) -> None:
         check_spaces(env)
     swept(algorithm)
     require(isinstance(seeds, int) and seeds > 0, f"seeds must be a positive whole number, got {seeds!r}")
+    check_observations(algorithm, env.observation_space)
     problem = serves(algorithm, describe(env, steps, ""))
     if problem:
         raise IncompatibleError(problem + "." + able(env))
@@ -59,6 +62,22 @@ def check_spaces(env: Any) -> None:
             f"the spaces of {type(env).__name__} depend on its float fields, which compiled programs may change: "
             "let bounds be constants, or declare such a field as int"
         ) from error
+
+
+def check_observations(algorithm: Any, space: Space) -> None:
+    """An observation's parts have names that files can hold, and something to normalise where that is wanted."""
+    parts = [space]
+    for part in parts:  # which grows
+        if isinstance(part, Dict):
+            odd = [key for key in part.spaces if not isinstance(key, str)]
+            if odd:
+                raise IncompatibleError(f"a Dict observation needs names as keys, and this has {odd[0]!r}: use strings")
+        parts += part.spaces.values() if isinstance(part, Dict) else part.spaces if isinstance(part, Tuple) else ()
+    floats = any(isinstance(part, Box) and part.dtype.kind == "f" for part in parts)
+    require(
+        floats or not getattr(algorithm, "normalize_observation", False),
+        f"normalize_observation is for floats, and {space} has none: leave it out, or let the environment give floats",
+    )
 
 
 def validate_options(

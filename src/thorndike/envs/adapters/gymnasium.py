@@ -38,8 +38,8 @@ class GymnasiumEnvironment:
 
     `source` is an id (`kwargs` go to `gymnasium.make`), a `gymnasium.Env` class or a function that returns an
     environment (`kwargs` go to it), or an environment. An instance serves as it is where one is needed, and
-    is never closed; several are made from its `spec`, or are deep copies. To learn the spaces, one
-    environment is made, reset and closed (a user's instance is only reset).
+    is never closed; several are deep copies, or made from its `spec` where it cannot be copied. To
+    learn the spaces, one environment is made, reset and closed (a user's instance is only reset).
 
     Attributes: `id`; `observation_space` (float64 boxes as float32) and `action_space` (Discrete, Box,
     MultiDiscrete or MultiBinary); `masked`, whether the info of reset has an "action_mask" or a "mask";
@@ -138,15 +138,15 @@ class GymnasiumEnvironment:
         if self._instance is None:
             return self._given
         original: Any = self._instance
-        if original.spec is not None:
-            limit = None if isinstance(original, gymnasium.Wrapper) else -1  # -1: none, as it has no wrapper
-            make = partial(gymnasium.make, original.spec, max_episode_steps=limit, render_mode=original.render_mode)
-            with contextlib.suppress(Exception):  # such as a wrapper that its spec cannot name
-                make().close()
-                return make
         try:
             copy.deepcopy(original).close()
         except Exception as error:
+            if original.spec is not None:
+                limit = None if isinstance(original, gymnasium.Wrapper) else -1  # -1: none, as it has no wrapper
+                make = partial(gymnasium.make, original.spec, max_episode_steps=limit, render_mode=original.render_mode)
+                with contextlib.suppress(Exception):  # such as a wrapper that its spec cannot name
+                    make().close()
+                    return make
             raise ConfigError(
                 f"cannot copy the environment {self._name} ({type(error).__name__}: {error}); "
                 "pass its class or a function that makes one, not an instance"
