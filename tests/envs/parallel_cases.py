@@ -66,3 +66,32 @@ class Strange(Pair):
 
     def observation_space(self, agent):
         return Discrete(3)
+
+
+class Painters(Pair):
+    """Two agents that see pictures, of the time for one and of its complement for the other, and act in floats; each is
+    paid what it does. With `breaks` every third step of a world raises."""
+
+    def __init__(self, breaks=False):
+        self.agents, self.steps, self.breaks = [], 0, breaks
+
+    def observation_space(self, agent):
+        return Box(0, 255, (2, 2, 1), np.uint8)
+
+    def action_space(self, agent):
+        return Box(np.array([-2.0, 0.0], np.float32), np.array([2.0, 5.0], np.float32))
+
+    def _see(self):
+        return {agent: np.full((2, 2, 1), abs(255 * (agent == "short") - self.t), np.uint8) for agent in self.agents}
+
+    def reset(self, seed=None, options=None):
+        self.t, self.agents = 0, ["long", "short"]
+        return self._see(), {}
+
+    def step(self, actions):
+        self.t, self.steps = self.t + 1, self.steps + 1
+        if self.breaks and self.steps % 3 == 0:
+            raise ValueError("out of paint")
+        rewards = {agent: float(action @ [1, 100]) for agent, action in actions.items()}
+        end = dict.fromkeys(self.agents, self.t == 4)
+        return self._see(), rewards, end, dict.fromkeys(self.agents, False), {agent: {} for agent in self.agents}

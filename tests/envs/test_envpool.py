@@ -311,3 +311,31 @@ def test_refusals(monkeypatch, tmp_path, act, error, says):
     with pytest.raises(error, match=f"(?i){says}"):
         act()
     assert not list(tmp_path.iterdir())  # before anything started
+
+
+class Spoilt:
+    """A pool whose third step answers something that is not finite."""
+
+    def __init__(self, pool, part):
+        self.pool, self.part, self.steps = pool, part, 0
+
+    def __getattr__(self, name):
+        return getattr(self.pool, name)
+
+    def step(self, *given):
+        answer = [np.array(x) if isinstance(x, np.ndarray) else x for x in self.pool.step(*given)]
+        self.steps += 1
+        if self.steps == 3:
+            answer[self.part].flat[-1] = np.inf
+        return tuple(answer)
+
+
+@pytest.mark.parametrize(("part", "name"), [(0, "observation"), (1, "reward")])
+def test_what_is_not_finite_is_named(part, name):
+    with td.make("envpool/CartPole-v1").batch(3) as batch:
+        batch._pool = Spoilt(batch._pool, part)
+        batch.reset()
+        for _ in range(2):
+            batch.step(np.zeros(3, int))
+        with pytest.raises(td.EnvError, match=f"environment 2 of EnvPool's CartPole-v1: its {name} is not finite"):
+            batch.step(np.zeros(3, int))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gymnasium
 import numpy as np
 import pytest
-from parallel_cases import Pair, Strange
+from parallel_cases import Painters, Pair, Strange
 
 import thorndike as td
 from thorndike.envs.adapters import pettingzoo
@@ -43,6 +43,38 @@ def test_rows_of_an_uneven_pair():
             legal = [True, bool(t % 2), False] if t < 3 else [True, True, False]
             np.testing.assert_array_equal(now.info["mask"], [[1, 1, 1], legal] * 2)
         assert episode > 4
+
+
+def test_pictures_and_actions_in_floats():
+    env = td.ParallelEnvironment(Painters)
+    assert env.observation_space == gymnasium.spaces.Box(0, 255, (2, 2, 1), np.uint8)
+    with env.batch(4, workers="serial") as batch:
+        now, rng = batch.reset(), np.random.default_rng(0)
+        for t in range(1, 10):
+            action = rng.uniform([-3, -1], [3, 6], (4, 2)).astype(np.float32)
+            now = batch.step(action)
+            taken = np.clip(action, [-2, 0], [2, 5])
+            np.testing.assert_allclose(now.reward, taken @ [1, 100], rtol=1e-5)
+            seen = (t - 1) % 4 + 1
+            assert now.final_obs.dtype == np.uint8
+            np.testing.assert_array_equal(now.final_obs[:, 0, 1, 0], [seen, 255 - seen] * 2)
+            np.testing.assert_array_equal(now.obs[:, 1, 0, 0], [seen % 4, 255 - seen % 4] * 2)
+            assert now.terminated.tolist() == [seen == 4] * 4
+
+
+def test_a_world_that_fails_is_made_anew_where_that_is_asked_for():
+    env, still = td.ParallelEnvironment(Painters, breaks=True), np.zeros((2, 2), np.float32)
+    with env.batch(2, workers="serial", on_error="restart") as batch:
+        batch.reset()
+        times = [batch.step(still) for _ in range(6)]
+        assert [bool(now.first.all()) for now in times] == [False, False, True] * 2
+        assert batch.restarts == 2
+    with env.batch(2, workers="serial") as batch:
+        batch.reset()
+        for _ in range(2):
+            batch.step(still)
+        with pytest.raises(td.EnvError, match="out of paint"):
+            batch.step(still)
 
 
 def test_a_task_that_ends_with_the_clock_has_ended():

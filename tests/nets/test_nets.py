@@ -345,3 +345,11 @@ def test_other_actions_keep_their_units():
         np.testing.assert_array_equal(actions.from_environment(out), action)
         assert hash(actions) == hash(Actions.of(space))
         assert jax.eval_shape(lambda key, s=space: PolicyHead(key, 3, s).linear.weight, KEY).shape == (3, dimensions)
+
+
+def test_a_dimension_without_width_is_harmless():
+    actions = Actions.of(Box(np.array([0, 1], np.float32), np.array([1, 1], np.float32)))
+    taken = jnp.array([[0.25, 1.0], [1.0, 1.0]])
+    units = actions.from_environment(taken)
+    np.testing.assert_allclose(units, [[-0.5, 0.0], [1.0, 0.0]])
+    np.testing.assert_allclose(actions.to_environment(units), taken)

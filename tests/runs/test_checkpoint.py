@@ -170,6 +170,25 @@ class Crash:
         return wrapped
 
 
+def test_a_checkpoint_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    """Files, then their folder, then the name, then the folder that holds it."""
+    order, fsync, rename = [], os.fsync, Path.rename
+
+    def synced(handle):
+        order.append(Path(os.readlink(f"/proc/self/fd/{handle}")).name)
+        fsync(handle)
+
+    def renamed(self, target):
+        order.append("rename")
+        return rename(self, target)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(Path, "rename", renamed)
+    save(tmp_path / "checkpoints", 1, 2)
+    assert set(order[:3]) == set(FILES)
+    assert order[3:] == [f".{1:012d}.tmp", "rename", "checkpoints"]
+
+
 @pytest.mark.parametrize("when", ["before", "after", "halfway"])
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), Killed()], ids=["full", "killed"])
 @pytest.mark.parametrize("situation", ["new", "over a damaged one", "pruning", "keeping one"])

@@ -90,6 +90,22 @@ def test_who_wins_is_rated_higher(run, monkeypatch):
     assert ratings[0] > 0
 
 
+def test_rated_games_differ(run, monkeypatch):
+    """Players that leave nothing to chance would play one game again and again, and every pair the same openings."""
+    played, right = [], runs_of_games.match
+
+    def match(env, one, other, games, seed, opening):
+        result = right(env, one, other, games, seed, opening=opening)
+        played.append((seed, len({*zip(result.results.tolist(), result.lengths.tolist())})))
+        return result
+
+    monkeypatch.setattr(runs_of_games, "match", match)
+    run.elo(40)
+    seeds, different = zip(*played)
+    assert len(set(seeds)) == len(seeds)
+    assert min(different) > 2
+
+
 def test_a_checkpoints_agent_is_the_one_of_then(run):
     leaves = [np.concatenate([x.ravel() for x in jax.tree.leaves(run.actors(step))]) for step in (64, 256, None)]
     assert not np.array_equal(leaves[0], leaves[1])

@@ -125,6 +125,25 @@ def test_ten_expert_episodes_are_enough_for_cartpole(expert, tmp_path):
     assert run.metrics()["rollout/ep_rew_mean"][-1].min() >= 475
 
 
+def test_each_run_is_evaluated_as_itself(expert, tmp_path):
+    """What is logged while learning is what the run's agents then do."""
+    algorithm = td.BC(torso=td.Torso(widths=(8,)), batch_size=16)
+    data, out = expert.record(2, tmp_path / "data"), tmp_path / "run"
+    run = td.train(algorithm, "CartPole-v1", 8, dataset=data, seeds=3, out=out, progress=False)
+    logged, played = run.metrics()["rollout/ep_rew_mean"][-1], run.evaluate(20).per_seed
+    assert logged.tolist() == pytest.approx(played, rel=1e-5)
+    assert len(set(played)) == 3
+
+
+@pytest.mark.parametrize("anneal", [True, False])
+def test_schedules_run_over_the_batches(anneal, expert, tmp_path):
+    algorithm = td.BC(torso=td.Torso(widths=(8,)), batch_size=16, anneal_learning_rate=anneal)
+    data, out = expert.record(2, tmp_path / "data"), tmp_path / "run"
+    run = td.train(algorithm, "CartPole-v1", 100, dataset=data, log_every=5, out=out, progress=False)
+    size = run.metrics()["train/update_norm"][:, 0]
+    assert (size[-1] < 0.1 * size[0]) == anneal
+
+
 def test_observations_in_odd_units(expert, tmp_path):
     """Cloned where they are normalised, and by an agent that was saved and loaded; not where they are taken as is."""
     ten = expert.record(10, tmp_path / "data")
