@@ -65,6 +65,8 @@ def test_runs_that_do_not_fit_are_refused(run, tmp_path):
         play(other, True)
     with pytest.raises(td.ConfigError, match="at least 2 games"):
         run.evaluate(1)
+    with pytest.raises(td.ConfigError, match="both sides of a game"):
+        td.evaluate(run.algorithm, run.actors(), run.env, 2)
 
 
 def test_ratings_of_checkpoints(run, tmp_path):

@@ -79,6 +79,10 @@ def evaluate(
     options of host environments' `batch`: workers, timeout, on_error.
     """
     env = getattr(env, "evaluation", env)
+    alone = getattr(env, "players", 1) == 1
+    require(
+        alone, "an agent that plays both sides of a game measures nothing: run.evaluate and run.match find opponents"
+    )
     if is_jax(env):
         runs = jax.tree.leaves(actor)[0].shape[0]
         keys = jnp.broadcast_to(random_key(seed), (runs,))
