@@ -92,6 +92,16 @@ def test_other_families(name):
     assert all(leaf.dtype == np.float32 for leaf in jax.tree.leaves(times.obs))
 
 
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_hopper_that_falls_has_ended(asynchronous):
+    """Gymnasium's rule: height above 0.7, angle within 0.2."""
+    times, _ = walk(td.make("envpool/Hopper-v4", max_episode_steps=40, asynchronous=asynchronous), steps=60)
+    check_endings(times, 40)
+    height, angle = times.final_obs[..., 0], times.final_obs[..., 1]
+    np.testing.assert_array_equal(times.terminated[1:], ((height <= 0.7) | (np.abs(angle) >= 0.2))[1:])
+    assert times.terminated.any()
+
+
 def test_seeds():
     env = td.make("envpool/Pendulum-v1", max_episode_steps=LIMIT)
     (first, _), (again, _), (other, _) = (walk(env, seed=seed) for seed in (1, 1, 2))

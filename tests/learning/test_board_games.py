@@ -35,6 +35,7 @@ def test_it_never_loses_at_tic_tac_toe(tmp_path):
     assert not match(game, agent, Perfect(), 200).results.any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bug", ["results of the wrong player"])
 def test_bugs_lose(bug, tmp_path, monkeypatch):
     right = alphazero.results

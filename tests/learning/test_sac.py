@@ -51,7 +51,7 @@ def policy(run):
 
     def one(actor):
         keys = jax.random.split(jax.random.key(0), 20_000)
-        action, log_prob = jax.vmap(lambda k: actor(jnp.zeros(1)).sample_and_log_prob(k))(keys)
+        action, log_prob = jax.vmap(lambda k: actor.policy(jnp.zeros(1)).sample_and_log_prob(k))(keys)
         return -log_prob.mean(), jnp.abs(action).mean()
 
     return [np.asarray(x) for x in jax.vmap(one)(run.actors())]

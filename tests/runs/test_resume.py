@@ -144,6 +144,15 @@ def test_a_finished_run_is_resumed_to_more_steps(ppo, tmp_path):
 # --- on the host ------------------------------------------------------------------------------------------------------
 
 
+def test_a_run_goes_on_in_its_own_world(tmp_path):
+    run = small.train("PPO", tmp_path / "run", env=td.CartPole(gravity=9.0))
+    with pytest.raises(ConfigError, match=r"this run was trained in .*9\.0.*, not in .*30\.0.*start a new one"):
+        td.resume(run.path, steps=640, env=td.CartPole(gravity=30.0), progress=False)
+    assert td.resume(run.path, steps=640, env=td.CartPole(gravity=9.0), progress=False).status["steps"] == 640
+    elsewhere = td.open_run(run.path, env=td.CartPole(gravity=30.0))  # to look at it there
+    assert elsewhere.evaluate(3).lengths.min() > 0
+
+
 def test_a_gymnasium_run_trains_stops_resumes_and_evaluates(tmp_path, monkeypatch, capfd):
     small.interrupt(monkeypatch, 96)
     with pytest.raises(KeyboardInterrupt):

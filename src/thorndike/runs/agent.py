@@ -68,7 +68,7 @@ class Agent:
             mask = np.asarray(mask, bool) if batched and not isinstance(mask, tuple) else flat_mask(mask)[None]
             if mask.shape != (n, mask_size(self.spec.action)):
                 one = (mask_size(self.spec.action),)
-                raise IncompatibleError(f"expected a mask of shape {(n, *one) if batched else one}, got another")
+                raise IncompatibleError(f"expected a mask of shape {(n, *one) if batched else one}, got {mask.shape}")
         if self._carry is None:
             self._carry = self.algorithm.carry(n)
         if any(x.shape[0] != n for x in jax.tree.leaves(self._carry)):

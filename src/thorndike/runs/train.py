@@ -162,6 +162,8 @@ def resume(
     """
     prepare_jax()
     run = Run(path, env, classes)
+    if env is not None:
+        same_world(run)
     with training(run.path):
         if steps is not None:
             steps, chunk = whole_steps(steps), 1 if run.info.get("dataset") else steps_of(run.algorithm)
@@ -171,6 +173,13 @@ def resume(
         with driver_of(run) as driver:
             Loop(run, driver, run.state(driver), progress).go()
     return run
+
+
+def same_world(run: Run) -> None:
+    """Raise `ConfigError` where the environment that was given is seen not to be the one that was trained in."""
+    given, trained_in = describe_environment(run.env, None, {}).get("fields"), run.info["environment"].get("fields")
+    same = given is None or trained_in is None or json.loads(json.dumps(given)) == trained_in
+    require(same, f"this run was trained in {trained_in}, not in {given}: to go on elsewhere, start a new one")
 
 
 def prepare_jax() -> None:
