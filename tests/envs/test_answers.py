@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import gymnasium
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,6 +15,7 @@ import thorndike as td
 from thorndike.envs.wrap import Batched
 from thorndike.errors import EnvError
 
+PPO = td.PPO(num_envs=2, rollout_length=4, minibatch_size=8, torso=td.Torso(widths=(4,)))
 GOOD = td.Step({"t": jnp.int32(0)}, jnp.zeros(3), 1.0, False)
 
 
@@ -108,11 +110,35 @@ def test_what_is_right_passes():
 
 
 @pytest.mark.parametrize("part", ["fresh", "stepped"])
-def test_a_run_says_so_and_its_directory_is_free(part, tmp_path):
-    ppo = td.PPO(num_envs=2, rollout_length=4, minibatch_size=8, torso=td.Torso(widths=(4,)))
-    with pytest.raises(EnvError, match=r"Mine.* gives an observation that is not of its space"):
-        td.train(ppo, mine(**{part: GOOD._replace(obs=jnp.zeros(4))}), 16, out=tmp_path, progress=False)
-    assert td.train(ppo, mine(), 16, out=tmp_path, progress=False).status["state"] == "finished"
+def test_a_run_says_so_before_it_begins(part, tmp_path):
+    with pytest.raises(EnvError, match=r"Mine.* gives an observation that is not of its space") as caught:
+        td.train(PPO, mine(**{part: GOOD._replace(obs=jnp.zeros(4))}), 16, out=tmp_path / "run", progress=False)
+    assert len(caught.traceback) < 6
+    assert not (tmp_path / "run").exists()
+
+
+class Odd(gymnasium.Env):
+    """On the host: its second step fails."""
+
+    observation_space, action_space = Box(-1, 1, (3,)), Discrete(2)
+    breaks = True
+
+    def reset(self, *, seed=None, options=None):
+        self.t = 0
+        return np.zeros(3, np.float32), {}
+
+    def step(self, action):
+        self.t += 1
+        if self.breaks and self.t == 2:
+            raise ValueError("broken")
+        return np.zeros(3, np.float32), 1.0, self.t == 3, False, {}
+
+
+def test_a_run_that_failed_before_it_left_anything_leaves_its_directory_free(tmp_path, monkeypatch):
+    with pytest.raises(EnvError, match="broken"):
+        td.train(PPO, Odd, 16, out=tmp_path, workers="serial", progress=False)
+    monkeypatch.setattr(Odd, "breaks", False)
+    assert td.train(PPO, Odd, 16, out=tmp_path, workers="serial", progress=False).status["state"] == "finished"
 
 
 @pytest.mark.parametrize("limit", [0, -1])

@@ -11,11 +11,12 @@ from gymnasium.spaces import Box, Dict, Tuple
 
 from thorndike.algorithms import algorithm_class
 from thorndike.configuration import check, is_config, require, swept
-from thorndike.drivers.learner import replays
-from thorndike.envs.wrap import is_jax
-from thorndike.errors import ConfigError, IncompatibleError
+from thorndike.drivers.learner import random_action, replays
+from thorndike.envs.wrap import Batched, is_jax
+from thorndike.errors import ConfigError, EnvError, IncompatibleError
 from thorndike.memory.dataset import Dataset
 from thorndike.memory.sequences import Sequences
+from thorndike.ops.keys import random_key
 from thorndike.runs.metrics import summary_writer
 from thorndike.runs.run import describe
 from thorndike.types import Spec
@@ -44,6 +45,7 @@ def validate(algorithm: Any, env: Any, steps: int, seeds: int) -> None:
         name = type(env).__name__
         require(isinstance(limit, int) and limit > 0, f"{name} needs max_steps, its time limit: it is {limit!r}")
         check_spaces(env)
+        check_answers(env)
     swept(algorithm)
     require(isinstance(seeds, int) and seeds > 0, f"seeds must be a positive whole number, got {seeds!r}")
     check_observations(algorithm, env.observation_space)
@@ -62,6 +64,19 @@ def check_spaces(env: Any) -> None:
             f"the spaces of {type(env).__name__} depend on its float fields, which compiled programs may change: "
             "let bounds be constants, or declare such a field as int"
         ) from error
+
+
+def check_answers(env: Any) -> None:
+    """A reset and a step of a JAX environment fit its spaces; traced here, where an error needs no long traceback."""
+
+    def look(key):
+        now = Batched(env, 1).reset(key)
+        return Batched(env, 1).step(now, random_action(env.action_space, now, key), key)
+
+    try:
+        jax.eval_shape(look, jax.eval_shape(lambda: random_key(0)))
+    except EnvError as error:
+        raise EnvError(str(error)) from None
 
 
 def check_observations(algorithm: Any, space: Space) -> None:
