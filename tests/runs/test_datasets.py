@@ -273,6 +273,19 @@ def test_every_action_is_looked_at(space, actions, text, tmp_path):
         Dataset(write(tmp_path / "data", [episode])).fit(td.Spec(Box(-1, 1, (2,)), space))
 
 
+@pytest.mark.parametrize(("value", "fits"), [(2**31 - 1, True), (2**31, False), (-(2**33), False)])
+def test_whole_numbers_that_do_not_fit_are_refused(value, fits, tmp_path):
+    last = np.arange(3) == 2
+    episode = Episode(np.full((4, 2), value, np.int64), np.zeros(3, int), np.ones(3), last, ~last)
+    dataset = Dataset(write(tmp_path / "data", [episode]))
+    spec = td.Spec(Box(-(2**40), 2**40, (2,), np.int64), Discrete(2))
+    if fits:
+        assert (dataset.fit(spec)[np.arange(3)].obs == value).all()
+    else:
+        with pytest.raises(td.ConfigError, match="has observations that int32 cannot hold: give floats"):
+            dataset.fit(spec)
+
+
 def test_no_values_of_illegal_actions_are_learned_from_a_dataset(tmp_path):
     with pytest.raises(td.IncompatibleError, match="which actions were legal"):
         small.train("DQN", tmp_path / "run", env="pgx/minatar-breakout", dataset=tmp_path / "data")

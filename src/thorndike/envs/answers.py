@@ -1,4 +1,4 @@
-"""Whether a JAX environment answers as it promised: by shapes and dtypes, while a program is traced, so at no cost."""
+"""Whether a JAX environment answers as it promised, by shapes and dtypes; looked at where its programs are traced."""
 
 from __future__ import annotations
 

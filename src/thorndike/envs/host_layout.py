@@ -225,11 +225,10 @@ def _leaf(space: Space, name: str) -> Leaf:
             return Leaf(name, space.shape, space.dtype, stored, space.low, space.high, _safe(space))
         limits = np.iinfo(space.dtype) if space.dtype.kind in "iu" else None
         free = limits is None or ((space.low == limits.min).all() and (space.high == limits.max).all())
-        if limits is not None and space.dtype.itemsize > 4:  # whole numbers have 32 bits in JAX
-            narrow = np.iinfo(np.int32 if space.dtype.kind == "i" else np.uint32)
-            return Leaf(
-                name, space.shape, space.dtype, stored, *np.clip((space.low, space.high), narrow.min, narrow.max)
-            )
+        if limits is not None and space.dtype.itemsize > 4:
+            narrow = kept(space.dtype)
+            bounds = np.clip((space.low, space.high), narrow.min, narrow.max)
+            return Leaf(name, space.shape, space.dtype, stored, *bounds)
         return Leaf(name, space.shape, space.dtype, stored, *(() if free else (space.low, space.high)))
     if isinstance(space, Discrete):
         low, high = int(space.start), int(space.start + space.n - 1)
@@ -256,6 +255,11 @@ def _safe(space: Box) -> float:
     with np.errstate(over="ignore"):
         nearest = float(np.minimum(slack - space.low, slack + space.high).min(initial=np.inf))
     return min(max(nearest, 0.0) ** 2, _SAFE.get(space.dtype.itemsize, 0.0))
+
+
+def kept(dtype: np.dtype) -> np.iinfo:
+    """What is kept of whole numbers wider than 32 bits, which JAX narrows."""
+    return np.iinfo(np.int32 if dtype.kind == "i" else np.uint32)
 
 
 def stored_space(space: Space) -> Space:

@@ -94,6 +94,10 @@ class Dataset:
         ]:
             if not np.can_cast(array.dtype, dtype, "same_kind"):
                 raise ConfigError(f"{self.path} has {what} of {array.dtype}, the environment of {dtype}")
+            if np.dtype(dtype).kind in "iu" and array.dtype.itemsize > np.dtype(dtype).itemsize:
+                limits = np.iinfo(dtype)
+                if array.min() < limits.min or array.max() > limits.max:
+                    raise ConfigError(f"{self.path} has {what} that {dtype} cannot hold: give floats")
         if not isinstance(spec.action, Box):
             low, high = _bounds(spec.action)
             if (self.actions.min(0) < low).any() or (self.actions.max(0) > high).any():

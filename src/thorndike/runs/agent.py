@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from thorndike.algorithms import known_configs
 from thorndike.configuration import from_json, to_json
 from thorndike.drivers.evaluate import act
-from thorndike.envs.host_layout import flat_mask, mask_size
+from thorndike.envs.host_layout import flat_mask, kept, mask_size
 from thorndike.envs.wrap import to_environment
 from thorndike.errors import CheckpointError, ConfigError, IncompatibleError
 from thorndike.nets.torso import leaves
@@ -152,6 +152,9 @@ def _arrays(space: Space, obs: Any) -> PyTree:
         x = np.asarray(None)
     if x.dtype.kind not in "biuf":
         raise IncompatibleError(f"expected an observation of {space}, got {str(obs)[:200]}")
-    if x.dtype.kind in "iu" and x.dtype.itemsize > 4 and x.size and max(abs(int(x.min())), abs(int(x.max()))) >= 2**31:
-        raise IncompatibleError("whole numbers have 32 bits here, and the observation has more: give floats")
-    return x.astype({"float64": np.float32, "int64": np.int32}.get(x.dtype.name, x.dtype))
+    if x.dtype.kind in "iu" and x.dtype.itemsize > 4:
+        narrow = kept(x.dtype)
+        if x.size and (x.min() < narrow.min or x.max() > narrow.max):
+            raise IncompatibleError("whole numbers have 32 bits here, and the observation has more: give floats")
+        return x.astype(narrow.dtype)
+    return x.astype(np.float32) if x.dtype == np.float64 else x
