@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gymnasium
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,10 +14,10 @@ from thorndike.envs import wrappers
 from thorndike.envs.wrap import Batched
 from thorndike.nets.torso import describe
 from thorndike.ops.keys import random_key
-from thorndike.runs.video import filmable
 from thorndike.types import Step
 
 E = 5
+RANGES = (("half_length", 0.25, 1.0), ("gravity", 5.0, 15.0))
 
 
 @td.config
@@ -265,115 +264,6 @@ def test_the_shaped_return_is_minus_the_potential_of_the_start():
             total[e], factor[e], seen = 0, 1, seen + 1
             start = np.where(np.arange(E)[:, None] == e, now.obs, start)
     assert seen > 3
-
-
-# --- other worlds -----------------------------------------------------------------------------------------------------
-
-RANGES = (("half_length", 0.25, 1.0), ("gravity", 5.0, 15.0))
-
-
-def test_each_episode_has_a_world_of_its_own():
-    """Gymnasium's CartPole with the drawn numbers makes the same steps; they stay for an episode and then change."""
-    actions, times = play(td.Randomised(env=td.CartPole(), ranges=RANGES))
-    theirs = gymnasium.make("CartPole-v1").unwrapped
-    drawn = [now.sim.state.mine for now in times]
-    for t, (action, now, later) in enumerate(zip(actions, times, times[1:])):
-        for e in range(E):
-            theirs.reset(seed=0)
-            theirs.length, theirs.gravity = float(drawn[t][e][0]), float(drawn[t][e][1])
-            theirs.polemass_length = theirs.masspole * theirs.length
-            theirs.state = tuple(now.obs[e].astype(float))
-            np.testing.assert_allclose(later.final_obs[e], theirs.step(int(action[e]))[0], atol=1e-5)
-            assert (drawn[t + 1][e] != drawn[t][e]).all() == later.first[e]
-    values = np.concatenate(drawn)
-    assert (values >= [0.25, 5.0]).all()
-    assert (values <= [1.0, 15.0]).all()
-    assert values[:, 0].std() > 0.1
-    assert abs(np.corrcoef(np.unique(values, axis=0).T)[0, 1]) < 0.5  # drawn one by one
-
-
-def test_worlds_around_wrappers_are_those_inside_of_them():
-    inside = td.FrameStack(env=td.Randomised(env=td.CartPole(), ranges=RANGES), frames=2)
-    outside = td.Randomised(env=td.FrameStack(env=td.TimeLimit(env=td.CartPole(), steps=500), frames=2), ranges=RANGES)
-    for one, other in zip(play(inside)[1], play(outside)[1]):
-        np.testing.assert_array_equal(one.obs, other.obs)
-    moved = td.Curriculum(env=outside.env, ranges=(("gravity", 1.0, 9.8), ("force", 10.0, 12.0))).changed(0.5)
-    assert (float(moved.env.env.gravity), float(moved.env.env.force)) == pytest.approx((5.4, 11.0))
-    assert moved.env.env.half_length == 0.5
-
-
-def test_a_name_means_the_outermost_field():
-    env = td.RewardScale(env=td.RewardScale(env=td.CartPole(), scale=2.0), scale=3.0)
-    changed = td.Curriculum(env=env, ranges=(("scale", 5.0, 7.0),)).changed(1.0)
-    assert (changed.scale, changed.env.scale) == (7.0, 2.0)
-
-
-def test_what_is_drawn_is_the_innermost_state():
-    env = td.RewardScale(env=td.FrameStack(env=td.StickyActions(env=td.CartPole()), frames=2))
-    key = jax.random.key(0)
-    wrapped, plain = env.reset(key).state, td.CartPole().reset(key).state
-    np.testing.assert_array_equal(env.render(wrapped), td.CartPole().render(plain))
-    assert not np.array_equal(env.render(wrapped), td.CartPole().render(plain._replace(x=plain.x + 1.0)))
-
-
-def test_a_world_is_drawn_as_it_is():
-    key, longer = jax.random.key(0), td.CartPole(half_length=2.0)
-    for env in (
-        td.Randomised(env=td.CartPole(), ranges=(("half_length", 2.0, 2.0),)),
-        td.Curriculum(env=td.CartPole(), ranges=(("half_length", 2.0, 0.5),)),
-        td.RewardScale(env=td.Randomised(env=td.CartPole(), ranges=(("half_length", 2.0, 2.0),))),
-    ):
-        state = env.reset(key).state
-        np.testing.assert_array_equal(env.render(state), longer.render(state.inner))
-        assert not np.array_equal(env.render(state), td.CartPole().render(state.inner))
-    assert not filmable(td.Randomised(env=td.make("gymnax/CartPole-v1"), ranges=()))
-
-
-def levels(env, steps=400):
-    _, times = play(env, steps)
-    return np.stack([now.sim.state.mine.level for now in times]), np.stack([now.first for now in times])
-
-
-def test_a_schedule_moves_with_every_episode():
-    env = td.Curriculum(env=td.CartPole(), ranges=(("gravity", 1.0, 9.8),), threshold=0.0, rate=0.25)
-    level, first = levels(env)
-    episodes = np.cumsum(first, 0) - 1
-    np.testing.assert_allclose(level, np.minimum(0.25 * episodes, 1.0), atol=1e-6)
-    assert float(env.changed(jnp.float32(0.5)).gravity) == pytest.approx(5.4)
-
-
-def test_a_curriculum_is_evaluated_at_its_hardest(tmp_path):
-    """Episodes of MountainCar whose flag is behind the car, or out of an untrained agent's reach."""
-    assert (
-        td.train(SMALL, td.MountainCar(goal_position=-1.3), 32, out=tmp_path / "easy", progress=False)
-        .evaluate(3)
-        .returns.min()
-        > -200
-    )
-    never = td.Curriculum(env=td.MountainCar(), ranges=(("goal_position", -1.3, 0.5),), success=1e9)
-    run = td.train(SMALL, never, 32, out=tmp_path / "run", progress=False)
-    assert run.evaluate(3).returns.max() == -200
-    assert run.record(episodes=1).returns == [-200]
-    assert run.watch().returns == [-200]
-
-
-def test_a_success_rule_waits_for_success():
-    """Against a loop over episodes: the running mean of returns of at least 15 has to reach 0.3."""
-    env = td.Curriculum(env=td.CartPole(), ranges=(("force", 10.0, 12.0),), success=15.0, threshold=0.3, memory=0.8)
-    level, first = levels(env)
-    for e in range(E):
-        expected, mean, length = 0.0, 0.0, 0
-        for t in range(1, len(level)):
-            length += 1
-            if first[t, e]:
-                mean = 0.8 * mean + 0.2 * (length >= 15)
-                if mean >= 0.3:
-                    expected, mean = min(1.0, expected + 0.1), 0.0
-                length = 0
-            assert level[t, e] == pytest.approx(expected, abs=1e-5)
-    assert level[-1].max() > 0
-    never = td.Curriculum(env=td.CartPole(), ranges=(("force", 10.0, 12.0),), success=1e9)
-    assert levels(never, 100)[0].max() == 0
 
 
 # --- in a run ---------------------------------------------------------------------------------------------------------
