@@ -9,11 +9,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from gymnasium.spaces import Box, Dict, Discrete
+from gymnasium.spaces import Box, Dict, Discrete, MultiDiscrete
 
 import thorndike as td
+from thorndike.drivers.state import largest
 from thorndike.envs.wrap import Batched
-from thorndike.errors import EnvError
+from thorndike.errors import DivergedError, EnvError
+from thorndike.nets.torso import example
 
 PPO = td.PPO(num_envs=2, rollout_length=4, minibatch_size=8, torso=td.Torso(widths=(4,)))
 GOOD = td.Step({"t": jnp.int32(0)}, jnp.zeros(3), 1.0, False)
@@ -115,6 +117,69 @@ def test_a_run_says_so_before_it_begins(part, tmp_path):
         td.train(PPO, mine(**{part: GOOD._replace(obs=jnp.zeros(4))}), 16, out=tmp_path / "run", progress=False)
     assert len(caught.traceback) < 6
     assert not (tmp_path / "run").exists()
+
+
+# --- values, which are looked at where they come ----------------------------------------------------------------------
+
+
+MANY = Dict({"z": Discrete(3, start=2), "a": Box(0, 9, (2,), np.uint8), "m": MultiDiscrete([2, 5]), "x": Box(-1, 1)})
+FINE = {"z": 2, "a": [0, 9], "m": [1, 4], "x": [20.9]}  # whole numbers inside, a float by less than ten widths of 2
+
+
+@td.config
+class Straying:
+    """Every observation is `fine`, but for one part of the `at`-th step over all episodes (0: of the reset)."""
+
+    part: str
+    value: tuple[int, ...]
+    at: int
+    max_steps = 3
+    observation_space = MANY
+    action_space = Discrete(2)
+
+    def given(self, stray: Any) -> Any:
+        obs = jax.tree.map(jnp.asarray, FINE, is_leaf=lambda x: isinstance(x, list))
+        obs[self.part] = jnp.where(stray, jnp.asarray(self.value).reshape(obs[self.part].shape), obs[self.part])
+        return {name: obs[name].astype(x.dtype) for name, x in example(MANY).items()}
+
+    def reset(self, key):
+        return td.Step(jnp.int32(0), self.given(self.at == 0), 0.0, False)
+
+    def again(self, state, key):
+        return td.Step(state, self.given(False), 0.0, False)
+
+    def step(self, state, action, key):
+        return td.Step(state + 1, self.given(state + 1 == self.at), 1.0, False)
+
+
+@pytest.mark.parametrize(("part", "value", "at"), [("z", (5,), 0), ("x", (22,), 6), ("a", (3, 10), 9)])
+def test_values_outside_of_the_space_stop_the_run(part, value, at, tmp_path):
+    """With the rollout, of 8 steps, in which they come: in a reset, in an episode's last step, in its first."""
+    env, end = Straying(part=part, value=value, at=at), 8 * (1 + (at > 4) + (at > 8))
+    with pytest.raises(DivergedError, match=rf"observation_max.* at step {end}\b.*outside of its space"):
+        td.train(PPO, env, 32, out=tmp_path / "run", progress=False)
+
+
+STRAYS = {
+    "z": [(1,), (5,)], "a": [(3, 10)], "m": [(-1, 0), (2, 0), (0, 5)], "x": [(22,), (-22,)],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("part", "value"), [(part, value) for part in STRAYS for value in STRAYS[part]])
+def test_which_values_are_outside(part, value):
+    """Gymnasium says so too; one value of a batch is enough."""
+    obs = {name: np.array(x, MANY[name].dtype) for name, x in FINE.items()}
+    assert all(MANY[name].contains(obs[name]) for name in "zam")
+    batch = {name: jnp.asarray(np.stack([x] * 4)) for name, x in obs.items()}
+    assert largest(MANY, batch)["rollout/observation_max"] == np.float32(20.9)
+    obs[part] = np.array(value, MANY[part].dtype).reshape(MANY[part].shape)
+    assert not MANY[part].contains(obs[part])
+    strayed = {name: x.at[2].set(obs[name]) for name, x in batch.items()}
+    assert largest(MANY, batch, strayed)["rollout/observation_max"] == np.inf
+
+
+def test_where_every_value_of_a_dtype_is_let_in_nothing_is_looked_at():
+    assert largest(IMAGE, np.zeros((2, 8, 8, 3), np.uint8)) == {}
 
 
 class Odd(gymnasium.Env):

@@ -91,7 +91,7 @@ class HostDriver:
             return action, carry, extras, key
 
         def learn(algorithm, state, memory, rollout, key, warm):
-            state, key = _learn(algorithm, state.tree, memory.tree, rollout, key, warm)
+            state, key = _learn(algorithm, spec, state.tree, memory.tree, rollout, key, warm)
             return Packed(state), Packed(algorithm.actor(state.agent)), key, state.tally.healthy()
 
         def add(algorithm, memory, rollout):
@@ -195,7 +195,7 @@ def _init_run(algorithm: Any, spec: Spec, key: Array, now: Timestep) -> RunState
     agent, carry = algorithm.init(ikey, spec), algorithm.carry(algorithm.num_envs)
     example = jax.eval_shape(partial(_example, algorithm), agent, carry, now, key)
     memory, zero = init_memory(algorithm, example), jnp.int32(0)
-    metrics = jax.eval_shape(partial(_metrics, algorithm), agent, memory, example, key)
+    metrics = jax.eval_shape(partial(_metrics, algorithm, spec), agent, memory, example, key)
     episodes, tally = Episodes.start(algorithm.num_envs), Tally.start(metrics)
     return RunState(agent, memory, (), carry, key, zero, jnp.int32(spec.steps), zero, episodes, tally)
 
@@ -210,24 +210,24 @@ def _example(algorithm: Any, agent: PyTree, carry: PyTree, now: Timestep, key: A
     return Rollout(steps, carry, now)
 
 
-def _metrics(algorithm: Any, agent: PyTree, memory: PyTree, rollout: Rollout, key: Array):
-    return _improve(algorithm, agent, memory, rollout, key)[1]
+def _metrics(algorithm: Any, spec: Spec, agent: PyTree, memory: PyTree, rollout: Rollout, key: Array):
+    return _improve(algorithm, spec, agent, memory, rollout, key)[1]
 
 
-def _improve(algorithm: Any, agent: PyTree, memory: PyTree, rollout: Rollout, key: Array):
+def _improve(algorithm: Any, spec: Spec, agent: PyTree, memory: PyTree, rollout: Rollout, key: Array):
     agent, metrics = improve(algorithm, agent, memory, rollout, key)
     named = {f"train/{name}": value for name, value in metrics.items()}
-    return agent, {**rollout_health(rollout), **named}
+    return agent, {**rollout_health(spec.observation, rollout), **named}
 
 
-def _learn(algorithm: Any, state: RunState, memory: PyTree, rollout: Rollout, key: Array, warm: bool):
+def _learn(algorithm: Any, spec: Spec, state: RunState, memory: PyTree, rollout: Rollout, key: Array, warm: bool):
     key, lkey = jax.random.split(key)
     steps = state.steps + algorithm.rollout_length * algorithm.num_envs
     agent, tally = state.agent, state.tally
     if warm:
-        tally = tally.watch(rollout_health(rollout), state.iterations)
+        tally = tally.watch(rollout_health(spec.observation, rollout), state.iterations)
     else:
-        agent, metrics = _improve(algorithm, agent, memory, rollout, lkey)
+        agent, metrics = _improve(algorithm, spec, agent, memory, rollout, lkey)
         tally = tally.add(metrics, state.iterations)
     episodes = state.episodes.add(rollout.steps.reward, rollout.steps.ended)
     agent = set_clock(agent, steps, state.total)

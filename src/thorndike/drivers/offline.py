@@ -16,7 +16,7 @@ import numpy as np
 from thorndike.drivers.evaluate import evaluate
 from thorndike.drivers.learner import set_clock
 from thorndike.drivers.scan import axes, member
-from thorndike.drivers.state import WINDOW, Episodes, RunState, Tally
+from thorndike.drivers.state import WINDOW, Episodes, RunState, Tally, largest
 from thorndike.memory.dataset import Dataset
 from thorndike.ops.keys import random_key
 from thorndike.types import Array, PyTree, Spec
@@ -42,12 +42,14 @@ class OfflineDriver:
         def learn(algorithm, state, batches, n):
             """The first `n` of the batches [R, BLOCK, ...], or fewer if a metric is not finite."""
 
+            update_one = partial(_update, spec)
+
             def update(carry):
                 i, state = carry
                 given = jax.tree.map(lambda x: x[:, i], batches)
                 if runs > 1:
-                    return i + 1, jax.vmap(_update, in_axes=(axes(algorithm), 0, 0))(algorithm, state, given)
-                state = _update(member(algorithm, 0), *jax.tree.map(lambda x: x[0], (state, given)))
+                    return i + 1, jax.vmap(update_one, in_axes=(axes(algorithm), 0, 0))(algorithm, state, given)
+                state = update_one(member(algorithm, 0), *jax.tree.map(lambda x: x[0], (state, given)))
                 return i + 1, jax.tree.map(lambda x: x[None], state)
 
             going = lambda carry: (carry[0] < n) & carry[1].tally.healthy()  # noqa: E731
@@ -147,23 +149,21 @@ def _draw(size: int, batch: int, keys: Array) -> tuple[Array, Array, Array]:
 def _init_run(algorithm: Any, spec: Spec, key: Array, batch: PyTree) -> RunState:
     ikey, key = jax.random.split(key)
     agent = algorithm.init(ikey, spec)
-    metrics = jax.eval_shape(partial(_learn, algorithm), agent, batch, key)[1]
+    metrics = jax.eval_shape(partial(_learn, algorithm, spec), agent, batch, key)[1]
     zero = jnp.int32(0)
     episodes, tally = Episodes.start(1), Tally.start(metrics)
     return RunState(agent, (), (), (), key, zero, jnp.int32(spec.steps), zero, episodes, tally)
 
 
-def _learn(algorithm: Any, agent: PyTree, batch: PyTree, key: Array) -> tuple[PyTree, dict[str, Array]]:
+def _learn(algorithm: Any, spec: Spec, agent: PyTree, batch: PyTree, key: Array) -> tuple[PyTree, dict[str, Array]]:
     agent, metrics = algorithm.update(agent, batch, key)
-    floats = [x for x in jax.tree.leaves(batch.obs) if jnp.issubdtype(x.dtype, jnp.floating)]
-    health = {"rollout/observation_max": jnp.stack([jnp.abs(x).max() for x in floats]).max()} if floats else {}
     named = {f"train/{name}": value for name, value in metrics.items()}
-    return agent, {**health, "rollout/reward_mean": batch.reward.mean(), **named}
+    return agent, {**largest(spec.observation, batch.obs), "rollout/reward_mean": batch.reward.mean(), **named}
 
 
-def _update(algorithm: Any, state: RunState, given: tuple[PyTree, Array]) -> RunState:
+def _update(spec: Spec, algorithm: Any, state: RunState, given: tuple[PyTree, Array]) -> RunState:
     batch, key = given
-    agent, metrics = _learn(algorithm, state.agent, batch, key)
+    agent, metrics = _learn(algorithm, spec, state.agent, batch, key)
     tally = state.tally.add(metrics, state.iterations)
     steps = state.steps + 1
     agent = set_clock(agent, steps, state.total)

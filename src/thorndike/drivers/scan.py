@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from gymnasium import Space
 from jax.sharding import Mesh, NamedSharding, SingleDeviceSharding
 from jax.sharding import PartitionSpec as P
 
@@ -74,31 +75,32 @@ def init_run(algorithm: Any, world: Batched, spec: Spec, key: Array) -> RunState
 
     example = jax.eval_shape(probe, agent, carry, now, key)
     memory = init_memory(algorithm, example)
-    metrics = jax.eval_shape(partial(_learn, algorithm), agent, memory, example, key)[2]
+    metrics = jax.eval_shape(partial(_learn, algorithm, spec.observation), agent, memory, example, key)[2]
     zero = jnp.int32(0)
     episodes, tally = Episodes.start(algorithm.num_envs), Tally.start(metrics)
     return RunState(agent, memory, now, carry, key, zero, jnp.int32(spec.steps), zero, episodes, tally)
 
 
-def _learn(algorithm: Any, agent: PyTree, memory: PyTree, experience: Rollout, key: Array):
+def _learn(algorithm: Any, space: Space, agent: PyTree, memory: PyTree, experience: Rollout, key: Array):
     memory = collect(algorithm, memory, experience)
     agent, metrics = improve(algorithm, agent, memory, experience, key)
     named = {f"train/{name}": value for name, value in metrics.items()}
-    return agent, memory, {**rollout_health(experience), **named}
+    return agent, memory, {**rollout_health(space, experience), **named}
 
 
 def iterate(algorithm: Any, world: Batched, state: RunState, warm: bool) -> RunState:
     """One rollout and what is learned from it; with `warm`, random actions that only fill the memory."""
     key, rkey, lkey = jax.random.split(state.key, 3)
+    space = world.env.observation_space
     actor = algorithm.actor(state.agent)
     how = "random" if warm else "explore"
     experience, now, carry = rollout(algorithm, world, actor, state.carry, state.now, rkey, how)
     steps = state.steps + algorithm.rollout_length * algorithm.num_envs
     if warm:
         agent, memory = state.agent, collect(algorithm, state.memory, experience)
-        tally = state.tally.watch(rollout_health(experience), state.iterations)
+        tally = state.tally.watch(rollout_health(space, experience), state.iterations)
     else:
-        agent, memory, metrics = _learn(algorithm, state.agent, state.memory, experience, lkey)
+        agent, memory, metrics = _learn(algorithm, space, state.agent, state.memory, experience, lkey)
         tally = state.tally.add(metrics, state.iterations)
     agent = set_clock(agent, steps, state.total)
     episodes = state.episodes.add(experience.steps.reward, experience.steps.ended)

@@ -10,7 +10,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from gymnasium import Space
 
+from thorndike.envs.host_layout import leaf_of
+from thorndike.nets.torso import leaves
 from thorndike.types import Array, Metrics, PyTree, Rollout
 
 WINDOW = 100  # episodes over which returns are averaged
@@ -114,9 +117,20 @@ class RunState(NamedTuple):
     tally: Tally
 
 
-def rollout_health(rollout: Rollout) -> Metrics:
+def rollout_health(space: Space, rollout: Rollout) -> Metrics:
     """Metrics of the experience itself; they come first where a NaN spreads."""
-    floats = [x for x in jax.tree.leaves(rollout.steps.next_obs) if jnp.issubdtype(x.dtype, jnp.floating)]
-    worst = [jnp.abs(x).max() for x in floats]
-    health = {"rollout/observation_max": jnp.stack(worst).max()} if worst else {}
-    return {**health, "rollout/reward_mean": rollout.steps.reward.mean()}
+    seen = largest(space, rollout.steps.obs, rollout.steps.next_obs)
+    return {**seen, "rollout/reward_mean": rollout.steps.reward.mean()}
+
+
+def largest(space: Space, *observations: PyTree) -> Metrics:
+    """The largest absolute value of observations, infinite where one is outside of its space as no host environment's
+    may be; nothing where their dtype lets nothing else in."""
+    found = []
+    for leaf, *values in zip(leaves(space), *map(jax.tree.leaves, observations)):
+        limits = leaf_of(leaf, "").limits
+        if limits is not None:
+            for x in values:
+                outside = (x < limits[0]) | (x > limits[1])
+                found.append(jnp.where(outside, jnp.inf, jnp.abs(x).astype(jnp.float32)).max(initial=0.0))
+    return {"rollout/observation_max": jnp.stack(found).max()} if found else {}

@@ -76,9 +76,17 @@ class Leaf:
             worst = value[~good].flat[0] if self.shape else value
             raise Fault(f"{self.name} is not finite: {bad} of {np.size(good)} values, such as {worst}")
 
-    def _check_near(self, value: np.ndarray) -> None:
+    @property
+    def limits(self) -> tuple[Any, Any] | None:
+        """Least and greatest values that are let in; None where all are."""
+        if self.low is None or self.source.kind != "f":
+            return None if self.low is None else (self.low, self.high)
         with np.errstate(over="ignore"):
-            far = np.maximum(self.low - value, value - self.high) > _slack(self.low, self.high)
+            return self.low - _slack(self.low, self.high), self.high + _slack(self.low, self.high)
+
+    def _check_near(self, value: np.ndarray) -> None:
+        least, greatest = self.limits  # type: ignore[misc]
+        far = (value < least) | (value > greatest)
         if far.any():
             at = tuple(int(i[0]) for i in np.argwhere(far)[:1].T)
             where = f" at {list(at)}" if at else ""
@@ -120,7 +128,7 @@ class Layout:
             return {key: self._walk(inner, f"{name}[{key!r}]") for key, inner in space.spaces.items()}
         if isinstance(space, Tuple):
             return tuple(self._walk(inner, f"{name}[{i}]") for i, inner in enumerate(space.spaces))
-        self.leaves.append(_leaf(space, name))
+        self.leaves.append(leaf_of(space, name))
         return len(self.leaves) - 1
 
     def flat(self, obs: Any) -> list[Any]:
@@ -217,7 +225,8 @@ def _padded(shape: tuple[int, ...], dtype: Any) -> int:
     return max(1, -(-math.prod(shape) * np.dtype(dtype).itemsize // _ALIGN)) * _ALIGN
 
 
-def _leaf(space: Space, name: str) -> Leaf:
+def leaf_of(space: Space, name: str) -> Leaf:
+    """How values of one simple space are kept; raises `IncompatibleError` where they have no fixed shape."""
     if isinstance(space, Box):
         wide = space.dtype.kind == "f" and space.dtype.itemsize > 4
         stored = np.dtype(np.float32) if wide else space.dtype

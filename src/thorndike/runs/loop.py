@@ -25,7 +25,8 @@ from thorndike.runs.run import Run, write_json
 CHUNK_SECONDS = 0.25  # of compiled work between two looks at the world: signals, progress
 
 CAUSES = {  # in the order in which trouble spreads
-    "rollout/observation_max": "the environment gave an observation that is not finite: look at its step function",
+    "rollout/observation_max": "an observation of the environment, or in the dataset, was not finite, or outside of "
+    "its space (a float by more than ten widths): look at its reset, its step and its observation_space",
     "rollout/reward_mean": "the environment gave a reward that is not finite: look at its reward function",
     "": "usual causes: too high a learning rate, rewards or observations of large magnitude (normalise or scale "
     "them), or too large a max_grad_norm",
