@@ -122,3 +122,19 @@ def test_an_agent_asks_which_actions_are_legal(tmp_path):
             agent.act(np.array([t], np.float32))
         mask = np.arange(3) == t
         assert agent.act(np.array([t], np.float32), mask=mask) == t
+
+
+@pytest.mark.parametrize("env", [Turns(), HostTurns], ids=["jax", "host"])
+def test_legal_actions_are_recorded_and_learned_with(env, tmp_path):
+    """A policy that knows nothing yet gives each of the two legal actions 1/2."""
+    small = {"torso": td.Torso(widths=(8,)), "replay": td.Uniform(capacity=100, batch_size=8, warmup=8)}
+    dqn = td.DQN(**small)
+    dataset = td.train(dqn, env, 60, out=tmp_path / "run", progress=False).record(40, explore=True)
+    bc = td.BC(torso=td.Torso(widths=(8,)))
+    run = td.train(bc, env, 1, dataset=dataset, out=tmp_path / "bc", progress=False)
+    assert run.metrics()["train/log_likelihood"][0] == pytest.approx(np.log(1 / 2), abs=0.02)
+    batch = dataset[np.arange(len(dataset))]
+    np.testing.assert_array_equal(batch.info["mask"], np.arange(3) != batch.obs % 3)
+    np.testing.assert_array_equal(batch.info["next_mask"], np.arange(3) != batch.next_obs % 3)
+    learned = td.train(dqn, env, 20, dataset=dataset, out=tmp_path / "off", progress=False)
+    assert learned.status["state"] == "finished"

@@ -92,6 +92,17 @@ class Echo(gymnasium.Env):
         return self.observe(), float(action), self.t == 3, False, {}
 
 
+class MaskedEcho(Echo):
+    """After an odd number of steps everything is legal, after an even one action 1, and at first action 0."""
+
+    def reset(self, *, seed=None, options=None):
+        return super().reset(seed=seed)[0], {"action_mask": np.array([1, 0], np.int8)}
+
+    def step(self, action):
+        legal = np.array([self.t % 2, 1], np.int8)
+        return *super().step(action)[:4], {"action_mask": legal}
+
+
 def test_a_folder_that_minari_wrote_is_read(tmp_path, monkeypatch):
     """Minari's own collector and reader are the oracle."""
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
@@ -208,7 +219,7 @@ def text_of(file, group, path):
 
 
 def compressed(file, group, path):
-    file["episode_0"]["infos"] = np.random.default_rng(0).integers(0, 256, 2**20, np.uint8)  # in which a bomb may hide
+    file["episode_0"]["infos/noise"] = np.random.default_rng(0).integers(0, 256, 2**20, np.uint8)  # in which a bomb may hide
     group.create_dataset("rewards", shape=(10**8,), dtype="f8", chunks=(10**6,), compression="gzip", fillvalue=1.0)
 
 
@@ -286,9 +297,82 @@ def test_whole_numbers_that_do_not_fit_are_refused(value, fits, tmp_path):
             dataset.fit(spec)
 
 
+# --- legal actions ----------------------------------------------------------------------------------------------------
+
+
+def masked_episodes():
+    """At time t of every episode action (t + 1) % 2 is illegal."""
+    legal = lambda n: np.arange(n + 1)[:, None] % 2 == np.arange(2)  # noqa: E731
+    return [e._replace(masks=legal(len(e.rewards))) for e in episodes()]
+
+
+def test_masks_are_those_of_the_observations(tmp_path):
+    dataset = Dataset(write(tmp_path / "data", masked_episodes())).fit(SPEC)
+    batch = dataset[np.arange(8)]
+    np.testing.assert_array_equal(batch.info["mask"], batch.obs[:, 1:] % 2 == [0, 1])
+    np.testing.assert_array_equal(batch.info["next_mask"], batch.next_obs[:, 1:] % 2 == [0, 1])
+    assert Dataset(write(tmp_path / "none", episodes())).fit(SPEC)[np.arange(2)].info == {}
+
+
+def test_masks_of_several_parts_stand_side_by_side(tmp_path):
+    last, legal = np.arange(3) == 2, np.ones((4, 5), bool)
+    legal[1, [0, 4]] = False
+    spec = td.Spec(Box(-1, 1, (2,)), MultiDiscrete([2, 3], start=[1, 0]))
+    for second, fits in [([2, 1], True), ([1, 1], False), ([2, 2], False)]:
+        actions = np.array([[1, 2], second, [1, 0]])
+        episode = Episode(np.zeros((4, 2), np.float32), actions, np.ones(3), last, ~last, legal)
+        dataset = Dataset(write(tmp_path / f"data{second}", [episode]))
+        if fits:
+            dataset.fit(spec)
+        else:
+            with pytest.raises(td.ConfigError, match="actions that its masks do not allow"):
+                dataset.fit(spec)
+
+
+def spoilt(change):
+    """Episodes of which `change` spoils the masks of the last, which was cut."""
+    *rest, last = masked_episodes()
+    masks = last.masks.copy()
+    change(masks)
+    return [*rest, last._replace(masks=masks)]
+
+
+@pytest.mark.parametrize(
+    ("found", "text"),
+    [
+        (spoilt(lambda masks: masks[1].fill(False)), "actions that its masks do not allow"),
+        (spoilt(lambda masks: masks[-1].fill(False)), "allow nothing where an episode was cut"),
+        ([e._replace(masks=np.ones((len(e.rewards) + 1, 3))) for e in episodes()], r"masks of shape \(3,\).*\(2,\)"),
+        ([e._replace(masks=np.ones((len(e.rewards), 2))) for e in episodes()], "do not have the lengths"),
+        ([*masked_episodes(), *episodes()], "all of them masks, or none"),
+    ],
+)
+def test_masks_that_do_not_fit_are_refused(found, text, tmp_path):
+    with pytest.raises(td.ConfigError, match=text):
+        Dataset(write(tmp_path / "data", found)).fit(SPEC)
+
+
 def test_no_values_of_illegal_actions_are_learned_from_a_dataset(tmp_path):
+    write(tmp_path / "data", episodes())
     with pytest.raises(td.IncompatibleError, match="which actions were legal"):
         small.train("DQN", tmp_path / "run", env="pgx/minatar-breakout", dataset=tmp_path / "data")
+
+
+def test_masks_that_minari_recorded_are_read(tmp_path, monkeypatch):
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+    import minari
+
+    gymnasium.register("MaskedForMinari-v0", entry_point="test_datasets:MaskedEcho")
+    env = minari.DataCollector(gymnasium.make("MaskedForMinari-v0"), record_infos=True)
+    for _ in range(2):
+        env.reset(seed=0)
+        for action in (0, 1, 1):
+            env.step(action)
+    env.create_dataset("masked/test-v0", eval_env="MaskedForMinari-v0", description="", author="", code_permalink="")
+    env.close()
+    batch = Dataset(tmp_path / "masked" / "test-v0").fit(td.Spec(Echo.observation_space, Discrete(2)))[np.arange(6)]
+    np.testing.assert_array_equal(batch.info["mask"], [[1, 0], [0, 1], [1, 1]] * 2)
+    np.testing.assert_array_equal(batch.info["next_mask"], [[0, 1], [1, 1], [0, 1]] * 2)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
 """Datasets of recorded episodes: a folder of .npy files, mapped into memory rather than read.
 
 The names are Minari's: `observations` (of each episode one more than its steps), `actions`, `rewards`, `terminations`,
-`truncations`; one episode after the other, their lengths in `metadata.json`. Folders of Minari's own are read whole.
+`truncations`, and where not all actions are legal `masks`; one episode after the other, their lengths in
+`metadata.json`. Folders of Minari's own are read whole.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import jax
 import numpy as np
 from gymnasium.spaces import Box, Discrete, MultiDiscrete
 
+from thorndike.envs.host_layout import mask_size
 from thorndike.errors import ConfigError, MissingExtraError
 from thorndike.nets.torso import example
 from thorndike.types import PyTree, Spec, Transition
@@ -34,11 +36,22 @@ class Episode(NamedTuple):
     rewards: np.ndarray  # [T]
     terminations: np.ndarray  # bool [T]
     truncations: np.ndarray  # bool [T]
+    masks: np.ndarray | None = None  # bool [T + 1, A], which actions were legal at the observations
+
+
+class Stored(NamedTuple):
+    """The arrays of a dataset, of N episodes and S steps in all."""
+
+    observations: list[np.ndarray]  # the parts of an observation, each [S + N, ...]
+    columns: list[np.ndarray]  # those of `STEPS`, each [S, ...]
+    masks: np.ndarray | None  # [S + N, A]
+    lengths: np.ndarray  # [N]
 
 
 class Dataset:
     """Recorded episodes: `observations` (a list of parts), `actions`, `rewards`, `terminations`, `truncations`,
-    `lengths`. `len(dataset)` is the number of steps; `dataset.fit(spec)[index]` are those transitions [B, ...].
+    `masks` (or None), `lengths`. `len(dataset)` is the number of steps; `dataset.fit(spec)[index]` are those
+    transitions [B, ...].
     """
 
     def __init__(self, path: str | Path):
@@ -51,21 +64,22 @@ class Dataset:
         self.path = Path(path)
         minari = [p for p in (self.path / "data", self.path) if (p / "main_data.hdf5").is_file()]
         if minari:
-            self.observations, columns, lengths = _read_minari(minari[0] / "main_data.hdf5")
+            stored = _read_minari(minari[0] / "main_data.hdf5")
         elif (self.path / "metadata.json").is_file():
-            self.observations, columns, lengths = _read(self.path)
+            stored = _read(self.path)
         else:
             raise ConfigError(f"there is no dataset at {self.path}: neither metadata.json nor data/main_data.hdf5")
+        self.observations, columns, self.masks, self.lengths = stored
         self.actions, self.rewards, self.terminations, self.truncations = columns
-        self.lengths = lengths  # steps of each episode
         self.structure: Any = None  # of an observation; `fit` knows
+        lengths, shown = self.lengths, [*self.observations, *([] if self.masks is None else [self.masks])]
         steps = sum(lengths.tolist())  # in Python's whole numbers, which have no end
         size = lambda x: x.shape[0] if np.ndim(x) else 0  # noqa: E731
         wrong = [x for x in columns if size(x) != steps]
-        wrong += [x for x in self.observations if size(x) != steps + len(lengths)]
+        wrong += [x for x in shown if size(x) != steps + len(lengths)]
         if wrong or steps == 0 or (lengths <= 0).any():
             raise ConfigError(f"{self.path} is damaged: its arrays do not have the lengths of its episodes")
-        odd = {x.dtype for x in (*columns, *self.observations) if x.dtype.kind not in "biuf"}
+        odd = {x.dtype for x in (*columns, *shown) if x.dtype.kind not in "biuf"}
         if odd:
             raise ConfigError(f"{self.path} has arrays of {', '.join(map(str, odd))}, not of numbers")
         self._row = np.arange(steps) + np.repeat(np.arange(len(lengths)), lengths)  # of each step's observation
@@ -104,10 +118,26 @@ class Dataset:
                 raise ConfigError(f"{self.path} has actions that are not in {spec.action}")
         elif not np.isfinite(self.actions).all():
             raise ConfigError(f"{self.path} has actions that are not finite")
+        if self.masks is not None:
+            self._check_masks(spec)
         self.structure = jax.tree.structure(example(spec.observation))
         self.dtypes = [x.dtype for x in parts]
         self.start = np.asarray(spec.action.start) if isinstance(spec.action, (Discrete, MultiDiscrete)) else None
         return self
+
+    def _check_masks(self, spec: Spec) -> None:
+        masks: Any = self.masks
+        if masks.shape[1:] != (mask_size(spec.action),):
+            raise ConfigError(
+                f"{self.path} has masks of shape {masks.shape[1:]}, the environment ({mask_size(spec.action)},)"
+            )
+        sizes = np.asarray([spec.action.n] if isinstance(spec.action, Discrete) else spec.action.nvec.ravel())
+        taken = (self.actions - spec.action.start).reshape(len(self), -1) + np.cumsum(sizes) - sizes
+        if not np.take_along_axis(masks[self._row].astype(bool), taken.astype(int), 1).all():
+            raise ConfigError(f"{self.path} has actions that its masks do not allow")
+        cut = np.asarray(self.truncations, bool) & ~np.asarray(self.terminations, bool)
+        if not masks[self._row[cut] + 1].any(1).all():
+            raise ConfigError(f"{self.path} has masks that allow nothing where an episode was cut")
 
     def __getitem__(self, index: np.ndarray) -> Transition:
         """The transitions at `index`, any shape [...], as algorithms read them: leaves [..., *shape]."""
@@ -122,7 +152,9 @@ class Dataset:
             actions = (actions - self.start).astype(np.int32)
         reward: Any = np.asarray(self.rewards[index], np.float32)
         terminated, truncated = (np.asarray(x[index], bool) for x in (self.terminations, self.truncations))
-        parts: Any = (read(row), (), actions, {}, reward, terminated, truncated, read(row + 1), {})
+        masks = self.masks
+        info = {} if masks is None else {"mask": masks[row].astype(bool), "next_mask": masks[row + 1].astype(bool)}
+        parts: Any = (read(row), (), actions, {}, reward, terminated, truncated, read(row + 1), info)
         return Transition(*parts)
 
 
@@ -145,7 +177,7 @@ def write(path: str | Path, episodes: Sequence[Episode], about: dict[str, Any] |
 
     Args:
         path: a folder that does not exist yet.
-        episodes: at least one.
+        episodes: at least one; all with masks, or none.
         about: what else `metadata.json` should say: the environment, who acted.
     """
     path = new(path)
@@ -158,8 +190,19 @@ def write(path: str | Path, episodes: Sequence[Episode], about: dict[str, Any] |
             np.save(temporary / _name(i, len(leaves)), np.concatenate(parts))
         for name in STEPS:
             np.save(temporary / f"{name}.npy", np.concatenate([getattr(episode, name) for episode in episodes]))
+        masks = [episode.masks for episode in episodes if episode.masks is not None]
+        if masks and len(masks) < len(episodes):
+            raise ConfigError("some of these episodes have masks: give all of them masks, or none")
+        if masks:
+            np.save(temporary / "masks.npy", np.concatenate(masks))
         lengths = [len(episode.rewards) for episode in episodes]
-        metadata = {"format": FORMAT, **(about or {}), "lengths": lengths, "observations": len(leaves)}
+        metadata = {
+            "format": FORMAT,
+            **(about or {}),
+            "lengths": lengths,
+            "observations": len(leaves),
+            "masks": bool(masks),
+        }
         (temporary / "metadata.json").write_text(json.dumps(metadata))
         os.replace(temporary, path)
     except OSError as error:
@@ -173,7 +216,7 @@ def _name(i: int, n: int) -> str:
     return "observations.npy" if n == 1 else f"observations.{i}.npy"
 
 
-def _read(path: Path) -> tuple[list[np.ndarray], list[np.ndarray], np.ndarray]:
+def _read(path: Path) -> Stored:
     try:
         metadata = json.loads((path / "metadata.json").read_text())
         if metadata["format"] != FORMAT:
@@ -181,7 +224,8 @@ def _read(path: Path) -> tuple[list[np.ndarray], list[np.ndarray], np.ndarray]:
         lengths, n = np.asarray(metadata["lengths"], np.int64), int(metadata["observations"])
         load = lambda name: np.load(path / name, mmap_mode="r", allow_pickle=False)  # noqa: E731
         observations = [load(_name(i, n)) for i in range(n)]
-        return observations, [load(f"{name}.npy") for name in STEPS], lengths.reshape(-1)
+        masks = load("masks.npy") if metadata.get("masks") else None
+        return Stored(observations, [load(f"{name}.npy") for name in STEPS], masks, lengths.reshape(-1))
     except (
         OSError,
         LookupError,
@@ -197,7 +241,7 @@ def _read(path: Path) -> tuple[list[np.ndarray], list[np.ndarray], np.ndarray]:
         raise ConfigError(f"{path} is not a dataset, or damaged: {error}") from None
 
 
-def _read_minari(path: Path) -> tuple[list[np.ndarray], list[np.ndarray], np.ndarray]:
+def _read_minari(path: Path) -> Stored:
     try:
         import h5py
     except ImportError:
@@ -216,6 +260,14 @@ def _read_minari(path: Path) -> tuple[list[np.ndarray], list[np.ndarray], np.nda
         names = sorted(node, key=(lambda name: int(name.removeprefix("_index_"))) if numbered else None)
         return [leaf for name in names for leaf in leaves(inside(node, name))]
 
+    def masks(group: Any) -> list[Any]:
+        """Which actions were legal, as Gymnasium's `info` says it, where that was recorded."""
+        for name in ("infos", "action_mask"):
+            if group.get(name, getlink=True) is None:
+                return []
+            group = inside(group, name)
+        return leaves(group)
+
     try:
         with h5py.File(path, "r") as file:
             episodes = []
@@ -223,7 +275,8 @@ def _read_minari(path: Path) -> tuple[list[np.ndarray], list[np.ndarray], np.nda
                 group = inside(file, f"episode_{i}")
                 if hasattr(inside(group, "actions"), "keys"):
                     raise ConfigError(f"{path} has actions of several parts: only single arrays are supported")
-                episodes.append((leaves(inside(group, "observations")), [inside(group, name) for name in STEPS]))
+                columns = [inside(group, name) for name in STEPS]
+                episodes.append((leaves(inside(group, "observations")), columns, masks(group)))
             if not episodes:
                 raise ConfigError(f"{path} has no episodes")
             room = 16 * path.stat().st_size + 2**26  # bytes; more than such a file can hold is not in it
@@ -235,10 +288,10 @@ def _read_minari(path: Path) -> tuple[list[np.ndarray], list[np.ndarray], np.nda
                     raise ValueError(f"{node.name} is in another file")
                 if room < 0:
                     raise ValueError(f"{node.name} is larger than the file")
-            observations, columns = ([[node[()] for node in part] for part in side] for side in zip(*episodes))
-        lengths = [len(rewards) for _, rewards, *_ in columns]
-        join = lambda parts: [np.concatenate(part) for part in zip(*parts, strict=True)]  # noqa: E731
-        return join(observations), join(columns), np.asarray(lengths)
+            lengths = [len(rewards) for _, (_, rewards, *_), _ in episodes]
+            parts = ([[node[()] for node in part] for part in side] for side in zip(*episodes))
+            observations, columns, legal = ([np.concatenate(x) for x in zip(*side, strict=True)] for side in parts)
+        return Stored(observations, columns, np.concatenate(legal, -1) if legal else None, np.asarray(lengths))
     except (OSError, LookupError, TypeError, ValueError, AttributeError, RuntimeError, MemoryError) as error:
         if isinstance(error, ConfigError):
             raise

@@ -47,14 +47,15 @@ def _record(agent: Agent, now: Any, step: Any, quota: list[int], seed: int, expl
         action, carry = act(agent.algorithm, agent.actor, carry, now, akey, explore)
         later = step(now, action, skey)
         taken = to_environment(agent.spec.action, np.asarray(action))
-        seen = jax.device_get((now.obs, later.reward, later.terminated, later.truncated, later.final_obs))
+        shown = (now.obs, now.info.get("mask")), (later.final_obs, later.info.get("final_mask"))
+        seen = jax.device_get((shown[0], later.reward, later.terminated, later.truncated, shown[1]))
         for i, steps in enumerate(running):
-            obs, *outcome, final = jax.tree.map(lambda x, i=i: np.array(x[i]), seen)  # a copy: buffers are reused
-            steps.append((obs, np.array(taken[i]), *outcome))
+            first, *outcome, final = jax.tree.map(lambda x, i=i: np.array(x[i]), seen)  # a copy: buffers are reused
+            steps.append((first, np.array(taken[i]), *outcome))
             if outcome[1] or outcome[2]:
-                observations, *columns = (jax.tree.map(lambda *xs: np.stack(xs), *parts) for parts in zip(*steps))
-                observations = jax.tree.map(lambda xs, x: np.concatenate([xs, x[None]]), observations, final)
-                found[i].append(Episode(observations, *columns))
+                before, *columns = (jax.tree.map(lambda *xs: np.stack(xs), *parts) for parts in zip(*steps))
+                observations, masks = jax.tree.map(lambda xs, x: np.concatenate([xs, x[None]]), before, final)
+                found[i].append(Episode(observations, *columns)._replace(masks=masks))
                 steps.clear()
         now = later
     return [episode for f, q in zip(found, quota) for episode in f[:q]]

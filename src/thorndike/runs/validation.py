@@ -144,11 +144,13 @@ def open_dataset(algorithm: Any, dataset: Any, masked: bool) -> Dataset | None:
         raise IncompatibleError(
             f"{name} does not learn from single transitions, so not from a dataset: bc, dqn, sac do"
         )
-    if masked and not getattr(algorithm, "offline", False):
+    data = dataset if isinstance(dataset, Dataset) else Dataset(dataset)
+    if masked and data.masks is None and not getattr(algorithm, "offline", False):
         raise IncompatibleError(
-            f"datasets do not hold which actions were legal, and {name} would count on illegal ones: bc does not"
+            f"{data.path} does not say which actions were legal, and {name} would count on illegal ones: give one with "
+            "masks (`thorndike record` makes such), or learn by bc"
         )
-    return dataset if isinstance(dataset, Dataset) else Dataset(dataset)
+    return data
 
 
 def serves(algorithm: Any, spec: Spec) -> str | None:

@@ -102,12 +102,12 @@ class BC:
         return actor.policy.head.actions.to_environment(action), carry, {}
 
     def update(self, state: State, batch: Transition, key: Array) -> tuple[State, Metrics]:
-        """One gradient step on a batch [B, ...]; only its observations and actions are read."""
+        """One gradient step on a batch [B, ...]; only its observations, actions and masks are read."""
         statistics, batch = observed(state.statistics, batch)
         action = state.policy.head.actions.from_environment(batch.action)
 
         def loss(policy: Policy):
-            pi = policy(batch.obs)
+            pi = policy(batch.obs, batch.info.get("mask"))
             likelihood, entropy = pi.log_prob(action).mean(), pi.entropy().mean()
             metrics = {"log_likelihood": likelihood, "entropy": entropy}
             return -likelihood - self.entropy_coefficient * entropy, metrics
