@@ -150,7 +150,7 @@ def values(name: str, agent: Any, states: int) -> np.ndarray:
             return agent.q(obs[None], (), ())[0][0].max(-1)
         if name == "ppo":
             return agent.params(obs[None], None, (), Carry((), ()))[1][0]
-        action = agent.actor(obs).mode()
+        action = agent.policy(obs).mode()
         return jnp.stack([critic(obs, action) for critic in agent.critics]).min(0)
 
     return np.asarray(jax.vmap(one)(agent))

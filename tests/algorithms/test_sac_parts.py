@@ -40,7 +40,7 @@ def test_the_target_is_the_papers(temperature):
     """y = r + γ (1 - terminated) (min_i Q_i(s', a'; θ⁻) - α log π(a' | s')): the entropy is in it, the ends are not."""
     q1, q2, log_prob = np.array([1, 2, 3, 4, 5, 6.0]), np.array([6, 5, 4, 3, 2, 1.0]), np.arange(6) / 10
     state = SMALL.init(jax.random.key(0), SPEC)
-    state = state._replace(actor=Says(0, log_prob), targets=(Says(q1), Says(q2)), critics=(Says(0), Says(0)))
+    state = state._replace(policy=Says(0, log_prob), targets=(Says(q1), Says(q2)), critics=(Says(0), Says(0)))
     algorithm = td.SAC(discount=0.9, temperature=temperature)
     data = batch()
     expected = [
@@ -72,7 +72,7 @@ def test_the_actor_climbs_the_critics_as_they_are_now():
     key = jax.random.key(1)
     after, metrics = jax.jit(SMALL.update)(state, batch(), key)
     now, before, targets = (
-        float(SMALL.actor_loss(state.actor, critics, SMALL.alpha(state), batch(), jax.random.split(key)[1])[0])
+        float(SMALL.actor_loss(state.policy, critics, SMALL.alpha(state), batch(), jax.random.split(key)[1])[0])
         for critics in (after.critics, state.critics, state.targets)
     )
     assert float(metrics["actor_loss"]) == pytest.approx(now, rel=1e-5)

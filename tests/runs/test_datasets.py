@@ -219,7 +219,9 @@ def text_of(file, group, path):
 
 
 def compressed(file, group, path):
-    file["episode_0"]["infos/noise"] = np.random.default_rng(0).integers(0, 256, 2**20, np.uint8)  # in which a bomb may hide
+    file["episode_0"]["infos/noise"] = np.random.default_rng(0).integers(
+        0, 256, 2**20, np.uint8
+    )  # in which a bomb may hide
     group.create_dataset("rewards", shape=(10**8,), dtype="f8", chunks=(10**6,), compression="gzip", fillvalue=1.0)
 
 

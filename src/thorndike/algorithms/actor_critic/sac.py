@@ -65,7 +65,7 @@ class Actor(NamedTuple):
 class Optimisers(NamedTuple):
     """One per objective."""
 
-    actor: Any
+    policy: Any
     critics: Any
     temperature: Any
 
@@ -73,7 +73,7 @@ class Optimisers(NamedTuple):
 class State(NamedTuple):
     """All that changes, but for the replay memory."""
 
-    actor: Policy  # φ
+    policy: Policy  # φ
     critics: tuple[Critic, ...]  # θ_i
     targets: tuple[Critic, ...]  # θ⁻_i
     log_temperature: Array  # log α
@@ -122,15 +122,15 @@ class SAC:
     def init(self, key: Array, spec: Spec) -> State:
         """Networks, targets equal to the critics, and three optimisers."""
         akey, *ckeys = jax.random.split(key, self.critics + 1)
-        actor = Policy(akey, self.torso, spec)
+        policy = Policy(akey, self.torso, spec)
         critics = tuple(Critic(k, self.torso, spec) for k in ckeys)
         log_temperature = jnp.log(jnp.float32(self.initial_temperature))
         return State(
-            actor,
+            policy,
             critics,
             jax.tree.map(jnp.copy, critics),
             log_temperature,
-            Optimisers(*(begin(self.optimiser, p) for p in (actor, critics, log_temperature))),
+            Optimisers(*(begin(self.optimiser, p) for p in (policy, critics, log_temperature))),
             Clock(jnp.int32(0), jnp.int32(spec.steps)),
             running_tree(example(spec.observation)) if self.normalize_observation else (),
         )
@@ -142,7 +142,7 @@ class SAC:
 
     def actor(self, state: State) -> Actor:
         """The policy with its observation statistics."""
-        return Actor(state.actor, state.statistics)
+        return Actor(state.policy, state.statistics)
 
     def carry(self, n: int) -> tuple[()]:
         """No acting memory."""
@@ -159,7 +159,7 @@ class SAC:
 
     def target(self, state: State, batch: Transition, key: Array) -> Array:
         """y, [B]."""
-        next_action, log_prob = state.actor(batch.next_obs).sample_and_log_prob(key)
+        next_action, log_prob = state.policy(batch.next_obs).sample_and_log_prob(key)
         next_value = smallest(state.targets, batch.next_obs, next_action) - self.alpha(state) * log_prob
         return td_target(batch.reward, next_value, batch.terminated, self.discount)
 
@@ -169,9 +169,9 @@ class SAC:
         loss = sum(0.5 * ((q - target) ** 2).mean() for q in values)
         return loss, {"td_error": jnp.abs(values[0] - target).mean(), "q_value": values[0].mean()}
 
-    def actor_loss(self, actor: Policy, critics: tuple[Critic, ...], alpha: Array, batch: Transition, key: Array):
+    def actor_loss(self, policy: Policy, critics: tuple[Critic, ...], alpha: Array, batch: Transition, key: Array):
         """α log π(a | s) - min_i Q_i(s, a), averaged over the batch."""
-        action, log_prob = actor(batch.obs).sample_and_log_prob(key)
+        action, log_prob = policy(batch.obs).sample_and_log_prob(key)
         loss = (alpha * log_prob - smallest(critics, batch.obs, action)).mean()
         return loss, -log_prob.mean()
 
@@ -180,19 +180,19 @@ class SAC:
         tkey, akey = jax.random.split(key)
         optimisers, alpha = state.optimisers, self.alpha(state)
         statistics, batch = observed(state.statistics, batch)
-        action = state.actor.actions.from_environment(batch.action)
+        action = state.policy.actions.from_environment(batch.action)
         target = self.target(state, batch, tkey)
         critic_grad = jax.value_and_grad(self.critic_loss, has_aux=True)
         (critic_loss, metrics), gradient = critic_grad(state.critics, batch, action, target)
         critics, copt, critic_norms = descend(self.optimiser, gradient, optimisers.critics, state.critics)
 
         actor_grad = jax.value_and_grad(self.actor_loss, has_aux=True)
-        (actor_loss, entropy), gradient = actor_grad(state.actor, critics, alpha, batch, akey)
-        actor, aopt, actor_norms = descend(self.optimiser, gradient, optimisers.actor, state.actor)
+        (actor_loss, entropy), gradient = actor_grad(state.policy, critics, alpha, batch, akey)
+        policy, popt, actor_norms = descend(self.optimiser, gradient, optimisers.policy, state.policy)
 
         log_temperature, topt, norms = state.log_temperature, optimisers.temperature, [critic_norms, actor_norms]
         if self.temperature is None:
-            goal = -float(state.actor.actions.dimensions) if self.target_entropy is None else self.target_entropy
+            goal = -float(state.policy.actions.dimensions) if self.target_entropy is None else self.target_entropy
             surplus = entropy - goal  # more entropy than asked: lower α
             log_temperature, topt, temperature_norms = descend(self.optimiser, surplus * alpha, topt, log_temperature)
             norms.append(temperature_norms)
@@ -207,8 +207,8 @@ class SAC:
             "actor_gradient_norm": actor_norms["gradient_norm"],
             "update_norm": jnp.sqrt(sum(each["update_norm"] ** 2 for each in norms)),  # of all three
         }
-        optimisers = Optimisers(aopt, copt, topt)
-        return State(actor, critics, targets, log_temperature, optimisers, state.clock, statistics), metrics
+        optimisers = Optimisers(popt, copt, topt)
+        return State(policy, critics, targets, log_temperature, optimisers, state.clock, statistics), metrics
 
 
 def smallest(critics: tuple[Critic, ...], obs: PyTree, action: Array) -> Array:
