@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import deque
 
 import jax
@@ -186,37 +187,62 @@ def test_check(bad, message):
 SEQUENCES = Sequences(capacity=20, batch_size=4_000, warmup=5)  # 10 sequences of 2 steps, rounded up to 12
 
 
-def check_sequences(add):
-    """Each row is one environment's steps in order, with its own carry, and the oldest make room."""
-    memory = SEQUENCES.init(jax.eval_shape(experience, 0))
+def lived(step):
+    """Experience whose steps name the carries that they begin with as they name themselves."""
+    rollout = experience(step)
+    return rollout._replace(steps=rollout.steps._replace(extras={"carry": rollout.steps.reward}))
+
+
+def check_sequences(add, burn_in=0):
+    """Each row is one environment's steps in order behind those before it, with its own carry; the oldest make room."""
+    replay, length = dataclasses.replace(SEQUENCES, burn_in=burn_in), burn_in + T
+    memory = replay.init(jax.eval_shape(lived, 0))
     for step in range(6):
-        memory = add(SEQUENCES, memory, experience(step))
-    assert int(memory.size) == 12
-    batch = jax.jit(SEQUENCES.sample)(memory, jax.random.key(0))
-    assert batch.steps.reward.shape == (T, 4_000)
-    assert batch.steps.obs["place"].shape == (T, 4_000, 2)
+        memory = add(replay, memory, lived(step))
+    assert int(memory.ring.size) == 12
+    batch = jax.jit(replay.sample)(memory, jax.random.key(0))
+    assert batch.steps.reward.shape == (length, 4_000)
+    assert batch.steps.obs["place"].shape == (length, 4_000, 2)
     start = np.asarray(batch.steps.reward[0]).astype(int)
-    assert set(start) == {step * ROWS + e for step in range(2, 6) for e in range(E)}
-    for t in range(T):
+    assert set(start) == {step * ROWS + e - burn_in * E for step in range(2, 6) for e in range(E)}
+    for t in range(length):
         row = jax.tree.map(lambda x, t=t: x[t], batch.steps)
         np.testing.assert_array_equal(names(row), start + t * E)
         np.testing.assert_array_equal(row.first, (start + t * E) % 3 == 0)
-    np.testing.assert_array_equal(batch.carry, start)  # `experience` numbers carries like first steps
+    np.testing.assert_array_equal(batch.carry, start)
     counts = np.bincount(start)[sorted(set(start))]
     assert scipy.stats.chisquare(counts).pvalue > 1e-4
 
 
-def test_sequences():
-    check_sequences(Sequences.add)
+@pytest.mark.parametrize("burn_in", [0, 1, 2, 3])
+def test_sequences(burn_in):
+    """A burn-in shorter than a rollout, as long, and longer: every step is once behind it."""
+    check_sequences(Sequences.add, burn_in)
 
 
-@pytest.mark.parametrize("bug", ["time as environments", "another's carry"])
+def test_before_the_first_sequence_stands_its_first_step():
+    replay = dataclasses.replace(SEQUENCES, burn_in=3)
+    memory = replay.add(replay.init(jax.eval_shape(lived, 0)), lived(0))
+    batch = replay.sample(memory, jax.random.key(0))
+    first = np.asarray(batch.steps.reward[3])
+    assert set(first) == set(range(E))
+    np.testing.assert_array_equal(batch.steps.reward[:3], np.stack([first] * 3))
+    np.testing.assert_array_equal(batch.carry, first)
+
+
+@pytest.mark.parametrize("bug", ["time as environments", "another's carry", "the carry of the rollout", "no overlap"])
 def test_wrong_sequences_are_caught(bug):
     def add(self, memory, rollout):
+        steps, carry = rollout.steps, rollout.steps.extras["carry"]
         if bug == "another's carry":
-            return Sequences.add(self, memory, rollout._replace(carry=jnp.roll(rollout.carry, 1)))
-        mix = lambda x: x.swapaxes(0, 1).reshape(x.shape)  # noqa: E731
-        return Sequences.add(self, memory, rollout._replace(steps=jax.tree.map(mix, rollout.steps)))
+            steps = steps._replace(extras={"carry": jnp.roll(carry, 1, 1)})
+        elif bug == "the carry of the rollout":
+            steps = steps._replace(extras={"carry": jnp.stack([carry[0]] * T)})
+        elif bug == "no overlap":
+            memory = memory._replace(tail=jax.tree.map(jnp.zeros_like, memory.tail))
+        else:
+            steps = jax.tree.map(lambda x: x.swapaxes(0, 1).reshape(x.shape), steps)
+        return Sequences.add(self, memory, rollout._replace(steps=steps))
 
     with pytest.raises(AssertionError):
-        check_sequences(add)
+        check_sequences(add, 1)

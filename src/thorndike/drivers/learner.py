@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from gymnasium import Space
 from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 
+from thorndike.nets.policy import Actions
 from thorndike.types import Array, Clock, Metrics, PyTree, Rollout, Timestep
 
 
@@ -81,5 +82,5 @@ def random_action(space: Space, now: Timestep, key: Array) -> Array:
     if isinstance(space, MultiBinary):
         return jax.random.bernoulli(key, 0.5, (n, *space.shape)).astype(jnp.int8)
     assert isinstance(space, Box), space
-    low, high = jnp.clip(space.low, -1e3, 1e3), jnp.clip(space.high, -1e3, 1e3)
-    return jax.random.uniform(key, (n, *space.shape), minval=low, maxval=high)
+    actions = Actions.of(space)  # where there are no bounds, as far as networks go
+    return actions.to_environment(jax.random.uniform(key, (n, actions.dimensions), minval=-1.0, maxval=1.0))

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import jax
+import jax.numpy as jnp
 
 from thorndike.configuration import config, require
 from thorndike.memory.replay import Memory, check_sizes, empty_ring, write_rows
-from thorndike.types import Array, PyTree, Rollout
+from thorndike.types import Array, PyTree, Rollout, Transition
+
+
+class Overlapping(NamedTuple):
+    """A ring of sequences, and the steps that the next ones begin with."""
+
+    ring: Memory
+    tail: Transition  # the last `burn_in` steps, [burn_in, E, ...]
 
 
 @config
 class Sequences:
-    """Sequences as long as a rollout, with the carry that acting had at their start (Kapturowski et al. 2019, R2D2).
+    """Sequences with the carry that acting had at their start (Kapturowski et al. 2019, R2D2).
 
-    The first `burn_in` steps of each only bring the stored carry up to date; they are not learned from.
+    Each is an environment's part of a rollout and the `burn_in` steps before it. Those only bring the stored carry up
+    to date: they were learned from in the sequence before. `act` hands its carry on as `extras["carry"]`.
     """
 
     capacity: int = 100_000  # transitions
@@ -26,24 +37,35 @@ class Sequences:
         check_sizes(self.capacity, self.batch_size, self.warmup)
         require(self.burn_in >= 0, f"replay.burn_in must be 0 or more, got {self.burn_in}")
 
-    def init(self, example: Rollout) -> Memory:
+    def init(self, example: Rollout) -> Overlapping:
         """An empty ring for rollouts shaped like `example` (shapes [T, E, ...])."""
-        rows = jax.eval_shape(_rows, example)
-        length = example.steps.reward.shape[0]
-        return empty_ring(rows, -(-self.capacity // length))
+        steps = example.steps
+        tail = jax.tree.map(lambda x: jnp.zeros((self.burn_in, *x.shape[1:]), x.dtype), steps)
+        rows = jax.eval_shape(lambda tail, steps: _rows(_joined(tail, steps)), tail, steps)
+        return Overlapping(empty_ring(rows, -(-self.capacity // steps.reward.shape[0])), tail)
 
-    def add(self, memory: Memory, rollout: Rollout) -> Memory:
-        """Write a rollout's E sequences over the oldest ones."""
-        return write_rows(memory, _rows(rollout))
+    def add(self, memory: Overlapping, rollout: Rollout) -> Overlapping:
+        """Write a rollout's E sequences over the oldest ones. Before the very first stands its own first step."""
+        begun, steps = memory.ring.size > 0, rollout.steps
+        tail = jax.tree.map(lambda old, new: jnp.where(begun, old, new[:1]), memory.tail, steps)
+        joined = _joined(tail, steps)
+        tail = jax.tree.map(lambda x: x[x.shape[0] - self.burn_in :], joined)
+        return Overlapping(write_rows(memory.ring, _rows(joined)), tail)
 
-    def sample(self, memory: Memory, key: Array) -> Rollout:
-        """Whole sequences [T, B, ...] with their carries [B, ...], uniform with replacement; `last` is ()."""
-        index = jax.random.randint(key, (self.batch_size,), 0, memory.size)
-        steps, carry = jax.tree.map(lambda ring: ring[index], memory.data)
+    def sample(self, memory: Overlapping, key: Array) -> Rollout:
+        """Sequences [burn_in + T, B, ...] with their carries [B, ...], uniform with replacement; `last` is ()."""
+        index = jax.random.randint(key, (self.batch_size,), 0, memory.ring.size)
+        steps, carry = jax.tree.map(lambda ring: ring[index], memory.ring.data)
         return Rollout(jax.tree.map(lambda x: x.swapaxes(0, 1), steps), carry, ())  # type: ignore[arg-type]
 
 
-def _rows(rollout: Rollout) -> PyTree:
-    """A rollout as (steps [E, T, ...], carry [E, ...]), without what no batch needs."""
-    kept = rollout.steps._replace(truncated=())  # type: ignore[arg-type]
-    return jax.tree.map(lambda x: x.swapaxes(0, 1), kept), rollout.carry
+def _joined(tail: Transition, steps: Transition) -> Transition:
+    """One after the other, [burn_in + T, E, ...]."""
+    return jax.tree.map(lambda *parts: jnp.concatenate(parts), tail, steps)
+
+
+def _rows(steps: Transition) -> PyTree:
+    """Sequences as (steps [E, T, ...], carry [E, ...]), without what no batch needs."""
+    carry = jax.tree.map(lambda x: x[0], steps.extras["carry"])
+    kept = steps._replace(extras={}, truncated=())  # type: ignore[arg-type]
+    return jax.tree.map(lambda x: x.swapaxes(0, 1), kept), carry

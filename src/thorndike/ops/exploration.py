@@ -31,7 +31,12 @@ def greedy_probabilities(values: Array, epsilon: Array, mask: Array | None = Non
 
 def softmax_probabilities(values: Array, temperature: Array, mask: Array | None = None) -> Array:
     """π(a) ∝ exp(Q(a) / τ), [..., A]."""
-    return jax.nn.softmax(legal(values / temperature, mask))
+    return jax.nn.softmax(softmax_logits(values, temperature, mask))
+
+
+def softmax_logits(values: Array, temperature: Array, mask: Array | None = None) -> Array:
+    """Q(a) / τ, less that of the best legal action: the others' may be as low as floats go."""
+    return legal((values - legal(values, mask).max(-1, keepdims=True)) / temperature, mask)
 
 
 @config
@@ -90,7 +95,7 @@ class Softmax:
 
     def choose(self, key: Array, values: Array, level: Array, mask: Array | None = None) -> Array:
         """Actions [...] for Q-values [..., A]."""
-        return jax.random.categorical(key, legal(values / level, mask))
+        return jax.random.categorical(key, softmax_logits(values, level, mask))
 
 
 def _all(value, low, high) -> bool:

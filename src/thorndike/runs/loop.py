@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from thorndike.drivers.learner import set_clock
 from thorndike.drivers.state import WINDOW, RunState
 from thorndike.errors import CheckpointError, DivergedError, EnvError
 from thorndike.runs import checkpoint
@@ -70,7 +71,8 @@ class Loop:
                 f"saved with {meta['devices']} devices, resumed with {self.driver.devices}: equal up to rounding only"
             )
         self.seconds, self.timed, self.fresh, self.saved_at = meta["seconds"], meta["timed"], meta["fresh"], self.steps
-        state = state._replace(total=np.full_like(state.total, self.run.info["steps"]))
+        total = np.full_like(state.total, self.run.info["steps"])
+        state = state._replace(total=total, agent=set_clock(state.agent, state.steps, total))
         if not self.driver.simulates and self.iterations < self.total:
             state = state._replace(episodes=state.episodes.restart())
             self.progress.say("the simulator cannot be saved: new episodes begin, all else is as it was")

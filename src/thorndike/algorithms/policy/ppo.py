@@ -129,6 +129,10 @@ class PPO:
             f"minibatch_size ({self.minibatch_size}) must divide num_envs x rollout_length ({batch})",
         )
         require(
+            self.minibatch_size > 1 or not self.normalize_advantage,
+            "one advantage less the mean of its minibatch is 0: with minibatch_size 1 set normalize_advantage to False",
+        )
+        require(
             self.core is None or self.minibatch_size % self.rollout_length == 0,
             f"with a core, minibatch_size ({self.minibatch_size}) must be a multiple of rollout_length "
             f"({self.rollout_length}): time is never cut",
@@ -275,6 +279,7 @@ class PPO:
                 going = going & (metrics["approx_kl"] <= 1.5 * self.target_kl)
                 keep = lambda new, old: jax.tree.map(lambda n, o: jnp.where(going, n, o), new, old)  # noqa: E731
                 stepped, stepped_opt = keep(stepped, params), keep(stepped_opt, opt_state)
+                norms = keep(norms, jax.tree.map(jnp.zeros_like, norms))
             return (stepped, stepped_opt, going), metrics | norms
 
         carry = (state.params, state.optimiser, jnp.bool_(True))

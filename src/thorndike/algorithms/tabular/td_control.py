@@ -91,7 +91,7 @@ class QLearning:
             next_value = self.next_value(legal(q[transition.next_obs - state.start], mask), level, mask)
             target = td_target(transition.reward, next_value, transition.terminated, self.discount)
             error = target - q[s, a]
-            return q.at[s, a].add(self.learning_rate * error), jnp.abs(error).mean()
+            return moved(q, s, a, self.learning_rate * error), jnp.abs(error).mean()
 
         q, error = jax.lax.scan(step, state.q, rollout.steps)
         return state._replace(q=q), self.metrics(state.q, q, error)
@@ -166,4 +166,10 @@ class SARSA(ExpectedSARSA):
         target = jnp.where(waiting["known"] == 1, waiting["target"], waiting["target"] + later)
         lost = (waiting["known"] < 0) | ((waiting["known"] == 0) & then.first)
         error = jnp.where(lost, 0.0, target - q[s, a])
-        return q.at[s, a].add(self.learning_rate * error), jnp.abs(error).mean()
+        return moved(q, s, a, self.learning_rate * error, ~lost), jnp.abs(error).mean()
+
+
+def moved(q: Array, s: Array, a: Array, change: Array, used: Array | bool = True) -> Array:
+    """Q [S, A] with each `change` [E] added at (s, a); environments that meet there change it by their mean."""
+    same = (s[:, None] == s) & (a[:, None] == a) & used
+    return q.at[s, a].add(change / jnp.maximum(same.sum(1), 1))

@@ -98,12 +98,6 @@ class DQN:
             "DQN(core=td.GRU(), replay=td.Sequences(), rollout_length=16), on the command line "
             "--core gru --replay sequences --rollout-length 16, or neither",
         )
-        if isinstance(self.replay, Sequences):
-            require(
-                self.replay.burn_in < self.rollout_length,
-                f"replay.burn_in ({self.replay.burn_in}) must be less than rollout_length ({self.rollout_length}), "
-                "which is the length of a sequence",
-            )
 
     def supports(self, spec: Spec) -> str | None:
         """Discrete actions only: the maximum over actions is taken by enumeration."""
@@ -135,11 +129,12 @@ class DQN:
     def act(self, actor: Actor, carry: PyTree, now: Timestep, key: Array, explore: bool):
         """Explore, or take the best legal action."""
         obs, mask = normalise_tree(actor.statistics, now.obs), now.info.get("mask")
+        extras = {"carry": carry} if self.core else {}
         values, carries = actor.q(jax.tree.map(lambda x: x[None], obs), now.first[None], carry)
         values, carry = values[0], jax.tree.map(lambda c: c[0], carries)
         if explore:
-            return self.exploration.choose(key, values, actor.level, mask), carry, {}
-        return legal(values, mask).argmax(-1), carry, {}
+            return self.exploration.choose(key, values, actor.level, mask), carry, extras
+        return legal(values, mask).argmax(-1), carry, extras
 
     def target(self, frozen: Array, online: Array, steps: Transition) -> Array:
         """r + γ (1 - terminated) max_a' Q(s', a'; θ⁻), from the values of both networks at s' [..., A]."""
@@ -148,7 +143,10 @@ class DQN:
         return td_target(steps.reward, next_value, steps.terminated, self.discount)
 
     def values(self, q: QNetwork, steps: Transition, carry: PyTree) -> tuple[Array, Array]:
-        """Q(s, ·) and Q(s', ·), [T - burn_in, B, A]; s' is one step on from the carry after s, in the same episode."""
+        """Q(s, ·) and Q(s', ·), [T, B, A], behind the burn-in of sequences [burn_in + T, B, ...].
+
+        s' is one step on from the carry after s, in the same episode.
+        """
         burn_in = self.replay.burn_in if isinstance(self.replay, Sequences) else 0
         if burn_in:
             early, steps = jax.tree.map(lambda x: x[:burn_in], steps), jax.tree.map(lambda x: x[burn_in:], steps)
@@ -164,7 +162,8 @@ class DQN:
 
         Args:
             state: from `init`.
-            batch: transitions [B, ...]; with a core, sequences [T, B, ...] and the carries that they begin with.
+            batch: transitions [B, ...]; with a core, sequences [burn_in + T, B, ...] and the carries that they
+                begin with.
             key: not used.
         """
         steps, carry = (batch.steps, batch.carry) if isinstance(batch, Rollout) else (_as_sequence(batch), ())
