@@ -12,7 +12,7 @@ import pytest
 import thorndike as td
 from thorndike.algorithms.policy.ppo import Carry, Minibatch, State
 from thorndike.ops.distributions import Categorical
-from thorndike.ops.statistics import normalise_tree
+from thorndike.ops.statistics import normalise_tree, update_tree
 from thorndike.types import Clock, Rollout, Timestep, Transition
 
 T, E, B = 8, 4, 64
@@ -102,6 +102,75 @@ def test_the_loss_is_the_papers(value_clip):
     np.testing.assert_allclose(metrics["entropy"], np.mean(entropies), rtol=1e-5)
 
 
+def test_advantages_against_a_loop(monkeypatch):
+    """Over episodes that terminate and are cut inside, with successors of their own and normalised observations."""
+    algorithm, rng = dataclasses.replace(ONE, normalize_observation=True), np.random.default_rng(3)
+    state, rollout = algorithm.init(jax.random.key(0), SPEC), experience(rng)
+    state = state._replace(statistics=update_tree(state.statistics, 3 * rollout.steps.obs + 5))
+    over = rng.random((T, E))
+    terminated, truncated = over < 0.2, over > 0.8
+    ended = (terminated | truncated)[..., None]
+    after = jnp.where(ended, jnp.asarray(rng.normal(size=(T, E, 4)), jnp.float32), rollout.steps.next_obs)
+    steps = rollout.steps._replace(
+        terminated=terminated, truncated=truncated, next_obs=after, extras={"log_prob": jnp.zeros((T, E))}
+    )
+    assert terminated[:-1].any()
+    assert truncated[:-1].any()
+    handed = []
+    monkeypatch.setattr(td.PPO, "descend", lambda self, state, data, key: handed.append(data) or (None, None, {}))
+    algorithm.learn(state, rollout._replace(steps=steps, carry=algorithm.carry(E)), jax.random.key(1))
+
+    def value(x):
+        x = (x - state.statistics.mean) / np.sqrt(state.statistics.var + 1e-8)
+        return float(state.params(x[None, None], None, jnp.zeros((1, 1), bool), algorithm.carry(1))[1][0, 0])
+
+    for e in range(E):
+        advantage = 0.0
+        for t in reversed(range(T)):
+            here, there = value(steps.obs[t, e]), value(after[t, e])
+            error = float(steps.reward[t, e]) + 0.99 * there * (not terminated[t, e]) - here
+            advantage = error + 0.99 * 0.95 * (not ended[t, e]) * advantage
+            np.testing.assert_allclose(handed[0].advantage[t, e], advantage, rtol=1e-3, atol=1e-3)
+            np.testing.assert_allclose(handed[0].target[t, e], advantage + here, rtol=1e-3, atol=1e-3)
+
+
+def test_every_epoch_has_an_order_of_its_own(monkeypatch):
+    """Each sees every transition once, in minibatches that are others than the last epoch's."""
+    seen, state = [], ONE.init(jax.random.key(0), SPEC)
+    index = jnp.arange(T * E, dtype=jnp.float32).reshape(T, E)
+    no, obs = jnp.zeros((T, E), bool), jnp.zeros((T, E, 4))
+    data = Minibatch(obs, None, no, no.astype(int), index, index, index, index, Carry((), ()))
+
+    def loss(self, params, batch, clip):
+        jax.debug.callback(lambda x: seen.append(np.ravel(x)), batch.target, ordered=True)
+        return jax.tree.leaves(params)[0].sum() * 0.0, {"approx_kl": jnp.float32(0)}
+
+    monkeypatch.setattr(td.PPO, "loss", loss)
+    jax.block_until_ready(ONE.descend(state, data, jax.random.key(0))[0])
+    jax.effects_barrier()
+    epochs = np.concatenate(seen).reshape(3, T * E)
+    for order in epochs:
+        assert sorted(order) == list(range(T * E))
+    assert len({tuple(order) for order in epochs}) == 3
+    assert (np.diff(epochs[0]) != 1).any()
+
+
+@pytest.mark.parametrize("limit", [1e-3, 1e3])
+def test_the_gradient_is_clipped(limit):
+    """Adam's first moment is a tenth of what it was given."""
+    once = dataclasses.replace(ONE, epochs=1, minibatch_size=T * E, max_grad_norm=limit)
+    _, after, metrics = learn(once)
+    assert 1e-3 < metrics["gradient_norm"] < 1e3
+    moment = next(x for x in jax.tree.leaves(after.optimiser) if x.ndim == 1)
+    np.testing.assert_allclose(jnp.linalg.norm(moment), 0.1 * min(limit, metrics["gradient_norm"]), rtol=1e-4)
+
+
+def test_one_advantage_alone_is_not_standardised():
+    with pytest.raises(td.ConfigError, match="normalize_advantage to False"):
+        dataclasses.replace(ONE, minibatch_size=1).check()
+    dataclasses.replace(ONE, minibatch_size=1, normalize_advantage=False).check()
+
+
 def test_every_minibatch_moves_the_parameters_once():
     assert updates(learn(ONE)[1]) == 3 * T * E // 8
 
@@ -112,6 +181,8 @@ def test_the_target_kl_stops_the_updates_of_a_rollout_and_no_more():
     _, after, _ = learn(stopping)
     first = updates(after)
     assert 1 <= first < 3 * T * E // 8
+    norms = [float(learn(dataclasses.replace(stopping, target_kl=kl))[2]["update_norm"]) for kl in (1e-9, None)]
+    assert 0 < norms[0] < norms[1] * (first + 1) / (3 * T * E // 8)  # those that were not applied have no length
     on_policy = dataclasses.replace(ONE, target_kl=1e9)
     for a, b in zip(*(jax.tree.leaves(learn(x)[1].params) for x in (on_policy, ONE))):
         np.testing.assert_allclose(a, b, atol=1e-6)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from gymnasium.spaces import Box
 
 import thorndike as td
 from thorndike.types import Transition
@@ -63,6 +64,50 @@ def test_targets_follow_softly():
             np.testing.assert_allclose(new, old + 0.1 * (online - old), rtol=1e-5, atol=1e-7)
             assert not np.array_equal(old, new)
         state = after
+
+
+def test_the_actor_climbs_the_least_of_the_critics():
+    """E[α log π(a | s) - min_i Q_i(s, a)]."""
+    q1, q2, log_prob = np.array([1, 2, 3, 4, 5, 6.0]), np.array([6, 5, 4, 3, 2, 1.0]), np.arange(6) / 10
+    loss, entropy = SMALL.actor_loss(Says(0, log_prob), (Says(q1), Says(q2)), 0.5, batch(), jax.random.key(0))
+    np.testing.assert_allclose(loss, np.mean(0.5 * log_prob - np.minimum(q1, q2)), rtol=1e-6)
+    np.testing.assert_allclose(entropy, -log_prob.mean(), rtol=1e-6)
+
+
+UNEQUAL = td.Spec(ENV.observation_space, Box(np.float32([0, -4, 1]), np.float32([10, 4, 2])), 1000)
+
+
+def test_critics_see_actions_as_the_policy_gives_them(monkeypatch):
+    """What the environment took, from its bounds to [-1, 1]."""
+    seen, right = [], td.SAC.critic_loss
+
+    def critic_loss(self, critics, batch, action, target):
+        seen.append(action)
+        return right(self, critics, batch, action, target)
+
+    monkeypatch.setattr(td.SAC, "critic_loss", critic_loss)
+    taken = np.float32([[0, 4, 1.5], [10, 0, 2]] * 3)
+    SMALL.update(SMALL.init(jax.random.key(0), UNEQUAL), batch()._replace(action=taken), jax.random.key(1))
+    np.testing.assert_allclose(seen[0], [[-1, 1, 0], [1, 0, 1]] * 3, atol=1e-6)
+
+
+@pytest.mark.parametrize(("entropy", "rises"), [(-2.9, False), (-3.1, True)])
+def test_the_temperature_keeps_the_entropy_at_minus_the_actions_dimension(entropy, rises, monkeypatch):
+    monkeypatch.setattr(td.SAC, "actor_loss", lambda self, policy, *rest: (policy.head.weight.sum() * 0, entropy))
+    state = SMALL.init(jax.random.key(0), UNEQUAL)
+    action = np.tile(np.float32([5, 0, 1.5]), (6, 1))
+    after, _ = SMALL.update(state, batch()._replace(action=action), jax.random.key(1))
+    assert (after.log_temperature > state.log_temperature) == rises
+
+
+def test_the_target_and_the_actor_draw_different_actions(monkeypatch):
+    keys, target, loss = [], td.SAC.target, td.SAC.actor_loss
+    note = lambda key: keys.append(jax.random.key_data(key).tolist()) or key  # noqa: E731
+    monkeypatch.setattr(td.SAC, "target", lambda self, state, batch, key: target(self, state, batch, note(key)))
+    monkeypatch.setattr(td.SAC, "actor_loss", lambda self, *args: loss(self, *args[:-1], note(args[-1])))
+    SMALL.update(SMALL.init(jax.random.key(0), SPEC), batch(), jax.random.key(1))
+    assert len(keys) == 2
+    assert keys[0] != keys[1]
 
 
 def test_the_actor_climbs_the_critics_as_they_are_now():

@@ -208,6 +208,9 @@ def check_rows(steps: Transition, last):
     after = np.concatenate([steps.obs[0, 1:], last.obs]), np.concatenate([steps.first[0, 1:], last.first])
     np.testing.assert_array_equal(after[1], steps.ended[0])
     np.testing.assert_array_equal(after[0][~after[1]], steps.next_obs[0][~after[1]])
+    moved = steps.obs[..., 0] + 0.02 * steps.obs[..., 1]  # CartPole's Euler step, into ends too
+    np.testing.assert_allclose(steps.next_obs[..., 0], moved, atol=1e-5)
+    assert after[1].any()
     count = np.zeros(COPIES, int)
     for t in range(steps.first.shape[1]):
         count = np.where(steps.first[0, t], 0, count) + 1

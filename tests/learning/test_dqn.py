@@ -60,17 +60,43 @@ def test_the_target_stands_still_between_copies():
     assert same == [True, True, False, True, True, False]
 
 
-def update_towards(target_bias):
-    """The TD error of one update of a Q that is 0 everywhere, with a θ⁻ that says `target_bias` everywhere."""
-    algorithm = td.DQN(discount=0.5, torso=td.Torso(widths=(4,)))
+def one_update(online, frozen, **fields):
+    """The state and the metrics of one update, with r = 1 and a = 0, where θ and θ⁻ say these values everywhere."""
+    algorithm = td.DQN(discount=0.5, torso=td.Torso(widths=(4,)), **fields)
     env = td.CartPole()
     state = algorithm.init(jax.random.key(0), td.Spec(env.observation_space, env.action_space, 100))
-    q = jax.tree.map(np.zeros_like, state.q)
-    target = eqx.tree_at(lambda q: q.head.bias, q, np.float32([target_bias] * 2))
+    zeros = jax.tree.map(np.zeros_like, state.q)
+    q, target = (eqx.tree_at(lambda q: q.head.bias, zeros, np.float32(bias)) for bias in (online, frozen))
     none = np.zeros(8, bool)
     obs = np.ones((8, 4), np.float32)
     batch = td.Transition(obs, none, none.astype(int), {}, np.ones(8, np.float32), none, none, obs, {})
-    return algorithm.update(state._replace(q=q, target=target), batch, jax.random.key(1))[1]["td_error"]
+    return algorithm.update(state._replace(q=q, target=target), batch, jax.random.key(1))
+
+
+def update_towards(target_bias):
+    """The TD error of one update of a Q that is 0 everywhere, with a θ⁻ that says `target_bias` everywhere."""
+    return one_update([0, 0], [target_bias] * 2)[1]["td_error"]
+
+
+@pytest.mark.parametrize(("double", "error"), [(False, 1 + 0.5 * 10 - 1), (True, 1 + 0.5 * 2 - 1)])
+def test_an_update_with_double_targets_asks_both_networks(double, error):
+    """θ says the second action, which θ⁻ values at 2; its own best is worth 10."""
+    np.testing.assert_allclose(one_update([1, 5], [10, 2], double=double)[1]["td_error"], error)
+
+
+@pytest.mark.parametrize(("limit", "loss"), [(100.0, 0.5 * 6**2), (1.0, 6 - 0.5), (4.0, 4 * (6 - 2))])
+def test_the_loss_of_an_update_is_hubers(limit, loss):
+    """δ = 1 + 0.5 x 10 - 0 = 6."""
+    np.testing.assert_allclose(one_update([0, 0], [10, 10], huber=limit)[1]["loss"], loss)
+
+
+@pytest.mark.parametrize(("limit", "norm"), [(1000.0, 6.0), (0.5, 0.5)])
+def test_the_gradient_of_an_update_is_clipped(limit, norm):
+    """Where weights are 0 only the bias of action 0 has a gradient, -δ. Adam's first moment is a tenth of it."""
+    state, metrics = one_update([0, 0], [10, 10], max_grad_norm=limit)
+    np.testing.assert_allclose(metrics["gradient_norm"], 6.0)  # before it is clipped
+    moment = next(x for x in jax.tree.leaves(state.optimiser) if x.ndim == 1)
+    np.testing.assert_allclose(np.linalg.norm(moment), 0.1 * norm, rtol=1e-5)
 
 
 def test_learning_is_towards_the_target_network():

@@ -66,6 +66,63 @@ def test_the_three_targets_in_closed_form():
             assert np.isclose(after.q[1, 2], 6.0 + 0.5 * (0.0 - 6.0)), name
 
 
+CLASSES = {"q-learning": td.QLearning, "sarsa": td.SARSA, "expected-sarsa": td.ExpectedSARSA}
+
+
+def learned(algorithm, q, obs, action, reward, next_obs, terminated=True, mask=None):
+    """The table after one step [E] from `q`; SARSA finishes it with the next one, in another episode or the same."""
+    import jax
+    from gymnasium.spaces import Discrete
+
+    from thorndike.types import Rollout, Transition
+
+    obs, action, next_obs, reward = (np.atleast_2d(x) for x in (obs, action, next_obs, np.float32(reward)))
+    ended = np.full(obs.shape, terminated)
+    info = {} if mask is None else {"next_mask": np.asarray(mask)[None]}
+    steps = Transition(obs, ended & False, action, {}, reward, ended, ~ended, next_obs, info)
+    state = algorithm.init(jax.random.key(0), td.Spec(Discrete(q.shape[0]), Discrete(q.shape[1]), 100))
+    state, _ = algorithm.learn(state._replace(q=jax.numpy.array(q)), Rollout(steps, (), None), jax.random.key(1))
+    if isinstance(algorithm, td.SARSA):
+        begun = steps._replace(first=~steps.first)
+        state, _ = algorithm.learn(state, Rollout(begun, (), None), jax.random.key(1))
+    return np.asarray(state.q)
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_environments_that_meet_move_a_value_by_their_mean(name):
+    """Six of eight took the same action in the same state: Q moves by α times their mean error, not by their sum."""
+    algorithm = CLASSES[name](num_envs=8, learning_rate=0.5)
+    reward = [-1, -2, -3, -1, -2, -3, -4, -8]
+    after = learned(algorithm, np.zeros((2, 2), np.float32), [0] * 7 + [1], [1] * 6 + [0, 1], reward, [0] * 8)
+    np.testing.assert_allclose(after, [[-2.0, -1.0], [0.0, -4.0]])
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_what_is_not_legal_next_is_worth_nothing(name):
+    """Truncated, so that SARSA too takes the policy's mean: of the legal actions, of which the best is worth 6."""
+    q = np.array([[1.0, 2.0, 3.0], [4.0, 8.0, 6.0]], np.float32)
+    algorithm = CLASSES[name](num_envs=1, discount=0.9, learning_rate=0.5, exploration=td.Epsilon(start=0.3, end=0.3))
+    legal, all_of_them = 0.7 * 6.0 + 0.3 * 5.0, 0.7 * 8.0 + 0.3 * 6.0
+    for mask, best, mean in (([[True, False, True]], 6.0, legal), (None, 8.0, all_of_them)):
+        after = learned(algorithm, q, 0, 1, 10.0, 1, False, mask)
+        target = 10 + 0.9 * (best if name == "q-learning" else mean)
+        np.testing.assert_allclose(after[0, 1], 2.0 + 0.5 * (target - 2.0), rtol=1e-6)
+
+
+@pytest.mark.parametrize("explore", [False, True])
+def test_a_tables_actions_are_legal(explore):
+    import jax
+    from gymnasium.spaces import Discrete
+
+    algorithm = td.QLearning(exploration=td.Epsilon(start=0.5, end=0.5))
+    state = algorithm.init(jax.random.key(0), td.Spec(Discrete(1), Discrete(3), 100))
+    state, no = state._replace(q=np.float32([[1, 2, 3]])), np.zeros(300, bool)
+    obs, mask = np.zeros(300, int), np.tile([True, True, False], (300, 1))
+    now = td.Timestep(obs, np.zeros(300), no, no, obs, no, {"mask": mask})
+    action, *_ = algorithm.act(algorithm.actor(state), (), now, jax.random.key(0), explore)
+    assert set(np.asarray(action).tolist()) == ({0, 1} if explore else {1})
+
+
 def test_a_step_that_waited_when_a_run_was_resumed_is_not_finished_by_another_episode():
     import jax
     from gymnasium.spaces import Discrete
@@ -74,16 +131,16 @@ def test_a_step_that_waited_when_a_run_was_resumed_is_not_finished_by_another_ep
 
     algorithm = td.SARSA(num_envs=2)
     state = algorithm.init(jax.random.key(0), td.Spec(Discrete(4), Discrete(2), 100))
-    waiting = {"s": 0, "a": 1, "target": 5.0, "known": 0, "next": 1}
-    waiting = {name: np.full(2, value) for name, value in waiting.items()} | {"known": np.array([0, 1])}
+    waiting = {name: np.full(2, value) for name, value in {"s": 0, "a": 1, "next": 1}.items()}
+    waiting |= {"known": np.array([0, 1]), "target": np.array([5.0, 7.0])}
     no = np.zeros((1, 2), bool)
     then = Transition(
         obs=np.full((1, 2), 2), first=~no, action=np.ones((1, 2), int), extras={}, reward=np.zeros((1, 2)),
         terminated=no, truncated=no, next_obs=np.full((1, 2), 3), info={},
     )  # fmt: skip
-    for steps, learned in ((then, 1), (then._replace(first=no), 2)):  # the one whose episode had ended; both
+    for steps, learned in ((then, 7.0), (then._replace(first=no), 6.0)):  # the one whose episode had ended; both
         after, _ = algorithm.learn(state._replace(waiting=waiting), Rollout(steps, (), None), jax.random.key(1))
-        expected = learned * algorithm.learning_rate * 5.0
+        expected = algorithm.learning_rate * learned
         assert np.isclose(after.q[0, 1], expected), (after.q, expected)
 
 

@@ -98,9 +98,15 @@ def test_probabilities_equal_distrax(level):
         np.testing.assert_allclose(soft[row, allowed], distrax.Softmax(values, temperature).probs, atol=1e-6)
 
 
-def test_softmax_never_takes_an_illegal_action_at_any_temperature():
-    for temperature in (1e-8, 1.0, 1e8):
-        assert (np.asarray(softmax_probabilities(VALUES, temperature, MASK))[~MASK] == 0).all()
+@pytest.mark.parametrize("offset", [0.0, -20.0, -2000.0, 1e6])
+def test_softmax_never_takes_an_illegal_action_at_any_temperature(offset):
+    for temperature in (1e-8, 1e-6, 1.0, 1e8):
+        found = np.asarray(softmax_probabilities(VALUES + offset, temperature, MASK))
+        assert (found[~MASK] == 0).all()
+        np.testing.assert_allclose(found.sum(-1), 1, rtol=1e-5)
+        keys = jax.random.split(jax.random.key(0), 50)
+        chosen = jax.vmap(lambda key, t=temperature: Softmax().choose(key, VALUES + offset, t, MASK))(keys)
+        assert np.take_along_axis(MASK, np.asarray(chosen).T, 1).all()
 
 
 def test_linear_equals_optax():

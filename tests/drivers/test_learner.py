@@ -1,0 +1,69 @@
+"""What drivers do with every algorithm: random actions, batches, clocks."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.stats
+from gymnasium.spaces import Box
+
+import thorndike as td
+from thorndike.drivers.learner import improve, random_action
+from thorndike.drivers.scan import ScanDriver
+from thorndike.ops.keys import random_key
+
+BOXES = {
+    "of unequal sides": (Box(np.float32([0, -4]), np.float32([10, 4])), [0, -4], [10, 4]),
+    "far out": (Box(2000, 3000, (2,)), [2000] * 2, [3000] * 2),
+    "large": (Box(-1e5, 1e5, (2,)), [-1e5] * 2, [1e5] * 2),
+    "without bounds": (Box(-np.inf, np.inf, (2,)), [-1] * 2, [1] * 2),  # as far as a network's first actions go
+}
+
+
+@pytest.mark.parametrize("name", BOXES)
+def test_random_actions_fill_their_box(name):
+    """Kolmogorov and Smirnov against the uniform distribution, side by side."""
+    space, low, high = BOXES[name]
+    n, none = 2000, np.zeros(2000, bool)
+    now = td.Timestep(none, np.zeros(n), none, none, none, none, {})
+    action = np.asarray(random_action(space, now, jax.random.key(0)))
+    assert action.shape == (n, 2)
+    for i in range(2):
+        assert scipy.stats.kstest(action[:, i], "uniform", (low[i], high[i] - low[i])).pvalue > 1e-3
+    assert abs(np.corrcoef(action.T)[0, 1]) < 0.1
+
+
+def test_every_gradient_step_has_a_batch_and_a_key_of_its_own():
+    class Counting:
+        """An algorithm that writes down what it is given."""
+
+        gradient_steps = 5
+
+        class replay:
+            sample = staticmethod(lambda memory, key: jax.random.uniform(key))
+
+        def update(self, state, batch, key):
+            n, seen = state
+            return (n + 1, seen.at[n].set(jnp.stack([batch, jax.random.uniform(key)]))), {"n": jnp.float32(n)}
+
+    (n, seen), metrics = improve(Counting(), (0, jnp.zeros((5, 2))), None, None, jax.random.key(0))
+    assert n == 5
+    assert len(np.unique(seen)) == 10
+    assert metrics["n"] == 2.0  # the mean
+
+
+@pytest.mark.parametrize("algorithm", [td.PPO, td.DQN])
+def test_clocks_show_what_was_done(algorithm):
+    small = dataclasses.replace(algorithm(), num_envs=2, rollout_length=4)
+    small = dataclasses.replace(small, minibatch_size=8) if algorithm is td.PPO else small
+    env = td.make("CartPole-v1")
+    driver = ScanDriver(small, env, td.Spec(env.observation_space, env.action_space, 1000), 1)
+    state = driver.init(jax.vmap(random_key)(jnp.zeros(1, jnp.uint32)))
+    for n in (1, 3):
+        state = driver.advance(state, 2)
+        assert state.agent.clock.steps == state.steps == 8 * (n + 1)
+        assert state.agent.clock.total == 1000
