@@ -232,7 +232,7 @@ def test_observations_outside_of_the_space_stop_learning(tmp_path):
     """A cart far beyond ten times its track, in one row of the dataset."""
     found = [Episode(np.zeros((9, 4), np.float32), np.zeros(8, int), np.ones(8), np.arange(8) == 7, np.zeros(8, bool))]
     found[0].observations[3, 0] = 500.0
-    with pytest.raises(td.DivergedError, match="observation_max.*or in the dataset, was not finite, or outside of"):
+    with pytest.raises(td.DivergedError, match=r"observation_max.*or in the dataset, was not finite, or outside of"):
         td.train(BC, "CartPole-v1", 20, dataset=write(tmp_path / "data", found), out=tmp_path / "run", progress=False)
 
 
