@@ -328,6 +328,13 @@ def test_each_stored_sequence_goes_on_from_the_one_before(host):
     assert np.abs(carry[3]).max() > 1e-2
 
 
+@pytest.mark.parametrize("burn_in", [0, 2])
+def test_sequences_of_several_runs_are_shared_over_the_devices(burn_in, tmp_path):
+    algorithm = dataclasses.replace(DRQN, replay=dataclasses.replace(DRQN.replay, burn_in=burn_in))
+    run = td.train(algorithm, "CartPole-v1", 96, seeds=2, out=tmp_path / "run", progress=False)
+    assert run.status["state"] == "finished"
+
+
 def test_nothing_is_learned_from_the_burn_in():
     """No gradient reaches what was seen in it, and its rewards do not matter."""
     state, (steps, carry) = network(), sequences()

@@ -16,7 +16,7 @@ class Overlapping(NamedTuple):
     """A ring of sequences, and the steps that the next ones begin with."""
 
     ring: Memory
-    tail: Transition  # the last `burn_in` steps, [burn_in, E, ...]
+    tail: Transition | tuple[()]  # the last `burn_in` steps, [burn_in, E, ...]; () where that is none
 
 
 @config
@@ -39,18 +39,19 @@ class Sequences:
 
     def init(self, example: Rollout) -> Overlapping:
         """An empty ring for rollouts shaped like `example` (shapes [T, E, ...])."""
-        steps = example.steps
-        tail = jax.tree.map(lambda x: jnp.zeros((self.burn_in, *x.shape[1:]), x.dtype), steps)
-        rows = jax.eval_shape(lambda tail, steps: _rows(_joined(tail, steps)), tail, steps)
+        steps, zeros = example.steps, lambda x: jnp.zeros((self.burn_in, *x.shape[1:]), x.dtype)
+        tail: PyTree = jax.tree.map(zeros, steps) if self.burn_in else ()
+        rows = jax.eval_shape(lambda steps: _rows(_joined(tail, steps)), steps)
         return Overlapping(empty_ring(rows, -(-self.capacity // steps.reward.shape[0])), tail)
 
     def add(self, memory: Overlapping, rollout: Rollout) -> Overlapping:
         """Write a rollout's E sequences over the oldest ones. Before the very first stands its own first step."""
-        begun, steps = memory.ring.size > 0, rollout.steps
-        tail = jax.tree.map(lambda old, new: jnp.where(begun, old, new[:1]), memory.tail, steps)
-        joined = _joined(tail, steps)
-        tail = jax.tree.map(lambda x: x[x.shape[0] - self.burn_in :], joined)
-        return Overlapping(write_rows(memory.ring, _rows(joined)), tail)
+        steps, tail = rollout.steps, memory.tail
+        if tail:
+            begun = memory.ring.size > 0
+            steps = _joined(jax.tree.map(lambda old, new: jnp.where(begun, old, new[:1]), tail, steps), steps)
+            tail = jax.tree.map(lambda x: x[-self.burn_in :], steps)
+        return Overlapping(write_rows(memory.ring, _rows(steps)), tail)
 
     def sample(self, memory: Overlapping, key: Array) -> Rollout:
         """Sequences [burn_in + T, B, ...] with their carries [B, ...], uniform with replacement; `last` is ()."""
@@ -59,9 +60,9 @@ class Sequences:
         return Rollout(jax.tree.map(lambda x: x.swapaxes(0, 1), steps), carry, ())  # type: ignore[arg-type]
 
 
-def _joined(tail: Transition, steps: Transition) -> Transition:
-    """One after the other, [burn_in + T, E, ...]."""
-    return jax.tree.map(lambda *parts: jnp.concatenate(parts), tail, steps)
+def _joined(tail: PyTree, steps: Transition) -> Transition:
+    """One after the other, [burn_in + T, E, ...]; the steps alone where there is no tail."""
+    return jax.tree.map(lambda *parts: jnp.concatenate(parts), tail, steps) if tail else steps
 
 
 def _rows(steps: Transition) -> PyTree:
