@@ -256,6 +256,27 @@ def test_nested_checks_run():
         check(td.PPO(minibatch_size=100))
 
 
+def test_configs_of_different_classes_are_different_to_jax():
+    """Though their fields are equal: otherwise, now and then, one is answered by what was compiled for another."""
+    structures = [jax.tree.structure(value) for value in (td.SARSA(), td.QLearning(), td.ExpectedSARSA())]
+    assert len(set(structures)) == 3
+    assert structures[0] != structures[1] != structures[2]
+    assert structures[0] == jax.tree.structure(td.SARSA(learning_rate=0.1))
+    answer = jax.jit(lambda one, x: one.answer(x))
+
+    def variant(n):
+        @config
+        class Variant:
+            scale: float = 1.0
+
+            def answer(self, x):
+                return self.scale * x + n
+
+        return Variant()
+
+    assert [float(answer(variant(n), 0.0)) for n in range(300)] == list(range(300))
+
+
 def test_swept():
     assert swept(Outer()) is None
     assert swept(Outer(rate=np.float32(1), inner=Inner(scale=jnp.float32(2)))) is None

@@ -30,9 +30,29 @@ def config(cls: type[T]) -> type[T]:
     hints = typing.get_type_hints(cls, include_extras=True)
     names = [f.name for f in dataclasses.fields(cls)]  # type: ignore[arg-type]
     leaves = [name for name in names if _is_child(hints[name])]
-    jax.tree_util.register_dataclass(cls, leaves, [n for n in names if n not in leaves])
+    _register(cls, leaves, [n for n in names if n not in leaves])
     cls.__thorndike_hints__ = hints  # type: ignore[attr-defined]
     return cls
+
+
+def _register(cls: type, leaves: list[str], rest: list[str]) -> None:
+    """`jax.tree_util.register_dataclass`, but for trees of different classes, which that lets be equal: where two have
+    equal fields, a compiled function would now and then be called for the other."""
+
+    def flatten(value: Any) -> tuple[list[Any], tuple[Any, ...]]:
+        return [getattr(value, name) for name in leaves], tuple(getattr(value, name) for name in rest)
+
+    def flatten_with_keys(value: Any) -> tuple[list[Any], tuple[Any, ...]]:
+        children, static = flatten(value)
+        return [(jax.tree_util.GetAttrKey(name), child) for name, child in zip(leaves, children)], static
+
+    def unflatten(static: tuple[Any, ...], children: Any) -> Any:
+        value: Any = object.__new__(cls)
+        for name, item in [*zip(leaves, children), *zip(rest, static)]:
+            object.__setattr__(value, name, item)
+        return value
+
+    jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)
 
 
 def _is_child(hint: Any) -> bool:

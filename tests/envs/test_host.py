@@ -286,6 +286,23 @@ def test_masks_that_fail():
             cases.play(batch, ZERO[:1])
 
 
+@pytest.mark.parametrize("at", [1, 5])
+def test_masks_that_come_late_are_refused(at):
+    """In the first episode's step, or in the next episode's reset: nobody would look at them."""
+
+    class Late(Masked):
+        told = 0
+
+        def _info(self):
+            self.told += 1
+            return super()._info() if self.told > at else {}
+
+    with GymnasiumEnvironment(lambda: Late(silent=True)).batch(1) as batch:
+        batch.reset()
+        with pytest.raises(EnvError, match="an 'action_mask', though the first reset had none: give one each time"):
+            [batch.step(np.array([t % 5 % 3])) for t in range(6)]
+
+
 class Forgetful(Masked):
     def __init__(self, info):
         super().__init__()

@@ -10,6 +10,7 @@ import pytest
 from test_wrappers import RANGES, SMALL, E, play
 
 import thorndike as td
+from thorndike.configuration import check
 from thorndike.runs.video import filmable
 
 
@@ -68,6 +69,14 @@ def test_a_world_is_drawn_as_it_is():
         np.testing.assert_array_equal(env.render(state), longer.render(state.inner))
         assert not np.array_equal(env.render(state), td.CartPole().render(state.inner))
     assert not filmable(td.Randomised(env=td.make("gymnax/CartPole-v1"), ranges=()))
+
+
+def test_a_number_has_one_wrapper_that_draws_it():
+    inner = td.Randomised(env=td.CartPole(), ranges=(("gravity", 8.0, 12.0),))
+    for outer in (td.Randomised, td.Curriculum):
+        check(outer(env=inner, ranges=(("force", 8.0, 12.0),)))
+        with pytest.raises(td.ConfigError, match="gravity is drawn anew by a wrapper inside"):
+            check(outer(env=td.RewardScale(env=inner), ranges=(("gravity", 8.0, 12.0),)))
 
 
 def levels(env, steps=400):

@@ -149,6 +149,12 @@ def about(path, **changes):
         (lambda p: np.save(p / "rewards.npy", np.array([{}] * 8), allow_pickle=True), "not a dataset, or damaged"),
         (lambda p: np.save(p / "rewards.npy", np.zeros(7)), "do not have the lengths"),
         (lambda p: np.save(p / "observations.npy", np.zeros((8, 2))), "do not have the lengths"),
+        (
+            lambda p: np.save(p / "rewards.npy", np.zeros((8, 1))),
+            "rewards of shape .8, 1.: they are one number for each",
+        ),
+        (lambda p: np.save(p / "terminations.npy", np.zeros((8, 1), bool)), "terminations of shape"),
+        (lambda p: np.save(p / "truncations.npy", np.full(8, 0.5)), "truncations that are neither true nor false"),
         (lambda p: (p / "metadata.json").write_text("{"), "not a dataset, or damaged"),
         (lambda p: (p / "metadata.json").write_text("[]"), "not a dataset, or damaged"),
         (lambda p: (p / "metadata.json").write_text('{"format": 9}'), "has format 9, this version reads 1"),

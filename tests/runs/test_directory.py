@@ -5,6 +5,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import gymnasium
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -27,6 +28,30 @@ def test_directories_made_at_once_are_different(tmp_path, monkeypatch):
     with ThreadPoolExecutor(16) as pool:
         paths = list(pool.map(lambda _: new_directory(None, TINY, "CartPole-v1"), range(64)))
     assert len(set(paths)) == 64
+
+
+def test_a_run_stays_where_it_is_when_the_working_directory_changes(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = td.train(TINY, "CartPole-v1", 32, out="a run", progress=False)
+    assert (run.name, run.again) == ("'a run'", "thorndike resume 'a run'")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert run.evaluate(2).returns.shape == (1, 2)
+    assert td.resume(run.path, 64, progress=False).status["steps"] == 64
+    assert run.name == f"'{tmp_path}/a run'"
+    td.plot([run.path, str(run.path)], tmp_path / "curve.png")
+    assert (tmp_path / "curve.png").stat().st_size > 1000
+
+
+def test_how_to_go_on_with_what_the_command_line_does_not_know(tmp_path):
+    @td.config
+    class Mine(td.PPO):
+        """An algorithm of one's own."""
+
+    algorithm = Mine(**vars(TINY))
+    run = td.train(algorithm, lambda: gymnasium.make("CartPole-v1"), 16, out=tmp_path / "run", progress=False)
+    assert run.again == f"td.resume({str(tmp_path / 'run')!r}, env=..., classes=[...])"
+    assert td.open_run(run.path, classes=Mine).algorithm == algorithm
 
 
 def test_one_trains_in_a_directory_until_it_is_killed(tmp_path):

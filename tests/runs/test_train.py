@@ -15,6 +15,7 @@ import small_runs as small
 from PIL import Image
 
 import thorndike as td
+from thorndike.algorithms.policy.ppo import Carry
 from thorndike.cli import main
 from thorndike.errors import (
     CheckpointError,
@@ -104,7 +105,7 @@ def test_the_default_directory_is_new_and_named_after_the_pair(tmp_path, monkeyp
         for env in ("CartPole-v1", "CartPole-v1", "gymnasium/CartPole-v1", small.Broken())
     ]
     names = ["CartPole-v1_ppo_1", "CartPole-v1_ppo_2", "gymnasium-CartPole-v1_ppo_1", "Broken_ppo_1"]
-    assert [str(path) for path in paths] == [f"runs/{name}" for name in names]
+    assert paths == [tmp_path / "runs" / name for name in names]
     assert all((tmp_path / path / "run.json").is_file() for path in paths)
 
 
@@ -309,6 +310,35 @@ def test_nan_while_the_memory_is_filled_is_the_environments_fault(tmp_path):
     algorithm = td.DQN(**{**vars(small.DQN), "replay": td.Uniform(capacity=400, batch_size=8, warmup=400)})
     with pytest.raises(DivergedError, match=r"rollout/reward_mean was the first .* at step 70\b"):
         small.train("DQN", tmp_path / "run", algorithm=algorithm, env=small.Broken(reward_at=35.0))
+
+
+def test_a_run_that_ends_in_its_warm_up_says_that_nothing_is_learned(tmp_path, capfd):
+    algorithm = td.DQN(**{**vars(small.DQN), "replay": td.Uniform(capacity=400, batch_size=8, warmup=400)})
+    small.train("DQN", tmp_path / "run", algorithm=algorithm, steps=100)
+    assert "warning: nothing is learned: the first 400 steps only fill the memory" in capfd.readouterr().err
+    small.train("DQN", tmp_path / "more", algorithm=algorithm, steps=402)
+    assert "nothing is learned" not in capfd.readouterr().err
+
+
+def test_an_algorithm_that_changes_the_kind_of_its_state_is_refused(tmp_path, monkeypatch):
+    """On JAX, on the host and from a dataset: where it would be noticed when the checkpoint is read, or never."""
+    learn, act = td.PPO.learn, td.PPO.act
+
+    def half(self, state, rollout, key):
+        state, metrics = learn(self, state, rollout, key)
+        return state._replace(clock=state.clock._replace(steps=state.clock.steps + 0.5)), metrics
+
+    for env in ("CartPole-v1", "gymnasium/CartPole-v1"):
+        with monkeypatch.context() as patch:
+            patch.setattr(td.PPO, "learn", half)
+            with pytest.raises(ConfigError, match=r"PPO.learn hands on .*float32.. where int32.. was due, at .*steps"):
+                small.train("PPO", tmp_path / "run", env=env)
+    with monkeypatch.context() as patch:
+        patch.setattr(td.PPO, "carry", lambda self, n: np.zeros(n, np.int32))
+        patch.setattr(td.PPO, "act", lambda self, actor, carry, *rest: (
+            act(self, actor, Carry((), ()), *rest)[0], carry + 0.5, {"log_prob": np.zeros(2, np.float32)}))  # fmt: skip
+        with pytest.raises(ConfigError, match=r"PPO.act hands on something of another kind: float32.2. where int32.2."):
+            small.train("PPO", tmp_path / "run", env="gymnasium/CartPole-v1")
 
 
 def test_one_diverged_seed_is_named(tmp_path, monkeypatch):

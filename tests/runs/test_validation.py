@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -34,6 +36,24 @@ class Walk:
 
     def step(self, state, action, key):
         return td.Step(state, jnp.zeros(1), 1.0)
+
+
+@td.config
+class Unfinished:
+    """An algorithm that was only begun."""
+
+    num_envs: int = 1
+
+    def act(self, actor, carry, now, key, explore):
+        return now.obs, carry, {}
+
+
+@td.config
+class Agreeable(td.PPO):
+    """It says yes in another way than it should."""
+
+    def supports(self, spec):
+        return True
 
 
 class Keyed(small.FiveSteps):
@@ -81,6 +101,11 @@ class Keyed(small.FiveSteps):
         ({"env": "envpool/CartPole-v1", "env_kwargs": {"max_episode_steps": np.int64(9)}}, ConfigError, "run.json"),
         ({"algorithm": td.DQN(normalize_observation=True), "env": "GridWorld"}, ConfigError, "floats, and Discrete"),
         ({"env": lambda: Keyed(3)}, IncompatibleError, "a Dict observation needs names as keys, and this has 3"),
+        ({"algorithm": dataclasses.replace(small.PPO, num_envs=0)}, ConfigError, "num_envs must be a positive whole"),
+        ({"algorithm": dataclasses.replace(small.DQN, rollout_length=-1)}, ConfigError, "rollout_length must be a pos"),
+        ({"algorithm": Unfinished()}, ConfigError, r"Unfinished lacks init, .*learn \(or update\): see the Algorithm"),
+        ({"algorithm": Agreeable()}, ConfigError, "Agreeable.supports must give None or what is missing, not True"),
+        ({"env": Walk(size=1.0, max_steps=2**31)}, ConfigError, "Walk needs max_steps, its time limit, in 32 bits"),
         ({"tensorboard": True}, MissingExtraError, r"pip install \"thorndike\[tensorboard\]\""),
     ],
 )  # fmt: skip
@@ -91,3 +116,8 @@ def test_what_cannot_work_is_refused_before_anything_is_written(change, error, t
     with pytest.raises(error, match=text):
         td.train(arguments.pop("algorithm"), arguments.pop("env"), **arguments)
     assert not out.exists()
+
+
+def test_double_precision_is_refused_with_the_name_of_what_asked_for_it(tmp_path):
+    with jax.enable_x64(True), pytest.raises(ConfigError, match="unset JAX_ENABLE_X64"):
+        small.train("PPO", tmp_path / "run")

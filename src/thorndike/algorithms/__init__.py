@@ -41,5 +41,6 @@ def known_configs(classes: Any = ()) -> dict[str, type]:
     from thorndike.nets.torso import Torso
     from thorndike.ops.exploration import Epsilon, Softmax
 
+    classes = [classes] if isinstance(classes, type) else classes
     own = [algorithm_class(name) for name in ALGORITHMS]
     return {type_name(cls): cls for cls in [Uniform, Sequences, Torso, GRU, LSTM, Epsilon, Softmax, *own, *classes]}

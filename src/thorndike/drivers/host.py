@@ -15,10 +15,12 @@ import numpy as np
 
 from thorndike.drivers import overlap
 from thorndike.drivers.learner import (
+    check_kind,
     collect,
     improve,
     init_memory,
     random_action,
+    replays,
     set_clock,
     steps_of,
     warm_iterations,
@@ -193,25 +195,23 @@ class HostDriver:
 def _init_run(algorithm: Any, spec: Spec, key: Array, now: Timestep) -> RunState:
     ikey, key = jax.random.split(key)
     agent, carry = algorithm.init(ikey, spec), algorithm.carry(algorithm.num_envs)
-    example = jax.eval_shape(partial(_example, algorithm), agent, carry, now, key)
+    example, later = jax.eval_shape(partial(_example, algorithm), agent, carry, now, key)
+    check_kind(algorithm, "act", carry, later)
     memory, zero = init_memory(algorithm, example), jnp.int32(0)
-    metrics = jax.eval_shape(partial(_metrics, algorithm, spec), agent, memory, example, key)
+    after, metrics = jax.eval_shape(partial(_improve, algorithm, spec), agent, memory, example, key)
+    check_kind(algorithm, "update" if replays(algorithm) else "learn", agent, after)
     episodes, tally = Episodes.start(algorithm.num_envs), Tally.start(metrics)
     return RunState(agent, memory, (), carry, key, zero, jnp.int32(spec.steps), zero, episodes, tally)
 
 
-def _example(algorithm: Any, agent: PyTree, carry: PyTree, now: Timestep, key: Array) -> Rollout:
-    action, _, extras = algorithm.act(algorithm.actor(agent), carry, now, key, True)
+def _example(algorithm: Any, agent: PyTree, carry: PyTree, now: Timestep, key: Array) -> tuple[Rollout, PyTree]:
+    action, later, extras = algorithm.act(algorithm.actor(agent), carry, now, key, True)
     info = {"mask": now.info["mask"], "next_mask": now.info["final_mask"]} if now.info else {}
     step = Transition(
         now.obs, now.first, action, extras, now.reward, now.terminated, now.truncated, now.final_obs, info
     )
     steps = jax.tree.map(lambda x: jnp.broadcast_to(x, (algorithm.rollout_length, *x.shape)), step)
-    return Rollout(steps, carry, now)
-
-
-def _metrics(algorithm: Any, spec: Spec, agent: PyTree, memory: PyTree, rollout: Rollout, key: Array):
-    return _improve(algorithm, spec, agent, memory, rollout, key)[1]
+    return Rollout(steps, carry, now), later
 
 
 def _improve(algorithm: Any, spec: Spec, agent: PyTree, memory: PyTree, rollout: Rollout, key: Array):

@@ -15,6 +15,8 @@ import jax.numpy as jnp
 from gymnasium import Space
 from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 
+from thorndike.configuration import require
+from thorndike.envs.answers import difference
 from thorndike.nets.policy import Actions
 from thorndike.types import Array, Clock, Metrics, PyTree, Rollout, Timestep
 
@@ -62,6 +64,12 @@ def improve(algorithm: Any, agent: PyTree, memory: PyTree, rollout: Rollout, key
         return step(agent, key)
     agent, metrics = jax.lax.scan(step, agent, jax.random.split(key, algorithm.gradient_steps))
     return agent, jax.tree.map(jnp.mean, metrics)
+
+
+def check_kind(algorithm: Any, method: str, expected: PyTree, found: PyTree) -> None:
+    """Raise `ConfigError` unless what a method hands on has the structure, shapes and dtypes of what it was given."""
+    problem = difference(*jax.eval_shape(lambda *trees: trees, expected, found))
+    require(problem is None, f"{type(algorithm).__name__}.{method} hands on something of another kind: {problem}")
 
 
 def set_clock(agent: PyTree, steps: Array, total: Array) -> PyTree:

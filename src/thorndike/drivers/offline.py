@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from thorndike.drivers.evaluate import evaluate
-from thorndike.drivers.learner import set_clock
+from thorndike.drivers.learner import check_kind, set_clock
 from thorndike.drivers.scan import axes, member
 from thorndike.drivers.state import WINDOW, Episodes, RunState, Tally, largest
 from thorndike.memory.dataset import Dataset
@@ -149,7 +149,8 @@ def _draw(size: int, batch: int, keys: Array) -> tuple[Array, Array, Array]:
 def _init_run(algorithm: Any, spec: Spec, key: Array, batch: PyTree) -> RunState:
     ikey, key = jax.random.split(key)
     agent = algorithm.init(ikey, spec)
-    metrics = jax.eval_shape(partial(_learn, algorithm, spec), agent, batch, key)[1]
+    after, metrics = jax.eval_shape(partial(_learn, algorithm, spec), agent, batch, key)
+    check_kind(algorithm, "update", agent, after)
     zero = jnp.int32(0)
     episodes, tally = Episodes.start(1), Tally.start(metrics)
     return RunState(agent, (), (), (), key, zero, jnp.int32(spec.steps), zero, episodes, tally)

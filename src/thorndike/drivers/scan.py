@@ -18,10 +18,12 @@ from jax.sharding import Mesh, NamedSharding, SingleDeviceSharding
 from jax.sharding import PartitionSpec as P
 
 from thorndike.drivers.learner import (
+    check_kind,
     collect,
     improve,
     init_memory,
     random_action,
+    replays,
     set_clock,
     steps_of,
     warm_iterations,
@@ -75,7 +77,8 @@ def init_run(algorithm: Any, world: Batched, spec: Spec, key: Array) -> RunState
 
     example = jax.eval_shape(probe, agent, carry, now, key)
     memory = init_memory(algorithm, example)
-    metrics = jax.eval_shape(partial(_learn, algorithm, spec.observation), agent, memory, example, key)[2]
+    after, _, metrics = jax.eval_shape(partial(_learn, algorithm, spec.observation), agent, memory, example, key)
+    check_kind(algorithm, "update" if replays(algorithm) else "learn", agent, after)
     zero = jnp.int32(0)
     episodes, tally = Episodes.start(algorithm.num_envs), Tally.start(metrics)
     return RunState(agent, memory, now, carry, key, zero, jnp.int32(spec.steps), zero, episodes, tally)

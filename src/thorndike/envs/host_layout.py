@@ -164,8 +164,15 @@ class Layout:
             return {key: self.nest(leaves, inner) for key, inner in tree.items()}
         return tuple(self.nest(leaves, inner) for inner in tree)
 
-    def mask(self, info: Any, needed: bool = True) -> np.ndarray:
-        """The legal actions that `info` tells, bool [A]; all when it tells none and none are needed."""
+    def mask(self, info: Any, needed: bool = True) -> np.ndarray | None:
+        """The legal actions that `info` tells, bool [A]; all when it tells none and none are needed.
+
+        None where the first reset told none, and no later `info` may: nobody would look at them.
+        """
+        if not self.mask_key:
+            if self.mask_size and isinstance(info, Mapping) and "action_mask" in info:
+                raise Fault("info has an 'action_mask', though the first reset had none: give one each time, or never")
+            return None
         mask = info.get(self.mask_key) if isinstance(info, Mapping) else None
         if mask is None:
             if needed:

@@ -110,7 +110,7 @@ class Slice:
                 reward = _numbers(reward, layout.reward_shape) if layout.reward_shape else _number(reward)
                 terminated = _flag(terminated, "terminated")
                 ended = terminated or _flag(truncated, "truncated")
-                mask = layout.mask(info, not terminated) if layout.mask_key else None
+                mask = layout.mask(info, not terminated)
             except _CATCH as error:
                 self._failed(i, STEP, error, actions[i])
                 self._drop(i)
@@ -149,7 +149,7 @@ class Slice:
         if type(result) is not tuple or len(result) != 2:
             raise Fault(f"reset returned {_describe(result)}, not (obs, info)")
         values = layout.flat(result[0])
-        mask = layout.mask(result[1]) if layout.mask_key else None
+        mask = layout.mask(result[1])
         for array, value in zip(self.block.obs, values):
             array[i] = value
         if mask is not None:

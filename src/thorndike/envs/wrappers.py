@@ -290,6 +290,8 @@ class Randomised(Wrapper):
         for name, low, high in self.ranges:
             require(name in found, f"{type(self.env).__name__} has no number {name!r}; it has {', '.join(found)}")
             require(low <= high, f"the range of {name} is empty: {low} to {high}")
+            drawn = any(name == other for layer in layers(self.env) for other, *_ in getattr(layer, "ranges", ()))
+            require(not drawn, f"{name} is drawn anew by a wrapper inside: name it in one of the two")
 
     def changed(self, values: Array) -> Any:
         """The inner environment with these values in its fields."""

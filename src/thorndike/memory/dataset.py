@@ -82,6 +82,12 @@ class Dataset:
         odd = {x.dtype for x in (*columns, *shown) if x.dtype.kind not in "biuf"}
         if odd:
             raise ConfigError(f"{self.path} has arrays of {', '.join(map(str, odd))}, not of numbers")
+        flat = dict(zip(STEPS[1:], columns[1:]))
+        for name, x in flat.items():
+            if x.ndim > 1:
+                raise ConfigError(f"{self.path} has {name} of shape {x.shape}: they are one number for each step")
+            if name != "rewards" and not np.isin(x, (0, 1)).all():
+                raise ConfigError(f"{self.path} has {name} that are neither true nor false")
         self._row = np.arange(steps) + np.repeat(np.arange(len(lengths)), lengths)  # of each step's observation
 
     def __len__(self) -> int:

@@ -28,7 +28,8 @@ CHUNK_SECONDS = 0.25  # of compiled work between two looks at the world: signals
 CAUSES = {  # in the order in which trouble spreads
     "rollout/observation_max": "an observation of the environment, or in the dataset, was not finite, or outside of "
     "its space (a float by more than ten widths): look at its reset, its step and its observation_space",
-    "rollout/reward_mean": "the environment gave a reward that is not finite: look at its reward function",
+    "rollout/reward_mean": "a reward of the environment, or in the dataset, was not finite: look at its reward "
+    "function",
     "": "usual causes: too high a learning rate, rewards or observations of large magnitude (normalise or scale "
     "them), or too large a max_grad_norm",
 }
@@ -47,6 +48,11 @@ class Loop:
         self.progress = Progress(run, progress)
         self.started = self.waiting_since = time.monotonic()
         self.iterations = 0 if found is None else found[1]["iterations"]
+        if 0 < self.total <= self.warm_until:
+            self.progress.say(
+                f"warning: nothing is learned: the first {self.warm_until * self.chunk:,} steps only fill the memory "
+                f"(replay.warmup), and there are {self.run.info['steps']:,}"
+            )
         self.compilations = self.compile()
         self.found = found
 
@@ -96,13 +102,11 @@ class Loop:
                 self.metrics.close()
             if not begun:
                 write_json(self.run.path / "status.json", {"state": "interrupted", "steps": 0, "seconds": 0.0})
-                self.progress.say(f"stopped before the first step; go on with: thorndike resume {self.run.path}")
+                self.progress.say(f"stopped before the first step; go on with: {self.run.again}")
             elif signals.caught is not None:
                 self.save()
                 self.status("interrupted")
-                self.progress.say(
-                    f"stopped and saved at {self.steps} steps; go on with: thorndike resume {self.run.path}"
-                )
+                self.progress.say(f"stopped and saved at {self.steps} steps; go on with: {self.run.again}")
             else:
                 if self.saved_at != self.steps:
                     self.save()

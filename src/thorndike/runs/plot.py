@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,11 @@ from thorndike.errors import ConfigError
 COLOURS = ("#2b6cb0", "#c05621", "#2f855a", "#6b46c1", "#b83280", "#4a5568")
 
 
-def plot(runs: Sequence[Any], out: str | Path | None = None) -> Any:
+def plot(runs: Iterable[Any], out: str | Path | None = None) -> Any:
     """Return against steps, one line a run: its mean over seeds, with their range shaded.
 
     Args:
-        runs: `Run` objects.
+        runs: `Run` objects, or their directories.
         out: where to save the picture (.png, .svg, .pdf).
 
     Returns:
@@ -25,6 +25,9 @@ def plot(runs: Sequence[Any], out: str | Path | None = None) -> Any:
     """
     from matplotlib.figure import Figure
 
+    from thorndike.runs.run import Run
+
+    runs = [Run(run) if isinstance(run, (str, Path)) else run for run in runs]
     figure = Figure(figsize=(7, 4.2), layout="constrained")
     axes = figure.subplots()
     drawn = 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import sys
 import warnings
 from pathlib import Path
@@ -14,7 +15,7 @@ import jax
 import numpy as np
 
 from thorndike.algorithms import known_configs
-from thorndike.configuration import from_json, swept, to_json, type_name
+from thorndike.configuration import from_json, swept, to_json, type_name, types_in
 from thorndike.drivers.evaluate import Evaluation, check_episodes, evaluate
 from thorndike.drivers.match import Match, Random, Trained, match
 from thorndike.drivers.scan import member
@@ -61,7 +62,7 @@ class Run:
         Raises:
             CheckpointError: there is no run at `path`, or its description is damaged.
         """
-        self.path = Path(path)
+        self.path = Path(path).absolute()  # whatever the working directory will be
         if not (self.path / "run.json").is_file():
             raise CheckpointError(f"there is no run at {self.path}: no run.json in it")
         self.info = read_json(self.path / "run.json")
@@ -81,8 +82,21 @@ class Run:
                 raise
             raise CheckpointError(f"{self.path / 'run.json'} is not the description of a run: {error}") from None
         self._env = None if env is None else make(env)
-        self._classes = classes
+        self._classes = [classes] if isinstance(classes, type) else classes
         self._newest: PyTree = None
+
+    @property
+    def name(self) -> str:
+        """The directory as a command line takes it."""
+        here = Path.cwd()
+        return shlex.quote(str(self.path.relative_to(here) if self.path.is_relative_to(here) else self.path))
+
+    @property
+    def again(self) -> str:
+        """How to go on with it: where something of your own takes part, the command line does not know that."""
+        own = any(type_name(cls).startswith("own ") for cls in types_in(self.algorithm))
+        given = [", env=..."] * ("object" in self._described) + [", classes=[...]"] * own
+        return f"td.resume({str(self.path)!r}{''.join(given)})" if given else f"thorndike resume {self.name}"
 
     @property
     def runs(self) -> int:
@@ -96,7 +110,10 @@ class Run:
         A run whose process is gone without a word is "interrupted" too.
         """
         path = self.path / "status.json"
-        status = read_json(path) if path.is_file() else {"state": "new", "steps": 0, "seconds": 0.0}
+        try:
+            status = read_json(path) if path.is_file() else {"state": "new", "steps": 0, "seconds": 0.0}
+        except CheckpointError:
+            status = None
         if not isinstance(status, dict) or not {"state", "steps", "seconds"} <= status.keys():
             raise CheckpointError(f"{path} is damaged: delete it, and resume the run")
         gone = status["state"] == "running" and not trained(self.path)

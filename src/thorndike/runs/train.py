@@ -184,6 +184,7 @@ def same_world(run: Run) -> None:
 
 def prepare_jax() -> None:
     """One CPU device per core, and compiled programs kept on disk; where JAX runs already it stays as it is."""
+    require(not jax.config.jax_enable_x64, "this computes in 32 bits: unset JAX_ENABLE_X64 (jax_enable_x64)")  # type: ignore[attr-defined]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with contextlib.suppress(RuntimeError):
         jax.config.update("jax_num_cpu_devices", min(cores, 16))

@@ -36,6 +36,7 @@ def validate(algorithm: Any, env: Any, steps: int, seeds: int) -> None:
     """What can be wrong with an algorithm and an environment, each alone and together."""
     if not (is_config(algorithm) and hasattr(algorithm, "act")):
         raise ConfigError(f"{algorithm!r} is not an algorithm: give one like td.PPO(), or a name like 'ppo'")
+    check_algorithm(algorithm)
     check(algorithm)
     if is_config(env):
         require(swept(env) is None, "only an algorithm's numbers may be arrays, not an environment's")
@@ -43,7 +44,8 @@ def validate(algorithm: Any, env: Any, steps: int, seeds: int) -> None:
     if is_jax(env):
         limit = getattr(env, "max_steps", None)
         name = type(env).__name__
-        require(isinstance(limit, int) and limit > 0, f"{name} needs max_steps, its time limit: it is {limit!r}")
+        whole = isinstance(limit, int) and 0 < limit < 2**31
+        require(whole, f"{name} needs max_steps, its time limit, in 32 bits: it is {limit!r}")
         check_spaces(env)
         check_answers(env)
     swept(algorithm)
@@ -52,6 +54,19 @@ def validate(algorithm: Any, env: Any, steps: int, seeds: int) -> None:
     problem = serves(algorithm, describe(env, steps, ""))
     if problem:
         raise IncompatibleError(problem + "." + able(env))
+
+
+def check_algorithm(algorithm: Any) -> None:
+    """It has what drivers call; one of your own may lack some of it."""
+    name, updates = type(algorithm).__name__, hasattr(algorithm, "update")
+    needed = ["init", "actor", "carry", "act", "supports", "num_envs", "rollout_length"]
+    needed += ["replay", "gradient_steps"] if updates and not getattr(algorithm, "offline", False) else []
+    lacking = [part for part in needed if not hasattr(algorithm, part)]
+    lacking += [] if updates or hasattr(algorithm, "learn") else ["learn (or update)"]
+    require(not lacking, f"{name} lacks {', '.join(lacking)}: see the Algorithm protocol in thorndike.types")
+    for part in ("num_envs", "rollout_length"):
+        size = getattr(algorithm, part)
+        require(isinstance(size, int) and size > 0, f"{name}.{part} must be a positive whole number, got {size!r}")
 
 
 def check_spaces(env: Any) -> None:
@@ -157,7 +172,10 @@ def serves(algorithm: Any, spec: Spec) -> str | None:
     """None, or why the algorithm cannot learn in such an environment."""
     if spec.players > 1 and getattr(algorithm, "players", 1) != spec.players:
         return f"{type(algorithm).__name__} learns for one player, and this game has {spec.players}"
-    return algorithm.supports(spec)
+    problem = algorithm.supports(spec)
+    if problem is not None and not isinstance(problem, str):
+        raise ConfigError(f"{type(algorithm).__name__}.supports must give None or what is missing, not {problem!r}")
+    return problem
 
 
 def able(env: Any) -> str:
