@@ -195,10 +195,10 @@ def test_json_is_plain():
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        ({"type": "PPQ"}, r"unknown configuration type 'PPQ' \(did you mean 'PPO'\?\).*classes="),
+        ({"type": "PPQ"}, r"unknown configuration type 'PPQ' \(did you mean 'PPO'\?\)"),
         ({"type": "tors"}, r"did you mean 'Torso'\?"),
         ({"type": "os.system"}, "unknown configuration type 'os.system'"),
-        ({"rate": 1.0}, "unknown configuration type None"),
+        ({"rate": 1.0}, "unknown configuration type .None."),
         ({"type": ["PPO"]}, "unknown configuration type"),
         ({"type": "PPO", "torso": {"type": "Torsoo"}}, r"did you mean 'Torso'\?"),
         ({"type": "PPO", "clap": 0.1, "bat": 1}, "PPO has no field bat, clap: it was saved by another version"),

@@ -30,7 +30,7 @@ _NAMES = {
     "algorithms.actor_critic.sac": ("SAC",),
     "algorithms.offline.bc": ("BC",),
     "algorithms.search.alphazero": ("AlphaZero",),
-    "memory.dataset": ("Dataset",),
+    "memory.dataset": ("Dataset", "Episode"),
     "memory.replay": ("Uniform",),
     "memory.sequences": ("Sequences",),
     "nets.recurrent": ("GRU", "LSTM"),
@@ -90,7 +90,7 @@ if TYPE_CHECKING:
     from thorndike.envs.adapters.gymnax import Gymnax
     from thorndike.envs.adapters.pettingzoo import ParallelEnvironment
     from thorndike.envs.adapters.pgx import PgxGame
-    from thorndike.memory.dataset import Dataset
+    from thorndike.memory.dataset import Dataset, Episode
     from thorndike.memory.replay import Uniform
     from thorndike.memory.sequences import Sequences
     from thorndike.nets.recurrent import GRU, LSTM

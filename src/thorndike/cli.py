@@ -263,6 +263,8 @@ def evaluate(
         elo: in a game of two players, let all kept checkpoints play each other and rate them
         env: the environment, where it is in a module of its own (my_package:MyEnv-v0)
     """
+    if elo and opponent is not None:
+        raise ConfigError("--elo rates the checkpoints among each other: leave out --opponent, or --elo")
     if elo:
         ratings = _open(run).elo(episodes, run / "elo.png", seed)
         lines = [f"{step:12,} steps  {rating:8.1f}" for step, rating in ratings.items()]

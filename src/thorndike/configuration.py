@@ -154,9 +154,13 @@ def from_json(data: Any, known: dict[str, type]) -> Any:
     fields = {name: from_json(item, known) for name, item in data.items() if name != "type"}
     cls = known.get(str(data.get("type")))
     if cls is None:
+        name = str(data.get("type"))
+        mine = name.startswith("own ")
         raise ConfigError(
-            f"unknown configuration type {data.get('type')!r}{did_you_mean(str(data.get('type')), known)}. "
-            "A type of your own has to be given to the function that loads it (classes=[...])."
+            f"{name.removeprefix('own ')} is a class of your own, which no file can hold: give it to the function of "
+            "Python that loads it, classes=[...]; the command line cannot"
+            if mine
+            else f"unknown configuration type {name!r}{did_you_mean(name, known)}"
         )
     for name, item in fields.items():
         if isinstance(item, tuple) and cls.__thorndike_hints__.get(name) in (float, float | None):  # type: ignore[attr-defined]

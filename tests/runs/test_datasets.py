@@ -56,6 +56,12 @@ def test_what_is_written_is_read(tmp_path):
     assert json.loads((tmp_path / "data" / "metadata.json").read_text())["environment"] == "a test"
 
 
+def test_the_ways_that_users_have(tmp_path):
+    dataset = td.Dataset.write(tmp_path / "data", [td.Episode(*episode) for episode in episodes()])
+    check_transitions(dataset)
+    assert repr(dataset).endswith("data': 3 episodes, 8 steps)")
+
+
 def test_the_next_episode_is_not_what_a_step_leads_to(tmp_path, monkeypatch):
     """One row for each step would do that."""
     dataset = Dataset(write(tmp_path / "data", episodes()))

@@ -168,3 +168,5 @@ def test_evaluate_on_the_command_line(run, capsys):
     assert main(["evaluate", str(run.path), "--elo", "--episodes", "2"]) == 0
     assert (run.path / "elo.png").is_file()
     assert "256 steps" in capsys.readouterr().out
+    assert main(["evaluate", str(run.path), "--elo", "--opponent", "random"]) == 2
+    assert "leave out --opponent, or --elo" in capsys.readouterr().err

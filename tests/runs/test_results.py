@@ -215,6 +215,10 @@ def test_masks_that_do_not_fit_are_refused():
     obs, parts = np.zeros((3, 2), np.float32), (np.array([0, 1]), np.array([0, 0, 1], np.int8))
     assert list(agent.act(obs[0], mask=parts)) == list(agent.act(obs[0], mask=np.concatenate(parts))) == [1, 2]
     assert agent.act(obs, mask=np.tile(np.concatenate(parts), (3, 1))).tolist() == [[1, 2]] * 3
+    with pytest.raises(IncompatibleError, match="the mask allows no action"):
+        agent.act(obs[0], mask=np.zeros(5))
+    with pytest.raises(IncompatibleError, match="the observation is not finite"):
+        agent.act([np.nan, 0.0], mask=np.ones(5))
     for seen, mask in ((obs[0], [1, 0, 0]), (obs, np.concatenate(parts)), (obs, np.ones((2, 5))), (obs, parts)):
         with pytest.raises(IncompatibleError, match=r"expected a mask of shape \((3, )?5,?\)"):
             agent.act(seen, mask=mask)
@@ -301,6 +305,8 @@ def test_continuous_actions_lie_within_bounds(runs):
 @pytest.mark.parametrize("name", ["PPO", "DQN", "SAC"])
 def test_a_loaded_agent_acts_the_same(name, runs, tmp_path):
     agent = runs(name).agent()
+    with pytest.raises(ConfigError, match=r"is a directory: name a file in it, such as .*agent\.td"):
+        agent.save(tmp_path)
     path = agent.save(tmp_path / "new" / "agent.td")
     loaded = td.load(path)
     assert loaded.algorithm == agent.algorithm

@@ -66,6 +66,15 @@ class Keyed(small.FiveSteps):
         return self.observation_space.sample(), {}
 
 
+class Shapeless(small.FiveSteps):
+    """It shows nothing."""
+
+    observation_space = Box(-1, 1, (0,))
+
+    def reset(self, *, seed=None, options=None):
+        return np.zeros(0, np.float32), {}
+
+
 @pytest.mark.parametrize(
     ("change", "error", "text"),
     [
@@ -100,6 +109,7 @@ class Keyed(small.FiveSteps):
         ({"algorithm": td.DQN(), "env": "Pendulum-v1"}, IncompatibleError, "Algorithms that can serve it: ppo, sac"),
         ({"env": "envpool/CartPole-v1", "env_kwargs": {"max_episode_steps": np.int64(9)}}, ConfigError, "run.json"),
         ({"algorithm": td.DQN(normalize_observation=True), "env": "GridWorld"}, ConfigError, "floats, and Discrete"),
+        ({"env": lambda: Shapeless()}, IncompatibleError, "a part without any numbers"),
         ({"env": lambda: Keyed(3)}, IncompatibleError, "a Dict observation needs names as keys, and this has 3"),
         ({"algorithm": dataclasses.replace(small.PPO, num_envs=0)}, ConfigError, "num_envs must be a positive whole"),
         ({"algorithm": dataclasses.replace(small.DQN, rollout_length=-1)}, ConfigError, "rollout_length must be a pos"),

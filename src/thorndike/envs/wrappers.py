@@ -99,7 +99,7 @@ class TimeLimit(Wrapper):
 
 @config
 class RewardScale(Wrapper):
-    """Rewards times `scale`, then clipped to [-clip, clip] where `clip` is given."""
+    """Rewards times `scale`, then clipped to [-clip, clip] where `clip` is given; those of evaluations too."""
 
     scale: float = 1.0
     clip: float | None = None
@@ -236,7 +236,8 @@ class StickyActions(Wrapper):
 class Shaping(Wrapper):
     """Rewards plus γ Φ(s') - Φ(s), with Φ = 0 where an episode terminates: the best policy stays (Ng et al. 1999).
 
-    `discount` has to be the algorithm's γ, and `potential` a function of one observation.
+    `discount` has to be the algorithm's γ, and `potential` a function of one observation. Evaluations report returns
+    with what is added.
     """
 
     potential: Callable[[PyTree], Array]

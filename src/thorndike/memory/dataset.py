@@ -55,7 +55,7 @@ class Dataset:
     """
 
     def __init__(self, path: str | Path):
-        """Open the folder at `path`: one that `Run.record` or `write` made, or one of Minari's.
+        """Open the folder at `path`: one that `Run.record` or `Dataset.write` made, or one of Minari's.
 
         Raises:
             ConfigError: there is no dataset, or it is damaged.
@@ -89,6 +89,14 @@ class Dataset:
             if name != "rewards" and not np.isin(x, (0, 1)).all():
                 raise ConfigError(f"{self.path} has {name} that are neither true nor false")
         self._row = np.arange(steps) + np.repeat(np.arange(len(lengths)), lengths)  # of each step's observation
+
+    @staticmethod
+    def write(path: str | Path, episodes: Sequence[Episode], about: dict[str, Any] | None = None) -> Dataset:
+        """The dataset that `write` makes of episodes: `td.Dataset.write("data", [td.Episode(...), ...])`."""
+        return Dataset(write(path, episodes, about))
+
+    def __repr__(self) -> str:
+        return f"Dataset({str(self.path)!r}: {len(self.lengths)} episodes, {len(self)} steps)"
 
     def __len__(self) -> int:
         return len(self._row)

@@ -48,7 +48,8 @@ class Agent:
             mask: legal actions, where the environment has them.
 
         Raises:
-            IncompatibleError: `obs` does not fit the space that the agent was trained on, or `mask` is missing.
+            IncompatibleError: `obs` does not fit the space that the agent was trained on, or is not finite; `mask` is
+                missing, or allows nothing.
         """
         if mask is None and self.spec.masked:
             raise IncompatibleError("this agent chooses among legal actions: say which those are, mask=...")
@@ -66,6 +67,8 @@ class Agent:
             raise IncompatibleError("expected observations, got an empty batch")
         if mask is not None:
             mask = np.asarray(mask, bool) if batched and not isinstance(mask, tuple) else flat_mask(mask)[None]
+            if mask.ndim == 2 and not mask.any(1).all():
+                raise IncompatibleError("the mask allows no action")
             if mask.shape != (n, mask_size(self.spec.action)):
                 one = (mask_size(self.spec.action),)
                 raise IncompatibleError(f"expected a mask of shape {(n, *one) if batched else one}, got {mask.shape}")
@@ -85,6 +88,8 @@ class Agent:
     def save(self, path: str | Path) -> Path:
         """Write one file: the arrays of the actor, the algorithm's settings and the spaces."""
         path = Path(path)
+        if path.is_dir():
+            raise ConfigError(f"{path} is a directory: name a file in it, such as {path / 'agent.td'}")
         spec = {
             "observation": space_to_json(self.spec.observation),
             "action": space_to_json(self.spec.action),
@@ -117,7 +122,9 @@ def load(path: str | Path, classes: Any = ()) -> Agent:
     try:
         with safe_open(path, "np") as file:  # type: ignore[no-untyped-call]
             header = file.metadata() or {}
-        meta = json.loads(header.get("thorndike", "null"))
+        meta = json.loads(header.get("thorndike", '"it holds no settings"'))
+        if isinstance(meta, str):
+            raise ValueError(meta)
     except (SafetensorError, OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is not an agent's file: {error}") from None
     try:
@@ -150,6 +157,8 @@ def _arrays(space: Space, obs: Any) -> PyTree:
         x = np.asarray(obs)
     except ValueError:  # ragged lists
         x = np.asarray(None)
+    if x.dtype.kind == "f" and not np.isfinite(x).all():
+        raise IncompatibleError("the observation is not finite")
     if x.dtype.kind not in "biuf":
         raise IncompatibleError(f"expected an observation of {space}, got {str(obs)[:200]}")
     if x.dtype.kind in "iu" and x.dtype.itemsize > 4:

@@ -40,13 +40,14 @@ def save(folder: Path, step: int, tree: PyTree, meta: dict[str, Any], keep: int 
         _sync(folder)
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
+        kept = "The last good one is kept" if steps(folder) else "There is none yet"
         raise CheckpointError(
-            f"could not save a checkpoint in {folder}: {error.strerror or error}. The last good one is kept; "
+            f"could not save a checkpoint in {folder}: {error.strerror or error}. {kept}; "
             "free some space or make the folder writable."
         ) from error
-    kept = [other for other in steps(folder) if other <= step][-keep:]  # a later one was damaged, or not resumed
+    newest = [other for other in steps(folder) if other <= step][-keep:]  # a later one was damaged, or not resumed
     for path in folder.iterdir():
-        if (_is_step(path.name) and int(path.name) not in kept) or path.suffix == ".tmp":
+        if (_is_step(path.name) and int(path.name) not in newest) or path.suffix == ".tmp":
             shutil.rmtree(path, ignore_errors=True)
     return final
 

@@ -24,7 +24,7 @@ LOCK = "lock"  # the system frees it when its process ends, however it ends
 def new_directory(out: str | Path | None, algorithm: Any, env: str) -> Path:
     """A directory for a new run; raises `ConfigError` rather than write into another run's."""
     if out is not None:
-        path = Path(out)
+        path = Path(out).expanduser()
         unused(path)
         _make(path)
         return path

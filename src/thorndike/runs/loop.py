@@ -44,6 +44,7 @@ class Loop:
         self.total = run.info["steps"] // self.chunk
         self.seconds, self.compile_seconds, self.saved_at = 0.0, 0.0, -1
         self.timed = 0  # iterations that `seconds` measured; one that also compiled is not among them
+        self.warned = ""
         self.fresh = False  # the metric sums were logged and begin anew
         self.progress = Progress(run, progress)
         self.started = self.waiting_since = time.monotonic()
@@ -167,7 +168,9 @@ class Loop:
                 try:
                     self.save()
                 except CheckpointError as error:
-                    self.progress.say(f"warning: {error}")
+                    if str(error) != self.warned:  # once, however often it is tried
+                        self.progress.say(f"warning: {error}")
+                    self.warned = str(error)
                 last_save = time.monotonic()
 
     def compile(self) -> dict[bool, Background]:

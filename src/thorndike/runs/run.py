@@ -62,7 +62,7 @@ class Run:
         Raises:
             CheckpointError: there is no run at `path`, or its description is damaged.
         """
-        self.path = Path(path).absolute()  # whatever the working directory will be
+        self.path = Path(path).expanduser().absolute()  # whatever the working directory will be
         if not (self.path / "run.json").is_file():
             raise CheckpointError(f"there is no run at {self.path}: no run.json in it")
         self.info = read_json(self.path / "run.json")

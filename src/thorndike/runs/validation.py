@@ -98,6 +98,8 @@ def check_observations(algorithm: Any, space: Space) -> None:
     """An observation's parts have names that files can hold, and something to normalise where that is wanted."""
     parts = [space]
     for part in parts:  # which grows
+        if 0 in (part.shape or ()):
+            raise IncompatibleError(f"the observation space has a part without any numbers, {part}: leave it out")
         if isinstance(part, Dict):
             odd = [key for key in part.spaces if not isinstance(key, str)]
             if odd:
