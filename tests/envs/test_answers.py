@@ -152,9 +152,9 @@ class Straying:
         return td.Step(state + 1, self.given(state + 1 == self.at), 1.0, False)
 
 
-@pytest.mark.parametrize(("part", "value", "at"), [("z", (5,), 0), ("x", (22,), 6), ("a", (3, 10), 9)])
+@pytest.mark.parametrize(("part", "value", "at"), [("z", (5,), 0), ("a", (3, 10), 6)])
 def test_values_outside_of_the_space_stop_the_run(part, value, at, tmp_path):
-    """With the rollout, of 8 steps, in which they come: in a reset, in an episode's last step, in its first."""
+    """With the rollout, of 8 steps, in which they come: in a reset, in the last step of an episode."""
     env, end = Straying(part=part, value=value, at=at), 8 * (1 + (at > 4) + (at > 8))
     with pytest.raises(DivergedError, match=rf"observation_max.* at step {end}\b.*outside of its space"):
         td.train(PPO, env, 32, out=tmp_path / "run", progress=False)
@@ -208,5 +208,5 @@ def test_a_run_that_failed_before_it_left_anything_leaves_its_directory_free(tmp
 
 @pytest.mark.parametrize("limit", [0, -1])
 def test_a_time_limit_is_needed(limit, tmp_path):
-    with pytest.raises(td.ConfigError, match=f"Mine needs max_steps, its time limit: it is {limit}"):
+    with pytest.raises(td.ConfigError, match=f"Mine needs max_steps, its time limit, in 32 bits: it is {limit}"):
         td.train(td.PPO(), mine(limit=limit), 1024, out=tmp_path / "run", progress=False)
