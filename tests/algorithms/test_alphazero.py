@@ -157,7 +157,7 @@ def positions(plies, n=256):
     return now, tic_tac_toe()[code].max(1)
 
 
-@pytest.mark.parametrize("plies", [4, 5])
+@pytest.mark.parametrize("plies", [4, pytest.param(5, marks=pytest.mark.slow)])
 def test_what_a_position_is_said_to_be_worth_in_training(plies, monkeypatch):
     """With perfect values in the search the sign is right wherever there is a winner; the mean over visits is not."""
     player, (now, true) = search_alone(32), positions(plies)
