@@ -217,14 +217,14 @@ def _report(run: Any, as_json: bool) -> None:
         return
     known = [x for x in status["return_mean"] if x is not None]
     score = ", ".join(f"{x:.1f}" for x in known) or "no episode ended"
-    print(f"run      {run.name}")
+    print(f"run      {run.shell_path}")
     games = run.spec.players > 1
     what = "of the last evaluation's episodes" if run.info.get("dataset") else "of the last 100 training episodes"
     what = "of the last 100 games against itself" if games else what
     print(f"return   {score}  (mean {what}{', per seed' if len(known) > 1 else ''})")
     print(f"time     {status['seconds']:.1f} s, and {status['compile_seconds']:.1f} s of compilation")
     see = ["play"] if games else ["watch"] if filmable(run.env) else []
-    print("next     " + "    ".join(f"thorndike {command} {run.name}" for command in ("evaluate", *see, "plot")))
+    print("next     " + "    ".join(f"thorndike {command} {run.shell_path}" for command in ("evaluate", *see, "plot")))
 
 
 def resume(run: Path, /, steps: int | None = None, json: bool = False, env: str | None = None) -> None:

@@ -288,11 +288,11 @@ class Randomised(Wrapper):
         """The fields exist and are floats."""
         refuse(self)
         found = [name for layer in layers(self.env) for name in numbers(layer)]
+        drawn = [name for layer in layers(self.env) if isinstance(layer, Randomised) for name, *_ in layer.ranges]
         for name, low, high in self.ranges:
             require(name in found, f"{type(self.env).__name__} has no number {name!r}; it has {', '.join(found)}")
             require(low <= high, f"the range of {name} is empty: {low} to {high}")
-            drawn = any(name == other for layer in layers(self.env) for other, *_ in getattr(layer, "ranges", ()))
-            require(not drawn, f"{name} is drawn anew by a wrapper inside: name it in one of the two")
+            require(name not in drawn, f"{name} is drawn anew by a wrapper inside: name it in one of the two")
 
     def changed(self, values: Array) -> Any:
         """The inner environment with these values in its fields."""

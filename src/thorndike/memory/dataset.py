@@ -82,8 +82,7 @@ class Dataset:
         odd = {x.dtype for x in (*columns, *shown) if x.dtype.kind not in "biuf"}
         if odd:
             raise ConfigError(f"{self.path} has arrays of {', '.join(map(str, odd))}, not of numbers")
-        flat = dict(zip(STEPS[1:], columns[1:]))
-        for name, x in flat.items():
+        for name, x in zip(STEPS[1:], columns[1:]):
             if x.ndim > 1:
                 raise ConfigError(f"{self.path} has {name} of shape {x.shape}: they are one number for each step")
             if name != "rewards" and not np.isin(x, (0, 1)).all():

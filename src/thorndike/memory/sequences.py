@@ -12,7 +12,7 @@ from thorndike.memory.replay import Memory, check_sizes, empty_ring, write_rows
 from thorndike.types import Array, PyTree, Rollout, Transition
 
 
-class Overlapping(NamedTuple):
+class SequenceMemory(NamedTuple):
     """A ring of sequences, and the steps that the next ones begin with."""
 
     ring: Memory
@@ -27,7 +27,7 @@ class Sequences:
     to date: they were learned from in the sequence before. `act` hands its carry on as `extras["carry"]`.
     """
 
-    capacity: int = 100_000  # transitions
+    capacity: int = 100_000  # transitions, each counted once though a burn-in shows it again
     batch_size: int = 32  # sequences
     burn_in: int = 0  # steps
     warmup: int = 1_000  # transitions gathered by uniformly random actions before the first update
@@ -37,23 +37,23 @@ class Sequences:
         check_sizes(self.capacity, self.batch_size, self.warmup)
         require(self.burn_in >= 0, f"replay.burn_in must be 0 or more, got {self.burn_in}")
 
-    def init(self, example: Rollout) -> Overlapping:
+    def init(self, example: Rollout) -> SequenceMemory:
         """An empty ring for rollouts shaped like `example` (shapes [T, E, ...])."""
         steps, zeros = example.steps, lambda x: jnp.zeros((self.burn_in, *x.shape[1:]), x.dtype)
         tail: PyTree = jax.tree.map(zeros, steps) if self.burn_in else ()
         rows = jax.eval_shape(lambda steps: _rows(_joined(tail, steps)), steps)
-        return Overlapping(empty_ring(rows, -(-self.capacity // steps.reward.shape[0])), tail)
+        return SequenceMemory(empty_ring(rows, -(-self.capacity // steps.reward.shape[0])), tail)
 
-    def add(self, memory: Overlapping, rollout: Rollout) -> Overlapping:
+    def add(self, memory: SequenceMemory, rollout: Rollout) -> SequenceMemory:
         """Write a rollout's E sequences over the oldest ones. Before the very first stands its own first step."""
         steps, tail = rollout.steps, memory.tail
         if tail:
             begun = memory.ring.size > 0
             steps = _joined(jax.tree.map(lambda old, new: jnp.where(begun, old, new[:1]), tail, steps), steps)
             tail = jax.tree.map(lambda x: x[-self.burn_in :], steps)
-        return Overlapping(write_rows(memory.ring, _rows(steps)), tail)
+        return SequenceMemory(write_rows(memory.ring, _rows(steps)), tail)
 
-    def sample(self, memory: Overlapping, key: Array) -> Rollout:
+    def sample(self, memory: SequenceMemory, key: Array) -> Rollout:
         """Sequences [burn_in + T, B, ...] with their carries [B, ...], uniform with replacement; `last` is ()."""
         index = jax.random.randint(key, (self.batch_size,), 0, memory.ring.size)
         steps, carry = jax.tree.map(lambda ring: ring[index], memory.ring.data)

@@ -67,11 +67,11 @@ class Agent:
             raise IncompatibleError("expected observations, got an empty batch")
         if mask is not None:
             mask = np.asarray(mask, bool) if batched and not isinstance(mask, tuple) else flat_mask(mask)[None]
-            if mask.ndim == 2 and not mask.any(1).all():
-                raise IncompatibleError("the mask allows no action")
             if mask.shape != (n, mask_size(self.spec.action)):
                 one = (mask_size(self.spec.action),)
                 raise IncompatibleError(f"expected a mask of shape {(n, *one) if batched else one}, got {mask.shape}")
+            if not mask.any(1).all():
+                raise IncompatibleError("the mask allows no action")
         if self._carry is None:
             self._carry = self.algorithm.carry(n)
         if any(x.shape[0] != n for x in jax.tree.leaves(self._carry)):

@@ -26,11 +26,11 @@ from thorndike.runs.run import Run, write_json
 CHUNK_SECONDS = 0.25  # of compiled work between two looks at the world: signals, progress
 
 CAUSES = {  # in the order in which trouble spreads
-    "rollout/observation_max": "an observation of the environment, or in the dataset, was not finite, or outside of "
+    "rollout/observation_max": "An observation of the environment, or in the dataset, was not finite, or outside of "
     "its space (a float by more than ten widths): look at its reset, its step and its observation_space",
-    "rollout/reward_mean": "a reward of the environment, or in the dataset, was not finite: look at its reward "
+    "rollout/reward_mean": "A reward of the environment, or in the dataset, was not finite: look at its reward "
     "function",
-    "": "usual causes: too high a learning rate, rewards or observations of large magnitude (normalise or scale "
+    "": "Usual causes: too high a learning rate, rewards or observations of large magnitude (normalise or scale "
     "them), or too large a max_grad_norm",
 }
 
@@ -103,11 +103,11 @@ class Loop:
                 self.metrics.close()
             if not begun:
                 write_json(self.run.path / "status.json", {"state": "interrupted", "steps": 0, "seconds": 0.0})
-                self.progress.say(f"stopped before the first step; go on with: {self.run.again}")
+                self.progress.say(f"stopped before the first step; go on with: {self.run.resume_with}")
             elif signals.caught is not None:
                 self.save()
                 self.status("interrupted")
-                self.progress.say(f"stopped and saved at {self.steps} steps; go on with: {self.run.again}")
+                self.progress.say(f"stopped and saved at {self.steps} steps; go on with: {self.run.resume_with}")
             else:
                 if self.saved_at != self.steps:
                     self.save()
@@ -263,8 +263,9 @@ class Loop:
         at = (first + 1) * self.chunk
         kept = f"the checkpoint at {self.saved_at} steps is kept" if self.saved_at > 0 else "no checkpoint was due yet"
         self.status("diverged", metric=name)
+        what = "stopped" if name.startswith("rollout/") else "diverged"
         raise DivergedError(
-            f"training diverged: {name} was the first metric that is not finite, at step {at}{where}. "
+            f"training {what}: {name} was the first metric that is not finite, at step {at}{where}. "
             f"{CAUSES.get(name, CAUSES[''])}. The run at {self.run.path} is stopped; {kept}."
         )
 

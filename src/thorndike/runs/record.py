@@ -47,14 +47,15 @@ def _record(agent: Agent, now: Any, step: Any, quota: list[int], seed: int, expl
         action, carry = act(agent.algorithm, agent.actor, carry, now, akey, explore)
         later = step(now, action, skey)
         taken = to_environment(agent.spec.action, np.asarray(action))
-        shown = (now.obs, now.info.get("mask")), (later.final_obs, later.info.get("final_mask"))
-        seen = jax.device_get((shown[0], later.reward, later.terminated, later.truncated, shown[1]))
+        before = (now.obs, now.info.get("mask"))  # None where all actions are legal
+        after = (later.final_obs, later.info.get("final_mask"))
+        seen = jax.device_get((before, later.reward, later.terminated, later.truncated, after))
         for i, steps in enumerate(running):
-            first, *outcome, final = jax.tree.map(lambda x, i=i: np.array(x[i]), seen)  # a copy: buffers are reused
-            steps.append((first, np.array(taken[i]), *outcome))
+            shown, *outcome, final = jax.tree.map(lambda x, i=i: np.array(x[i]), seen)  # a copy: buffers are reused
+            steps.append((shown, np.array(taken[i]), *outcome))
             if outcome[1] or outcome[2]:
-                before, *columns = (jax.tree.map(lambda *xs: np.stack(xs), *parts) for parts in zip(*steps))
-                observations, masks = jax.tree.map(lambda xs, x: np.concatenate([xs, x[None]]), before, final)
+                shown, *columns = (jax.tree.map(lambda *xs: np.stack(xs), *parts) for parts in zip(*steps))
+                observations, masks = jax.tree.map(lambda xs, x: np.concatenate([xs, x[None]]), shown, final)
                 found[i].append(Episode(observations, *columns)._replace(masks=masks))
                 steps.clear()
         now = later

@@ -26,7 +26,7 @@ from thorndike.envs.adapters.pgx import PgxGame
 from thorndike.envs.wrap import is_jax
 from thorndike.envs.wrappers import Wrapper
 from thorndike.errors import CheckpointError, ConfigError
-from thorndike.memory.dataset import Dataset, new, write
+from thorndike.memory.dataset import Dataset, new
 from thorndike.ops.keys import random_key
 from thorndike.runs import checkpoint
 from thorndike.runs.agent import Agent
@@ -86,17 +86,17 @@ class Run:
         self._newest: PyTree = None
 
     @property
-    def name(self) -> str:
+    def shell_path(self) -> str:
         """The directory as a command line takes it."""
         here = Path.cwd()
         return shlex.quote(str(self.path.relative_to(here) if self.path.is_relative_to(here) else self.path))
 
     @property
-    def again(self) -> str:
+    def resume_with(self) -> str:
         """How to go on with it: where something of your own takes part, the command line does not know that."""
         own = any(type_name(cls).startswith("own ") for cls in types_in(self.algorithm))
         given = [", env=..."] * ("object" in self._described) + [", classes=[...]"] * own
-        return f"td.resume({str(self.path)!r}{''.join(given)})" if given else f"thorndike resume {self.name}"
+        return f"td.resume({str(self.path)!r}{''.join(given)})" if given else f"thorndike resume {self.shell_path}"
 
     @property
     def runs(self) -> int:
@@ -269,7 +269,7 @@ class Run:
         path = new(out or self.path / "dataset")
         found = record(self.agent(), self.env, episodes, seed, explore, self.stepping)
         about = {"environment": self._described["id"], "algorithm": to_json(self.agent().algorithm), "seed": seed}
-        return Dataset(write(path, found, about))
+        return Dataset.write(path, found, about)
 
     def plot(self, out: str | Path | None = None) -> Any:
         """The learning curve as a matplotlib figure; saved to `out` if given."""
