@@ -1,0 +1,69 @@
+"""Datasets of Minari's: one HDF5 file, read whole, from itself alone and no more of it than can be in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from thorndike.errors import ConfigError, MissingExtraError
+from thorndike.memory.dataset import STEPS, Stored
+
+
+def read_minari(path: Path) -> Stored:
+    """The episodes in the file at `path`; raises `ConfigError` where there are none, `MissingExtraError` without h5py."""
+    try:
+        import h5py
+    except ImportError:
+        raise MissingExtraError('Minari\'s files need one more package: pip install "thorndike[minari]"') from None
+
+    def inside(group: Any, name: str) -> Any:
+        if isinstance(group.get(name, getlink=True), h5py.ExternalLink):
+            raise ValueError(f"{group.name}/{name} is in another file")
+        return group[name]
+
+    def leaves(node: Any) -> list[Any]:
+        """The arrays below `node`, those of each name in order (Dict), or numbered (Tuple)."""
+        if not hasattr(node, "keys"):
+            return [node]
+        numbered = all(name.startswith("_index_") for name in node)
+        names = sorted(node, key=(lambda name: int(name.removeprefix("_index_"))) if numbered else None)
+        return [leaf for name in names for leaf in leaves(inside(node, name))]
+
+    def masks(group: Any) -> list[Any]:
+        """Which actions were legal, as Gymnasium's `info` says it, where that was recorded."""
+        for name in ("infos", "action_mask"):
+            if group.get(name, getlink=True) is None:
+                return []
+            group = inside(group, name)
+        return leaves(group)
+
+    try:
+        with h5py.File(path, "r") as file:
+            episodes = []
+            for i in range(len(file)):
+                group = inside(file, f"episode_{i}")
+                if hasattr(inside(group, "actions"), "keys"):
+                    raise ConfigError(f"{path} has actions of several parts: only single arrays are supported")
+                columns = [inside(group, name) for name in STEPS]
+                episodes.append((leaves(inside(group, "observations")), columns, masks(group)))
+            if not episodes:
+                raise ConfigError(f"{path} has no episodes")
+            room = 16 * path.stat().st_size + 2**26  # bytes; more than such a file can hold is not in it
+            for node in (node for parts in episodes for part in parts for node in part):  # before any is read
+                room -= node.size * node.dtype.itemsize
+                if node.dtype.kind not in "biuf":
+                    raise ValueError(f"{node.name} holds {node.dtype}, not numbers")
+                if node.external or node.is_virtual:
+                    raise ValueError(f"{node.name} is in another file")
+                if room < 0:
+                    raise ValueError(f"{node.name} is larger than the file")
+            lengths = [len(rewards) for _, (_, rewards, *_), _ in episodes]
+            parts = ([[node[()] for node in part] for part in side] for side in zip(*episodes))
+            observations, columns, legal = ([np.concatenate(x) for x in zip(*side, strict=True)] for side in parts)
+        return Stored(observations, columns, np.concatenate(legal, -1) if legal else None, np.asarray(lengths))
+    except (OSError, LookupError, TypeError, ValueError, AttributeError, RuntimeError, MemoryError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(f"{path} is not a dataset of Minari's, or damaged: {error}") from None

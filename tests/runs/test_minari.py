@@ -1,0 +1,190 @@
+"""Minari's folders: its own collector and reader are the oracle; files that are damaged, or hostile, are refused."""
+
+from __future__ import annotations
+
+import resource
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium.spaces import Box, Dict, Discrete
+
+import thorndike as td
+from thorndike.memory.dataset import Dataset
+
+
+class Echo(gymnasium.Env):
+    """Episodes of three steps that observe how many there were, in a Dict."""
+
+    observation_space = Dict({"t": Box(0, 10, (1,), np.float32), "a": Box(0, 1, (2,), np.float32)})
+    action_space = Discrete(2)
+
+    def observe(self):
+        return {"t": np.array([self.t], np.float32), "a": np.array([self.t / 10, 0], np.float32)}
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.t = 0
+        return self.observe(), {}
+
+    def step(self, action):
+        self.t += 1
+        return self.observe(), float(action), self.t == 3, False, {}
+
+
+class MaskedEcho(Echo):
+    """After an odd number of steps everything is legal, after an even one action 1, and at first action 0."""
+
+    def reset(self, *, seed=None, options=None):
+        return super().reset(seed=seed)[0], {"action_mask": np.array([1, 0], np.int8)}
+
+    def step(self, action):
+        legal = np.array([self.t % 2, 1], np.int8)
+        return *super().step(action)[:4], {"action_mask": legal}
+
+
+def test_a_folder_that_minari_wrote_is_read(tmp_path, monkeypatch):
+    """Minari's own collector and reader are the oracle."""
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+    import minari
+
+    gymnasium.register("EchoForMinari-v0", entry_point="test_minari:Echo")
+    env = minari.DataCollector(gymnasium.make("EchoForMinari-v0"))
+    actions = [[0, 1, 1], [1, 0, 1]]
+    for episode in actions:
+        env.reset(seed=0)
+        for action in episode:
+            env.step(action)
+    theirs = env.create_dataset(
+        "echo/test-v0", eval_env="EchoForMinari-v0", description="", author="", code_permalink=""
+    )
+    env.close()
+    dataset = Dataset(tmp_path / "echo" / "test-v0").fit(td.Spec(Echo.observation_space, Echo.action_space))
+    batch = dataset[np.arange(6)]
+    for i, episode in enumerate(theirs.iterate_episodes()):
+        rows = slice(3 * i, 3 * i + 3)
+        for name in ("t", "a"):
+            np.testing.assert_array_equal(batch.obs[name][rows], episode.observations[name][:-1])
+            np.testing.assert_array_equal(batch.next_obs[name][rows], episode.observations[name][1:])
+        np.testing.assert_array_equal(batch.action[rows], episode.actions)
+        np.testing.assert_array_equal(batch.reward[rows], episode.rewards)
+        np.testing.assert_array_equal(batch.terminated[rows], episode.terminations)
+
+
+def test_masks_that_minari_recorded_are_read(tmp_path, monkeypatch):
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+    import minari
+
+    gymnasium.register("MaskedForMinari-v0", entry_point="test_minari:MaskedEcho")
+    env = minari.DataCollector(gymnasium.make("MaskedForMinari-v0"), record_infos=True)
+    for _ in range(2):
+        env.reset(seed=0)
+        for action in (0, 1, 1):
+            env.step(action)
+    env.create_dataset("masked/test-v0", eval_env="MaskedForMinari-v0", description="", author="", code_permalink="")
+    env.close()
+    batch = Dataset(tmp_path / "masked" / "test-v0").fit(td.Spec(Echo.observation_space, Discrete(2)))[np.arange(6)]
+    np.testing.assert_array_equal(batch.info["mask"], [[1, 0], [0, 1], [1, 1]] * 2)
+    np.testing.assert_array_equal(batch.info["next_mask"], [[0, 1], [1, 1], [0, 1]] * 2)
+
+
+# --- what is refused --------------------------------------------------------------------------------------------------
+
+
+def test_a_damaged_minari_file_is_named(tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "main_data.hdf5").write_bytes(b"\x89HDF\r\n\x1a\n" + b"x" * 100)
+    with pytest.raises(td.ConfigError, match="not a dataset of Minari's, or damaged"):
+        Dataset(tmp_path)
+
+
+def minari_file(path, **shapes):
+    """A file of Minari's that has these columns, of which nothing is stored."""
+    import h5py
+
+    path.mkdir()
+    with h5py.File(path / "main_data.hdf5", "w") as file:
+        group = file.create_group("episode_0")
+        for name in ("observations", "actions", "rewards", "terminations", "truncations"):
+            group.create_dataset(
+                name, shape=shapes.get(name, (9,) if name == "observations" else (8,)), chunks=True, dtype="f4"
+            )
+
+
+def test_a_minari_file_with_actions_in_parts_is_refused(tmp_path):
+    import h5py
+
+    minari_file(tmp_path / "data")
+    with h5py.File(tmp_path / "data" / "main_data.hdf5", "r+") as file:
+        del file["episode_0"]["actions"]
+        file["episode_0"].create_group("actions")["_index_0"] = np.zeros(8)
+    with pytest.raises(td.ConfigError, match="actions of several parts: only single arrays are supported"):
+        Dataset(tmp_path / "data")
+
+
+@pytest.mark.parametrize("rows", [5 * 10**7, 10**14])
+@pytest.mark.parametrize("column", ["observations", "rewards"])
+def test_a_minari_file_that_claims_more_than_it_holds_is_refused_unread(rows, column, tmp_path):
+    minari_file(tmp_path / "good")
+    Dataset(tmp_path / "good")
+    minari_file(tmp_path / "bomb", **{column: (rows,)})
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(td.ConfigError, match="larger than the file"):
+        Dataset(tmp_path / "bomb")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50 * 1024
+
+
+def text_of(file, group, path):
+    import h5py
+
+    group.create_dataset("rewards", data=["x" * 100] * 8, dtype=h5py.string_dtype())
+
+
+def compressed(file, group, path):
+    file["episode_0"]["infos/noise"] = np.random.default_rng(0).integers(
+        0, 256, 2**20, np.uint8
+    )  # in which a bomb may hide
+    group.create_dataset("rewards", shape=(10**8,), dtype="f8", chunks=(10**6,), compression="gzip", fillvalue=1.0)
+
+
+def linked(file, group, path):
+    import h5py
+
+    group["rewards"] = h5py.ExternalLink(str(path / "good" / "main_data.hdf5"), "/episode_0/rewards")
+
+
+def stored_elsewhere(file, group, path):
+    (path / "secret").write_bytes(bytes(64))
+    group.create_dataset("rewards", shape=(8,), dtype="f8", external=str(path / "secret"))
+
+
+def virtual(file, group, path):
+    import h5py
+
+    layout = h5py.VirtualLayout(shape=(8,), dtype="f4")
+    layout[:] = h5py.VirtualSource(path / "good" / "main_data.hdf5", "/episode_0/rewards", shape=(8,))
+    group.create_virtual_dataset("rewards", layout)
+
+
+@pytest.mark.parametrize(
+    ("rewards", "text"),
+    [
+        (text_of, "rewards holds object, not numbers"),
+        (compressed, "rewards is larger than the file"),
+        (linked, "rewards is in another file"),
+        (stored_elsewhere, "rewards is in another file"),
+        (virtual, "rewards is in another file"),
+    ],
+)
+def test_a_minari_file_is_read_from_itself_alone(rewards, text, tmp_path):
+    import h5py
+
+    minari_file(tmp_path / "good")
+    minari_file(tmp_path / "bad")
+    with h5py.File(tmp_path / "bad" / "main_data.hdf5", "r+") as file:
+        del file["episode_0"]["rewards"]
+        rewards(file, file["episode_0"], tmp_path)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(td.ConfigError, match=text):
+        Dataset(tmp_path / "bad")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50 * 1024
