@@ -142,6 +142,21 @@ def newest(folder: Path) -> int:
     return meta["step"]
 
 
+def test_what_is_kept_is_said_as_it_is(tmp_path, monkeypatch):
+    """Nothing, where the very first save fails."""
+
+    def full(path, data):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    write = checkpoint._write
+    for kept in ("There is none yet", "The last good one is kept"):
+        monkeypatch.setattr(checkpoint, "_write", full)
+        with pytest.raises(CheckpointError, match=f"No space left on device. {kept}; free some space"):
+            save(tmp_path, 2)
+        monkeypatch.setattr(checkpoint, "_write", write)
+        save(tmp_path, 1)
+
+
 class Crash:
     """Makes the n-th call of anything that touches the disk fail: before its work, after it, or halfway."""
 

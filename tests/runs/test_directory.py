@@ -43,6 +43,11 @@ def test_a_run_stays_where_it_is_when_the_working_directory_changes(tmp_path, mo
     assert (tmp_path / "curve.png").stat().st_size > 1000
 
 
+def test_a_home_directory_is_one(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert new_directory("~/run", TINY, "CartPole-v1") == tmp_path / "run"
+
+
 def test_how_to_go_on_with_what_the_command_line_does_not_know(tmp_path):
     @td.config
     class Mine(td.PPO):

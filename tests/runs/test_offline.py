@@ -228,6 +228,18 @@ def test_others_learn_from_datasets_too(expert, tmp_path):
     assert again.status["steps"] == 20
 
 
+def test_an_update_that_changes_the_kind_of_its_state_is_refused(expert, tmp_path, monkeypatch):
+    update = td.BC.update
+
+    def half(self, state, batch, key):
+        state, metrics = update(self, state, batch, key)
+        return state._replace(clock=state.clock._replace(steps=state.clock.steps + 0.5)), metrics
+
+    monkeypatch.setattr(td.BC, "update", half)
+    with pytest.raises(td.ConfigError, match=r"BC.update hands on .*float32.. where int32.. was due, at .*steps"):
+        td.train(BC, "CartPole-v1", 20, dataset=expert.record(1, tmp_path / "data"), out=tmp_path / "run")
+
+
 def test_observations_outside_of_the_space_stop_learning(tmp_path):
     """A cart far beyond ten times its track, in one row of the dataset."""
     found = [Episode(np.zeros((9, 4), np.float32), np.zeros(8, int), np.ones(8), np.arange(8) == 7, np.zeros(8, bool))]

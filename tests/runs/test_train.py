@@ -321,7 +321,7 @@ def test_a_run_that_ends_in_its_warm_up_says_that_nothing_is_learned(tmp_path, c
 
 
 def test_an_algorithm_that_changes_the_kind_of_its_state_is_refused(tmp_path, monkeypatch):
-    """On JAX, on the host and from a dataset: where it would be noticed when the checkpoint is read, or never."""
+    """On JAX and on the host: there it would be noticed when the checkpoint is read, or never."""
     learn, act = td.PPO.learn, td.PPO.act
 
     def half(self, state, rollout, key):
@@ -375,5 +375,6 @@ def test_a_save_that_fails_is_a_warning_while_there_is_more_to_do(ppo, tmp_path,
 
     monkeypatch.setattr(checkpoint, "save", failing)
     run = small.train("PPO", tmp_path / "run", checkpoint_every=0.0)
-    assert "warning: could not save a checkpoint: No space left on device" in capfd.readouterr().err
+    said = capfd.readouterr().err
+    assert said.count("warning: could not save a checkpoint: No space left on device") == 1  # for many attempts
     assert small.differing(small.arrays(run), small.arrays(ppo)) == []

@@ -12,7 +12,7 @@ from thorndike.memory.dataset import STEPS, Stored
 
 
 def read_minari(path: Path) -> Stored:
-    """The episodes in the file at `path`; raises `ConfigError` where there are none, `MissingExtraError` without h5py."""
+    """The episodes in the file at `path`; raises `ConfigError` where there are none, or it is damaged."""
     try:
         import h5py
     except ImportError:
