@@ -10,6 +10,7 @@ import numpy as np
 import optax
 import pytest
 
+from thorndike.ops import optimise
 from thorndike.ops.optimise import adam, begin, descend, every, polyak
 
 PARAMS = {"w": jnp.array([[1.0, -2.0], [0.5, 3.0]]), "b": jnp.array([0.1, -0.3])}
@@ -28,9 +29,11 @@ def trajectory(optimiser, steps: int = 6):
     return params, norms
 
 
+@pytest.mark.parametrize("large", [1, 3, 100], ids=["each alone", "some alone", "one vector"])
 @pytest.mark.parametrize("clip", [None, 0.5])
-def test_adam_is_the_textbook(clip):
-    """Kingma & Ba 2015, algorithm 1, in double precision."""
+def test_adam_is_the_textbook(clip, large, monkeypatch):
+    """Kingma & Ba 2015, algorithm 1, in double precision; whichever parameters share a vector."""
+    monkeypatch.setattr(optimise, "LARGE", large)
     got, norms = trajectory(adam(0.05, clip, eps=1e-5))
     x = np.concatenate([np.ravel(PARAMS["w"]), PARAMS["b"]]).astype(float)
     m = v = np.zeros(6)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -18,21 +19,36 @@ def adam(learning_rate: Array | float, max_grad_norm: Array | float | None = Non
     return step if max_grad_norm is None else optax.chain(optax.clip_by_global_norm(max_grad_norm), step)  # type: ignore[arg-type]
 
 
+LARGE = 16_384  # elements from which on a parameter is not worth copying into a vector
+
+
 def begin(optimiser: Any, params: PyTree) -> PyTree:
     """The optimiser's state before its first step."""
-    return optimiser.init(ravel_pytree(params)[0])
+    return optimiser.init(packed(params)[0])
+
+
+def packed(params: PyTree) -> tuple[tuple[Array, list[Array]], Callable[[Any], PyTree]]:
+    """What the optimiser sees of a tree of parameters, and the way back.
+
+    All small parameters are one vector to it, a few kernels in the place of several for every layer; large ones, whose
+    copying would cost more than their kernels, stay as they are.
+    """
+    leaves, structure = jax.tree.flatten(params)
+    vector, restore = ravel_pytree([x for x in leaves if x.size < LARGE])
+
+    def unpacked(parts: tuple[Array, list[Array]]) -> PyTree:
+        small, large = iter(restore(parts[0])), iter(parts[1])
+        return jax.tree.unflatten(structure, [next(small if x.size < LARGE else large) for x in leaves])
+
+    return (vector, [x for x in leaves if x.size >= LARGE]), unpacked
 
 
 def descend(optimiser: Any, gradient: PyTree, state: PyTree, params: PyTree) -> tuple[PyTree, PyTree, Metrics]:
-    """Apply one step; returns the new parameters, the new optimiser state and two norms.
-
-    All parameters are one vector to the optimiser: a few kernels in the place of several for every layer.
-    """
-    vector, restore = ravel_pytree(params)
-    gradient = ravel_pytree(gradient)[0]
-    updates, state = optimiser.update(gradient, state, vector)
+    """Apply one step; returns the new parameters, the new optimiser state and two norms."""
+    (parts, unpacked), (gradient, _) = packed(params), packed(gradient)
+    updates, state = optimiser.update(gradient, state, parts)
     norms = {"gradient_norm": optax.tree.norm(gradient), "update_norm": optax.tree.norm(updates)}
-    return restore(optax.apply_updates(vector, updates)), state, norms
+    return unpacked(optax.apply_updates(parts, updates)), state, norms
 
 
 def polyak(target: PyTree, online: PyTree, tau: Array | float) -> PyTree:
