@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from thorndike.ops.keys import random_key
+from thorndike.ops.keys import normal, random_key
 
 DRAWS = {
     "split in two": lambda k: jax.random.key_data(jax.random.split(k)),
@@ -35,6 +35,14 @@ def test_draws_are_those_of_jax_to_the_bit(name, how):
         if how == "batched":
             ours, theirs = jax.random.split(ours, 4), jax.random.split(theirs, 4)
         np.testing.assert_array_equal(draw(ours), draw(theirs))
+
+
+@pytest.mark.parametrize("how", ["eager", "compiled", "batched"])
+def test_normal_is_that_of_jax_to_the_bit(how):
+    ours, theirs = (lambda k: normal(k, (5, 3))), (lambda k: jax.random.normal(k, (5, 3)))
+    over = {"eager": lambda f: f, "compiled": jax.jit, "batched": lambda f: jax.jit(jax.vmap(f))}[how]
+    key = jax.random.split(random_key(5), 4) if how == "batched" else random_key(5)
+    np.testing.assert_array_equal(over(ours)(key), over(theirs)(key))
 
 
 def test_64_bits():

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from thorndike.ops.keys import normal
 from thorndike.types import Array
 
 LOG_2PI = float(np.log(2 * np.pi))
@@ -127,10 +128,9 @@ class TanhNormal(NamedTuple):
         log π(a) = log N(u; μ, σ) - Σ log(1 - tanh² u), the last as 2 (log 2 - u - softplus(-2u)), which is exact
         where tanh saturates.
         """
-        normal = Normal(self.mean, self.log_std)
-        u = normal.sample(key)
+        u = self.mean + jnp.exp(self.log_std) * normal(key, self.mean.shape)
         correction = 2.0 * (np.log(2.0) - u - jax.nn.softplus(-2.0 * u))
-        return jnp.tanh(u), normal.log_prob(u) - correction.sum(-1)
+        return jnp.tanh(u), Normal(self.mean, self.log_std).log_prob(u) - correction.sum(-1)
 
     def sample(self, key: Array) -> Array:
         """A reparameterised action."""

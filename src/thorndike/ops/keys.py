@@ -8,6 +8,9 @@ of `jax.random` and gives what `jax.random.key` would give.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -32,18 +35,22 @@ def rounds(k0: Array, k1: Array, x: Array, y: Array) -> tuple[Array, Array]:
     return x, y
 
 
-def apart(k0: Array, k1: Array, x: Array, y: Array) -> tuple[Array, Array]:
-    """`rounds` in a computation of its own: else XLA fuses it into every consumer, and a key's key's key grows."""
-    if x.size == 0:
-        return x, y
-    always = k0.ravel()[0] | jnp.uint32(1) != 0  # which XLA cannot know
-    return jax.lax.cond(always, rounds, lambda k0, k1, x, y: (x, y), k0, k1, x, y)
+def apart(f: Callable[..., Any], *args: Array) -> Any:
+    """`f(*args)` in a computation of its own: else XLA fuses it into every consumer, and computes it for each of them.
+
+    `args[0]` holds uint32, at least one.
+    """
+    always = args[0].ravel()[0] | jnp.uint32(1) != 0  # which XLA cannot know
+    nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(f, *args))
+    return jax.lax.cond(always, f, lambda *_: nothing, *args)
 
 
 @jax.custom_batching.custom_vmap
 def threefry(k0: Array, k1: Array, x: Array, y: Array) -> tuple[Array, Array]:
     """Threefry-2x32 of the counters (x, y) under the keys (k0, k1); all uint32 of one shape."""
-    return jax.lax.platform_dependent(k0, k1, x, y, cpu=apart, default=rounds)
+    if x.size == 0:
+        return x, y
+    return jax.lax.platform_dependent(k0, k1, x, y, cpu=partial(apart, rounds), default=rounds)
 
 
 @threefry.def_vmap
@@ -87,6 +94,12 @@ def _fold_in(key: Array, data: int | Array) -> Array:
 IMPLEMENTATION = define_prng_impl(
     key_shape=(2,), seed=_seed, split=_split, random_bits=_random_bits, fold_in=_fold_in, name="threefry", tag="tf"
 )
+
+
+def normal(key: Array, shape: tuple[int, ...]) -> Array:
+    """`jax.random.normal`, for draws with several consumers: computed once."""
+    draw = lambda data: jax.random.normal(jax.random.wrap_key_data(data, impl=jax.random.key_impl(key)), shape)  # noqa: E731
+    return jax.lax.platform_dependent(jax.random.key_data(key), cpu=partial(apart, draw), default=draw)
 
 
 def random_key(seed: int | Array) -> Array:
