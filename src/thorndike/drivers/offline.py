@@ -15,6 +15,7 @@ import numpy as np
 
 from thorndike.drivers.evaluate import evaluate
 from thorndike.drivers.learner import check_kind, set_clock
+from thorndike.drivers.program import program
 from thorndike.drivers.scan import axes, member
 from thorndike.drivers.state import WINDOW, Episodes, RunState, Tally, largest
 from thorndike.memory.dataset import Dataset
@@ -55,7 +56,7 @@ class OfflineDriver:
             going = lambda carry: (carry[0] < n) & carry[1].tally.healthy()  # noqa: E731
             return jax.lax.while_loop(going, update, (0, state))[1]
 
-        self._learn = jax.jit(learn, donate_argnums=1)
+        self._learn = program(learn, donate_argnums=1)
         self._compiled: Any = None
         self._draw = jax.jit(partial(_draw, len(dataset), self.size))
 

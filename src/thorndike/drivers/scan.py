@@ -28,6 +28,7 @@ from thorndike.drivers.learner import (
     steps_of,
     warm_iterations,
 )
+from thorndike.drivers.program import program
 from thorndike.drivers.state import Episodes, RunState, Tally, rollout_health
 from thorndike.envs.wrap import Batched
 from thorndike.ops.keys import random_key
@@ -165,7 +166,7 @@ class ScanDriver:
                 algorithm, world, state, n, fresh
             )
 
-        self._advance = jax.jit(advance, static_argnums=5, donate_argnums=2)
+        self._advance = program(advance, static_argnums=5, donate_argnums=2)
         self._compiled: dict[bool, Any] = {}
 
     def __enter__(self) -> ScanDriver:
