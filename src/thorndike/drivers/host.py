@@ -1,5 +1,9 @@
 """The driver for environments on the host: they step in NumPy, acting and learning are compiled.
 
+What replays learns from its memory while the environments step, and the rollout is remembered after that. So an update
+sees the memory as it was before the rollout beside it, and actions come from the agent before that update: one update
+late, and the processor is never idle. What learns from the rollout itself waits for it.
+
 Adding to the replay memory is a program of its own, with the storage donated; learning takes the storage read-only.
 The simulator is not part of the run state: a resumed run begins new episodes.
 """
@@ -25,10 +29,11 @@ from thorndike.drivers.learner import (
     steps_of,
     warm_iterations,
 )
+from thorndike.drivers.program import program
 from thorndike.drivers.scan import axes, member
 from thorndike.drivers.state import Episodes, RunState, Tally, rollout_health
 from thorndike.ops.keys import random_key
-from thorndike.types import Array, PyTree, Rollout, Spec, Timestep, Transition
+from thorndike.types import Array, Clock, Metrics, PyTree, Rollout, Spec, Timestep, Transition
 
 
 @jax.tree_util.register_pytree_node_class
@@ -66,6 +71,7 @@ class HostDriver:
         """`seeds`: one for each run; `how`: workers, timeout and on_error, as of `HostBatch`."""
         runs = len(seeds)
         self.algorithm, self.spec, self.runs = algorithm, spec, runs
+        self.settings, self.replays = Packed(jax.device_put(algorithm)), replays(algorithm)
         self.chunk, self.warm_iterations = steps_of(algorithm), warm_iterations(algorithm)
         self.batch = env.batch(runs * algorithm.num_envs, seed=seeds, **how)
         self.now: Timestep | None = None
@@ -82,27 +88,24 @@ class HostDriver:
 
             return single if runs == 1 else several
 
-        def actor(algorithm, state):
-            return Packed(algorithm.actor(state.tree.agent))
-
-        def act(algorithm, actor, carry, now, key, warm):
-            key, akey, rkey = jax.random.split(key, 3)
-            action, carry, extras = algorithm.act(actor.tree, carry, now, akey, True)
+        def act(algorithm, agent, carry, now, key, warm):
+            key, akey, rkey, _ = jax.random.split(key, 4)  # the last is for learning
+            action, carry, extras = algorithm.act(algorithm.actor(agent.tree), carry, now, akey, True)
             if warm:
                 action = random_action(spec.action, now, rkey).astype(action.dtype)
             return action, carry, extras, key
 
-        def learn(algorithm, state, memory, rollout, key, warm):
-            state, key = _learn(algorithm, spec, state.tree, memory.tree, rollout, key, warm)
-            return Packed(state), Packed(algorithm.actor(state.agent)), key, state.tally.healthy()
+        def learn(algorithm, agent, memory, rollout, key, clock):
+            agent, metrics = improve(algorithm, agent.tree, memory.tree, rollout, jax.random.split(key, 4)[3])
+            return Packed(set_clock(agent, clock.steps + self.chunk, clock.total)), metrics
 
-        def add(algorithm, memory, rollout):
-            return Packed(collect(algorithm, memory.tree, rollout))
+        def add(algorithm, memory, book, rollout, metrics):
+            book = _written(algorithm, spec, book.tree, rollout, metrics)
+            return Packed(collect(algorithm, memory.tree, rollout)), Packed(book), book.tally.healthy()
 
-        self._actor = jax.jit(over_runs(actor))
-        self._act = {warm: jax.jit(over_runs(partial(act, warm=warm))) for warm in (False, True)}
-        self._learn = {warm: jax.jit(over_runs(partial(learn, warm=warm)), donate_argnums=1) for warm in (False, True)}
-        self._collect = jax.jit(over_runs(add), donate_argnums=1)
+        self._act = {warm: program(over_runs(partial(act, warm=warm))) for warm in (False, True)}
+        self._learn = program(over_runs(learn))  # not donated: XLA would first copy what it still has to read
+        self._collect = program(over_runs(add), donate_argnums=(1, 2))
 
     def __enter__(self) -> HostDriver:
         return self
@@ -138,29 +141,45 @@ class HostDriver:
         a metric is not finite: the environment is not to be stepped with what such parameters say.
         """
         state = state._replace(tally=state.tally.restart(jnp.bool_(True))) if fresh else state
-        algorithm, memory, carry, key = Packed(self.algorithm), Packed(state.memory), state.carry, state.key
-        rest = Packed(state._replace(memory=(), carry=(), key=()))  # type: ignore[arg-type]
-        actor = self._actor(algorithm, rest)
-        for _ in range(iterations):
-            rollout, carry, key = self.rollout(algorithm, actor, carry, key, warm)
-            memory = self._collect(algorithm, memory, rollout)
-            rest, actor, key, healthy = self._learn[warm](algorithm, rest, memory, rollout, key)
+        settings, agent, memory = self.settings, Packed(state.agent), Packed(state.memory)
+        book = Packed(state._replace(agent=(), memory=(), carry=(), key=()))  # type: ignore[arg-type]
+        carry, key, metrics = state.carry, state.key, None
+        move = self.move(agent, carry, key, warm)
+        for left in reversed(range(iterations)):
+            so_far = book.tree
+            acting, start, clock = agent, key, Clock(so_far.steps, so_far.total)
+            if self.replays and not warm:
+                agent, metrics = self._learn(settings, agent, memory, None, start, clock)
+            rollout, carry, key = self.rollout(acting, carry, key, move, warm)
+            if not self.replays:
+                rollout = jax.device_put(rollout)
+                agent, metrics = self._learn(settings, agent, memory, rollout, start, clock)
+            memory, book, healthy = self._collect(settings, memory, book, rollout, metrics)
+            if left:
+                move = self.move(agent, carry, key, warm)
             if not np.asarray(healthy).all():
                 break
-        return rest.tree._replace(memory=memory.tree, carry=carry, key=key)
+        return book.tree._replace(agent=agent.tree, memory=memory.tree, carry=carry, key=key)
 
-    def rollout(self, algorithm: Packed, actor: Packed, carry: PyTree, key: Array, warm: bool):
-        """A `Rollout` of every environment of every run, leaves [R, T, E, ...]; the next carry and key."""
+    def move(self, agent: Packed, carry: PyTree, key: Array, warm: bool) -> Any:
+        """What is done first in the next rollout: action, carry, extras, key. It need not have been computed yet.
+
+        None for an asynchronous pool, which is acted on by halves.
+        """
         if getattr(self.batch, "asynchronous", False):
-            act = partial(self._act[warm], algorithm, actor)
-            done, carry, key = overlap.rollout(
-                act, self.batch, self.observe(), carry, key, self.algorithm.rollout_length
-            )
+            return None
+        return self._act[warm](self.settings, agent, carry, self.observe(), key)
+
+    def rollout(self, agent: Packed, carry: PyTree, key: Array, move: Any, warm: bool):
+        """A `Rollout` of every environment of every run, leaves [R, T, E, ...]; the next carry and key."""
+        act, now, length = partial(self._act[warm], self.settings, agent), self.observe(), self.algorithm.rollout_length
+        if move is None:
+            done, carry, key = overlap.rollout(act, self.batch, now, carry, key, length)
             self.now = done.last
             return done, carry, key
-        now, start, steps = self.observe(), carry, []
-        for _ in range(self.algorithm.rollout_length):
-            action, carry, extras, key = self._act[warm](algorithm, actor, carry, now, key)
+        start, steps = carry, []
+        for i in range(length):
+            action, carry, extras, key = act(carry, now, key) if i else move
             action = np.asarray(action)
             flat = action.reshape((-1, *action.shape[2:]))
             later = self.split(self.batch.step(flat))
@@ -198,8 +217,9 @@ def _init_run(algorithm: Any, spec: Spec, key: Array, now: Timestep) -> RunState
     example, later = jax.eval_shape(partial(_example, algorithm), agent, carry, now, key)
     check_kind(algorithm, "act", carry, later)
     memory, zero = init_memory(algorithm, example), jnp.int32(0)
-    after, metrics = jax.eval_shape(partial(_improve, algorithm, spec), agent, memory, example, key)
+    after, metrics = jax.eval_shape(partial(improve, algorithm), agent, memory, example, key)
     check_kind(algorithm, "update" if replays(algorithm) else "learn", agent, after)
+    metrics = jax.eval_shape(partial(_metrics, spec), example, metrics)
     episodes, tally = Episodes.start(algorithm.num_envs), Tally.start(metrics)
     return RunState(agent, memory, (), carry, key, zero, jnp.int32(spec.steps), zero, episodes, tally)
 
@@ -214,23 +234,15 @@ def _example(algorithm: Any, agent: PyTree, carry: PyTree, now: Timestep, key: A
     return Rollout(steps, carry, now), later
 
 
-def _improve(algorithm: Any, spec: Spec, agent: PyTree, memory: PyTree, rollout: Rollout, key: Array):
-    agent, metrics = improve(algorithm, agent, memory, rollout, key)
+def _metrics(spec: Spec, rollout: Rollout, metrics: Metrics) -> Metrics:
     named = {f"train/{name}": value for name, value in metrics.items()}
-    return agent, {**rollout_health(spec.observation, rollout), **named}
+    return {**rollout_health(spec.observation, rollout), **named}
 
 
-def _learn(algorithm: Any, spec: Spec, state: RunState, memory: PyTree, rollout: Rollout, key: Array, warm: bool):
-    key, lkey = jax.random.split(key)
-    steps = state.steps + algorithm.rollout_length * algorithm.num_envs
-    agent, tally = state.agent, state.tally
-    if warm:
-        tally = tally.watch(rollout_health(spec.observation, rollout), state.iterations)
-    else:
-        agent, metrics = _improve(algorithm, spec, agent, memory, rollout, lkey)
-        tally = tally.add(metrics, state.iterations)
-    episodes = state.episodes.add(rollout.steps.reward, rollout.steps.ended)
-    agent = set_clock(agent, steps, state.total)
-    iterations = state.iterations + 1
-    state = state._replace(agent=agent, steps=steps, iterations=iterations, episodes=episodes, tally=tally)
-    return state, key
+def _written(algorithm: Any, spec: Spec, book: RunState, rollout: Rollout, metrics: Metrics | None) -> RunState:
+    """The book with a rollout, and what learning said beside it if it did, written down."""
+    record = book.tally.watch if metrics is None else book.tally.add
+    tally = record(_metrics(spec, rollout, metrics or {}), book.iterations)
+    episodes = book.episodes.add(rollout.steps.reward, rollout.steps.ended)
+    steps, iterations = book.steps + steps_of(algorithm), book.iterations + 1
+    return book._replace(steps=steps, iterations=iterations, episodes=episodes, tally=tally)

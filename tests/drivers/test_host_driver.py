@@ -1,0 +1,139 @@
+"""The driver for host environments: what learns beside what steps, and in which order."""
+
+from __future__ import annotations
+
+import gymnasium
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from gymnasium.spaces import Box
+
+import thorndike as td
+from thorndike.drivers.host import HostDriver
+from thorndike.drivers.learner import warm_iterations
+from thorndike.ops.keys import random_key
+
+SMALL = {"num_envs": 2, "torso": td.Torso(widths=(8,), init="uniform")}
+REPLAY = td.Uniform(capacity=64, batch_size=8, warmup=32)
+CASES = {
+    "ppo": (td.PPO(rollout_length=8, minibatch_size=8, **SMALL), "gymnasium/CartPole-v1"),
+    "dqn": (td.DQN(replay=REPLAY, rollout_length=3, gradient_steps=2, **SMALL), "gymnasium/CartPole-v1"),
+    "sac": (td.SAC(replay=REPLAY, **SMALL), "gymnasium/Pendulum-v1"),
+}
+
+
+def trained(name, chunks, patch=lambda driver: None):
+    """The arrays of a run's whole state after its warm-up and as many iterations as the chunks have together."""
+    algorithm, env = CASES[name]
+    env = td.make(env)
+    spec = td.Spec(env.observation_space, env.action_space, 1000)
+    with HostDriver(algorithm, env, spec, [0], workers="serial") as driver:
+        patch(driver)
+        state = driver.init(jax.vmap(random_key)(jnp.zeros(1, jnp.uint32)))
+        if warm_iterations(algorithm):
+            state = driver.advance(state, warm_iterations(algorithm), True)
+        for n in chunks:
+            state = driver.advance(state, n)
+    return jax.device_get(jax.tree.leaves(state._replace(key=jax.random.key_data(state.key))))
+
+
+def one_after_another(driver):
+    """Every program ends before the next thing is done."""
+
+    def waiting(f):
+        return lambda *args: jax.block_until_ready(f(*args))
+
+    driver._learn, driver._collect = waiting(driver._learn), waiting(driver._collect)
+    driver._act = {warm: waiting(f) for warm, f in driver._act.items()}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_learning_beside_stepping_is_learning_before_it(name):
+    jax.tree.map(np.testing.assert_array_equal, trained(name, [40]), trained(name, [40], one_after_another))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_chunks_change_nothing(name):
+    jax.tree.map(np.testing.assert_array_equal, trained(name, [12]), trained(name, [1, 1, 7, 3]))
+
+
+class Listening(gymnasium.Env):
+    """Writes down the actions that it gets."""
+
+    observation_space, action_space = Box(-1, 1, (1,)), Box(0, 1000, (1,))
+
+    def __init__(self):
+        self.heard = []
+
+    def reset(self, **_):
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action):
+        self.heard.append(float(action[0]))
+        return np.zeros(1, np.float32), 0.0, False, False, {}
+
+
+@td.config
+class Counter:
+    """A memory that counts transitions."""
+
+    warmup: int = 6
+
+    def init(self, example):
+        return jnp.int32(0)
+
+    def add(self, memory, rollout):
+        return memory + rollout.steps.reward.size
+
+    def sample(self, memory, key):
+        return memory
+
+
+class Acting:
+    """Its action is how often it has learned; it writes down what it learned from."""
+
+    num_envs, rollout_length, gradient_steps = 1, 2, 1
+
+    def init(self, key, spec):
+        return jnp.int32(0), jnp.zeros(8, jnp.int32)
+
+    def actor(self, state):
+        return state[0]
+
+    def carry(self, n):
+        return ()
+
+    def act(self, actor, carry, now, key, explore):
+        return jnp.full((1, 1), actor, jnp.float32), carry, {}
+
+
+@td.config
+class OffPolicy(Acting):
+    replay: Counter = Counter()
+
+    def update(self, state, batch, key):
+        return (state[0] + 1, state[1].at[state[0]].set(batch)), {}
+
+
+@td.config
+class OnPolicy(Acting):
+    def learn(self, state, rollout, key):
+        first = rollout.steps.action[0, 0, 0].astype(jnp.int32)
+        return (state[0] + 1, state[1].at[state[0]].set(first)), {}
+
+
+@pytest.mark.parametrize(("algorithm", "learned_from"), [(OffPolicy(), [6, 8, 10, 12]), (OnPolicy(), [0, 1, 2, 3])])
+def test_the_order_of_things(algorithm, learned_from):
+    """Both act with the newest agent that is ready. What replays learns from the memory without the rollout beside it."""
+    world = Listening()
+    env, warm = td.make(world), warm_iterations(algorithm)
+    with HostDriver(algorithm, env, td.Spec(env.observation_space, env.action_space, 100), [0]) as driver:
+        state = driver.init(jax.vmap(random_key)(jnp.zeros(1, jnp.uint32)))
+        state = driver.advance(state, warm, True) if warm else state
+        world.heard.clear()
+        state = driver.advance(driver.advance(state, 3), 1)
+    assert world.heard == [0, 0, 1, 1, 2, 2, 3, 3]
+    count, seen = jax.device_get(state.agent)
+    assert count[0] == 4
+    assert seen[0, :4].tolist() == learned_from
