@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from gymnasium.spaces import Box
 
 import thorndike as td
-from thorndike.drivers.program import program
+from thorndike.drivers.program import EIGEN
 from thorndike.ops.keys import random_key
 from thorndike.types import Spec, Transition
 
@@ -61,7 +61,7 @@ def seconds(call: Any, times: int) -> float:
 def rate_of_product(n: int) -> float:
     """Floating-point operations a second of n x n by n x n."""
     x = jax.random.normal(jax.random.key(0), (n, n))
-    multiply = program(lambda x: x @ x)
+    multiply = jax.jit(lambda x: x @ x, compiler_options=EIGEN)
     return 2 * n**3 / seconds(lambda: multiply(x), max(1, round(4e9 / n**3)))
 
 
@@ -74,9 +74,15 @@ def sac_update() -> tuple[float, int]:
     obs, action = jax.random.normal(random_key(1), (BATCH, OBS)), jnp.zeros((BATCH, ACTIONS))
     no, reward = jnp.zeros(BATCH, bool), jnp.ones(BATCH)
     batch = Transition(obs, no, action, {}, reward, no, no, obs, {})
-    update = program(lambda state, key: sac.update(state, batch, key)[0])
-    work = products(jax.make_jaxpr(update)(state, random_key(2)).jaxpr)
-    key = random_key(3)
+
+    def step(state, key):
+        return sac.update(state, batch, key)[0]
+
+    work, update, key = (
+        products(jax.make_jaxpr(step)(state, random_key(2)).jaxpr),
+        jax.jit(step, compiler_options=EIGEN),
+        random_key(3),
+    )
     return seconds(lambda: update(state, key), 40), work
 
 

@@ -125,7 +125,7 @@ class OnPolicy(Acting):
 
 @pytest.mark.parametrize(("algorithm", "learned_from"), [(OffPolicy(), [6, 8, 10, 12]), (OnPolicy(), [0, 1, 2, 3])])
 def test_the_order_of_things(algorithm, learned_from):
-    """Both act with the newest agent that is ready. What replays learns from the memory without the rollout beside it."""
+    """What replays learns from the memory as it was before the rollout beside it; the other one from its rollout."""
     world = Listening()
     env, warm = td.make(world), warm_iterations(algorithm)
     with HostDriver(algorithm, env, td.Spec(env.observation_space, env.action_space, 100), [0]) as driver:

@@ -29,7 +29,7 @@ from thorndike.drivers.learner import (
     steps_of,
     warm_iterations,
 )
-from thorndike.drivers.program import program
+from thorndike.drivers.program import options
 from thorndike.drivers.scan import axes, member
 from thorndike.drivers.state import Episodes, RunState, Tally, rollout_health
 from thorndike.ops.keys import random_key
@@ -103,6 +103,8 @@ class HostDriver:
             book = _written(algorithm, spec, book.tree, rollout, metrics)
             return Packed(collect(algorithm, memory.tree, rollout)), Packed(book), book.tally.healthy()
 
+        agent = jax.eval_shape(lambda: member(algorithm, 0).init(random_key(0), spec))
+        program = partial(jax.jit, compiler_options=options(agent, 1))
         self._act = {warm: program(over_runs(partial(act, warm=warm))) for warm in (False, True)}
         self._learn = program(over_runs(learn))  # not donated: XLA would first copy what it still has to read
         self._collect = program(over_runs(add), donate_argnums=(1, 2))

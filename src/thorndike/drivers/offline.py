@@ -15,7 +15,7 @@ import numpy as np
 
 from thorndike.drivers.evaluate import evaluate
 from thorndike.drivers.learner import check_kind, set_clock
-from thorndike.drivers.program import program
+from thorndike.drivers.program import options
 from thorndike.drivers.scan import axes, member
 from thorndike.drivers.state import WINDOW, Episodes, RunState, Tally, largest
 from thorndike.memory.dataset import Dataset
@@ -56,7 +56,7 @@ class OfflineDriver:
             going = lambda carry: (carry[0] < n) & carry[1].tally.healthy()  # noqa: E731
             return jax.lax.while_loop(going, update, (0, state))[1]
 
-        self._learn = program(learn, donate_argnums=1)
+        self._learn = jax.jit(learn, donate_argnums=1)
         self._compiled: Any = None
         self._draw = jax.jit(partial(_draw, len(dataset), self.size))
 
@@ -93,7 +93,8 @@ class OfflineDriver:
             _, index, ukeys = jax.eval_shape(self._draw, state.key)
             batches = jax.tree.map(lambda x: jax.ShapeDtypeStruct((*index.shape[:2], *x.shape), x.dtype), self.batch())
             rest = state._replace(key=())  # type: ignore[arg-type]
-            self._compiled = self._learn.lower(self.algorithm, rest, (batches, ukeys), np.int32(1)).compile()
+            lowered = self._learn.lower(self.algorithm, rest, (batches, ukeys), np.int32(1))
+            self._compiled = lowered.compile(options(state.agent, self.runs))
 
     def advance(self, state: RunState, iterations: int, warm: bool = False, fresh: bool = False) -> RunState:
         """`iterations` updates later, fewer if a metric is not finite. The argument is donated: do not use it again."""

@@ -28,7 +28,7 @@ from thorndike.drivers.learner import (
     steps_of,
     warm_iterations,
 )
-from thorndike.drivers.program import program
+from thorndike.drivers.program import options
 from thorndike.drivers.state import Episodes, RunState, Tally, rollout_health
 from thorndike.envs.wrap import Batched
 from thorndike.ops.keys import random_key
@@ -166,7 +166,7 @@ class ScanDriver:
                 algorithm, world, state, n, fresh
             )
 
-        self._advance = program(advance, static_argnums=5, donate_argnums=2)
+        self._advance = jax.jit(advance, static_argnums=5, donate_argnums=2)
         self._compiled: dict[bool, Any] = {}
 
     def __enter__(self) -> ScanDriver:
@@ -206,8 +206,9 @@ class ScanDriver:
     def compile(self, warm: bool = False) -> Any:
         """Compile the program that `advance` calls; returned for those who want to look at it."""
         if warm not in self._compiled:
-            lowered = self._advance.lower(self.algorithm, self.world, self.like(), np.int32(1), np.bool_(False), warm)
-            self._compiled[warm] = lowered.compile()
+            state = self.like()
+            lowered = self._advance.lower(self.algorithm, self.world, state, np.int32(1), np.bool_(False), warm)
+            self._compiled[warm] = lowered.compile(options(state.agent, self.runs))
         return self._compiled[warm]
 
     def advance(self, state: RunState, iterations: int, warm: bool = False, fresh: bool = False) -> RunState:
