@@ -78,9 +78,9 @@ def experience(algorithm, on_host):
         return state, rollout(algorithm, world, *start, "explore")[0]
     with HostDriver(algorithm, GymnasiumEnvironment(HostTurns), SPEC, [0], workers="serial") as driver:
         first = lambda tree: jax.tree.map(lambda x: jnp.asarray(x)[None], tree)  # noqa: E731
-        actor = Packed(first(algorithm.actor(state)))
         carry, key = first(algorithm.carry(algorithm.num_envs)), jax.random.split(jax.random.key(2), 1)
-        found = driver.rollout(Packed(algorithm), actor, carry, key, False)[0]
+        start = (Packed(first(state)), carry, key)
+        found = driver.rollout(*start, driver.move(*start, False), False)[0]
     return state, jax.tree.map(lambda x: jnp.asarray(x)[0], found)
 
 

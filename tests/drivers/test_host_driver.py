@@ -12,6 +12,8 @@ from gymnasium.spaces import Box
 import thorndike as td
 from thorndike.drivers.host import HostDriver
 from thorndike.drivers.learner import warm_iterations
+from thorndike.drivers.program import EIGEN, known, options
+from thorndike.drivers.scan import ScanDriver
 from thorndike.ops.keys import random_key
 
 SMALL = {"num_envs": 2, "torso": td.Torso(widths=(8,), init="uniform")}
@@ -137,3 +139,20 @@ def test_the_order_of_things(algorithm, learned_from):
     count, seen = jax.device_get(state.agent)
     assert count[0] == 4
     assert seen[0, :4].tolist() == learned_from
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "wide"),
+    [
+        (td.SAC(), True),
+        (td.SAC(critics=3, torso=td.Torso(widths=(64, 64))), False),
+        (td.PPO(core=td.GRU(width=128)), False),  # whose optimiser has one long vector
+        (td.PPO(torso=td.Torso(widths=(256, 256)), core=td.GRU(width=8)), True),
+    ],
+)
+def test_only_wide_layers_are_multiplied_by_eigen(algorithm, wide):
+    env = td.make("Pendulum-v1")
+    spec = td.Spec(env.observation_space, env.action_space, 1000)
+    for runs in (1, 8):
+        driver = ScanDriver(algorithm, env, spec, runs)
+        assert options(driver.like().agent) == (EIGEN if wide and known() else {})

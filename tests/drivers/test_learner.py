@@ -10,10 +10,14 @@ import scipy.stats
 from gymnasium.spaces import Box
 
 import thorndike as td
+from thorndike.drivers.host import HostDriver
 from thorndike.drivers.learner import improve, random_action
 from thorndike.drivers.scan import ScanDriver
 from thorndike.ops.keys import random_key
 
+TINY = {"num_envs": 2, "rollout_length": 4, "torso": td.Torso(widths=(4,))}
+PPO = td.PPO(minibatch_size=8, epochs=1, **TINY)
+DQN = td.DQN(replay=td.Uniform(capacity=64, batch_size=8, warmup=16), **TINY)
 BOXES = {
     "of unequal sides": (Box(np.float32([0, -4]), np.float32([10, 4])), [0, -4], [10, 4]),
     "far out": (Box(2000, 3000, (2,)), [2000] * 2, [3000] * 2),
@@ -54,12 +58,19 @@ def test_every_gradient_step_has_a_batch_and_a_key_of_its_own():
     assert metrics["n"] == 2.0  # the mean
 
 
-def test_clocks_show_what_was_done():
-    small = td.PPO(num_envs=2, rollout_length=4, minibatch_size=8, epochs=1, torso=td.Torso(widths=(4,)))
-    env = td.make("CartPole-v1")
-    driver = ScanDriver(small, env, td.Spec(env.observation_space, env.action_space, 1000), 1)
-    state = driver.init(jax.vmap(random_key)(jnp.zeros(1, jnp.uint32)))
-    for n in (1, 3):
-        state = driver.advance(state, 2)
-        assert state.agent.clock.steps == state.steps == 8 * (n + 1)
-        assert state.agent.clock.total == 1000
+@pytest.mark.parametrize(("algorithm", "warm"), [(PPO, 0), (DQN, 2)], ids=["ppo", "dqn"])
+@pytest.mark.parametrize("on_host", [False, True])
+def test_clocks_show_what_was_done(algorithm, warm, on_host):
+    """After the warm-up too."""
+    env = td.make("gymnasium/CartPole-v1" if on_host else "CartPole-v1")
+    spec = td.Spec(env.observation_space, env.action_space, 1000)
+    driver = HostDriver(algorithm, env, spec, [0]) if on_host else ScanDriver(algorithm, env, spec, 1)
+    with driver:
+        state = driver.init(jax.vmap(random_key)(jnp.zeros(1, jnp.uint32)))
+        for n in ((1, True), (warm - 1, True)) if warm else ():
+            state = driver.advance(state, *n)
+            assert state.agent.clock.steps == state.steps > 0
+        for n in (1, 3):
+            state = driver.advance(state, 2)
+            assert state.agent.clock.steps == state.steps == 8 * (warm + n + 1)
+            assert state.agent.clock.total == 1000

@@ -1,8 +1,7 @@
 """The driver for environments on the host: they step in NumPy, acting and learning are compiled.
 
-What replays learns from its memory while the environments step, and the rollout is remembered after that. So an update
-sees the memory as it was before the rollout beside it, and actions come from the agent before that update: one update
-late, and the processor is never idle. What learns from the rollout itself waits for it.
+What replays learns from its memory while the environments step, and remembers the rollout after that: an update sees the
+memory as it was before the rollout beside it. What learns from the rollout itself waits for it.
 
 Adding to the replay memory is a program of its own, with the storage donated; learning takes the storage read-only.
 The simulator is not part of the run state: a resumed run begins new episodes.
@@ -70,6 +69,11 @@ class HostDriver:
     def __init__(self, algorithm: Any, env: Any, spec: Spec, seeds: list[int], **how: Any):
         """`seeds`: one for each run; `how`: workers, timeout and on_error, as of `HostBatch`."""
         runs = len(seeds)
+
+        def agents():
+            return jax.tree.map(lambda x: x[None], member(algorithm, 0).init(random_key(0), spec))
+
+        program = partial(jax.jit, compiler_options=options(jax.eval_shape(agents)))
         self.algorithm, self.spec, self.runs = algorithm, spec, runs
         self.settings, self.replays = Packed(jax.device_put(algorithm)), replays(algorithm)
         self.chunk, self.warm_iterations = steps_of(algorithm), warm_iterations(algorithm)
@@ -97,14 +101,13 @@ class HostDriver:
 
         def learn(algorithm, agent, memory, rollout, key, clock):
             agent, metrics = improve(algorithm, agent.tree, memory.tree, rollout, jax.random.split(key, 4)[3])
+            metrics = {name: jnp.float32(value) for name, value in metrics.items()}
             return Packed(set_clock(agent, clock.steps + self.chunk, clock.total)), metrics
 
         def add(algorithm, memory, book, rollout, metrics):
             book = _written(algorithm, spec, book.tree, rollout, metrics)
             return Packed(collect(algorithm, memory.tree, rollout)), Packed(book), book.tally.healthy()
 
-        agent = jax.eval_shape(lambda: member(algorithm, 0).init(random_key(0), spec))
-        program = partial(jax.jit, compiler_options=options(agent, 1))
         self._act = {warm: program(over_runs(partial(act, warm=warm))) for warm in (False, True)}
         self._learn = program(over_runs(learn))  # not donated: XLA would first copy what it still has to read
         self._collect = program(over_runs(add), donate_argnums=(1, 2))
@@ -126,8 +129,7 @@ class HostDriver:
 
     def like(self) -> RunState:
         """Shapes of the state."""
-        keys = jax.vmap(random_key)(jnp.zeros(self.runs, jnp.uint32))
-        return jax.eval_shape(self.init, keys)
+        return jax.eval_shape(self.init, jax.vmap(random_key)(jnp.zeros(self.runs, jnp.uint32)))
 
     def place(self, state: RunState) -> RunState:
         """The state on the device."""
@@ -137,7 +139,7 @@ class HostDriver:
         """Nothing: the programs compile when `advance` first calls them."""
 
     def advance(self, state: RunState, iterations: int, warm: bool = False, fresh: bool = False) -> RunState:
-        """`iterations` iterations later. The argument is donated: do not use it again.
+        """`iterations` iterations later. Most of the argument is donated: do not use it again.
 
         With `fresh` the metric sums begin anew; with `warm` actions are random and nothing is learned. Stops early when
         a metric is not finite: the environment is not to be stepped with what such parameters say.
@@ -149,19 +151,22 @@ class HostDriver:
         move = self.move(agent, carry, key, warm)
         for left in reversed(range(iterations)):
             so_far = book.tree
-            acting, start, clock = agent, key, Clock(so_far.steps, so_far.total)
+            acting, lkey, clock = agent, key, Clock(so_far.steps, so_far.total)
             if self.replays and not warm:
-                agent, metrics = self._learn(settings, agent, memory, None, start, clock)
+                agent, metrics = self._learn(settings, agent, memory, None, lkey, clock)
             rollout, carry, key = self.rollout(acting, carry, key, move, warm)
-            if not self.replays:
+            if not self.replays and not warm:
                 rollout = jax.device_put(rollout)
-                agent, metrics = self._learn(settings, agent, memory, rollout, start, clock)
+                agent, metrics = self._learn(settings, agent, memory, rollout, lkey, clock)
             memory, book, healthy = self._collect(settings, memory, book, rollout, metrics)
             if left:
                 move = self.move(agent, carry, key, warm)
             if not np.asarray(healthy).all():
                 break
-        return book.tree._replace(agent=agent.tree, memory=memory.tree, carry=carry, key=key)
+        done = book.tree
+        if warm:  # learning has set them otherwise; copied, for the book is donated
+            agent = Packed(set_clock(agent.tree, jnp.copy(done.steps), jnp.copy(done.total)))
+        return done._replace(agent=agent.tree, memory=memory.tree, carry=carry, key=key)
 
     def move(self, agent: Packed, carry: PyTree, key: Array, warm: bool) -> Any:
         """What is done first in the next rollout: action, carry, extras, key. It need not have been computed yet.

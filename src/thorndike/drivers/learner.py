@@ -32,8 +32,8 @@ def steps_of(algorithm: Any) -> int:
 
 
 def warm_iterations(algorithm: Any) -> int:
-    """Rollouts of random actions before the first update."""
-    return -(-algorithm.replay.warmup // steps_of(algorithm)) if replays(algorithm) else 0
+    """Rollouts of random actions before the first update: at least one, for nothing is learned from no memory."""
+    return max(1, -(-algorithm.replay.warmup // steps_of(algorithm))) if replays(algorithm) else 0
 
 
 def init_memory(algorithm: Any, example: Rollout) -> PyTree:

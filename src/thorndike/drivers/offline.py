@@ -94,7 +94,7 @@ class OfflineDriver:
             batches = jax.tree.map(lambda x: jax.ShapeDtypeStruct((*index.shape[:2], *x.shape), x.dtype), self.batch())
             rest = state._replace(key=())  # type: ignore[arg-type]
             lowered = self._learn.lower(self.algorithm, rest, (batches, ukeys), np.int32(1))
-            self._compiled = lowered.compile(options(state.agent, self.runs))
+            self._compiled = lowered.compile(options(state.agent))
 
     def advance(self, state: RunState, iterations: int, warm: bool = False, fresh: bool = False) -> RunState:
         """`iterations` updates later, fewer if a metric is not finite. The argument is donated: do not use it again."""

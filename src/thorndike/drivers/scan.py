@@ -208,7 +208,7 @@ class ScanDriver:
         if warm not in self._compiled:
             state = self.like()
             lowered = self._advance.lower(self.algorithm, self.world, state, np.int32(1), np.bool_(False), warm)
-            self._compiled[warm] = lowered.compile(options(state.agent, self.runs))
+            self._compiled[warm] = lowered.compile(options(state.agent))
         return self._compiled[warm]
 
     def advance(self, state: RunState, iterations: int, warm: bool = False, fresh: bool = False) -> RunState:

@@ -97,7 +97,7 @@ IMPLEMENTATION = define_prng_impl(
 
 
 def normal(key: Array, shape: tuple[int, ...]) -> Array:
-    """`jax.random.normal`, for draws with several consumers: computed once."""
+    """`jax.random.normal`, for draws with several consumers: computed once on the CPU, but for each under `vmap`."""
     draw = lambda data: jax.random.normal(jax.random.wrap_key_data(data, impl=jax.random.key_impl(key)), shape)  # noqa: E731
     return jax.lax.platform_dependent(jax.random.key_data(key), cpu=partial(apart, draw), default=draw)
 
