@@ -1,7 +1,7 @@
 """The driver for environments on the host: they step in NumPy, acting and learning are compiled.
 
-What replays learns from its memory while the environments step, and remembers the rollout after that: an update sees the
-memory as it was before the rollout beside it. What learns from the rollout itself waits for it.
+What replays learns from its memory while the environments step, and remembers the rollout after that: an update sees
+the memory as it was before the rollout beside it. What learns from the rollout itself waits for it.
 
 Adding to the replay memory is a program of its own, with the storage donated; learning takes the storage read-only.
 The simulator is not part of the run state: a resumed run begins new episodes.
