@@ -35,14 +35,13 @@ def rounds(k0: Array, k1: Array, x: Array, y: Array) -> tuple[Array, Array]:
     return x, y
 
 
-def apart(f: Callable[..., Any], *args: Array) -> Any:
+def apart(f: Callable[..., Any], otherwise: Callable[..., Any], *args: Array) -> Any:
     """`f(*args)` in a computation of its own: else XLA fuses it into every consumer, and computes it for each of them.
 
-    `args[0]` holds uint32, at least one.
+    `otherwise(*args)` has the same shapes, and is never called. `args[0]` holds uint32, at least one.
     """
     always = args[0].ravel()[0] | jnp.uint32(1) != 0  # which XLA cannot know
-    nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(f, *args))
-    return jax.lax.cond(always, f, lambda *_: nothing, *args)
+    return jax.lax.cond(always, f, otherwise, *args)
 
 
 @jax.custom_batching.custom_vmap
@@ -50,7 +49,9 @@ def threefry(k0: Array, k1: Array, x: Array, y: Array) -> tuple[Array, Array]:
     """Threefry-2x32 of the counters (x, y) under the keys (k0, k1); all uint32 of one shape."""
     if x.size == 0:
         return x, y
-    return jax.lax.platform_dependent(k0, k1, x, y, cpu=partial(apart, rounds), default=rounds)
+    return jax.lax.platform_dependent(
+        k0, k1, x, y, cpu=partial(apart, rounds, lambda k0, k1, x, y: (x, y)), default=rounds
+    )
 
 
 @threefry.def_vmap
@@ -99,7 +100,8 @@ IMPLEMENTATION = define_prng_impl(
 def normal(key: Array, shape: tuple[int, ...]) -> Array:
     """`jax.random.normal`, for draws with several consumers: computed once on the CPU, but for each under `vmap`."""
     draw = lambda data: jax.random.normal(jax.random.wrap_key_data(data, impl=jax.random.key_impl(key)), shape)  # noqa: E731
-    return jax.lax.platform_dependent(jax.random.key_data(key), cpu=partial(apart, draw), default=draw)
+    nothing = lambda data: jnp.zeros(shape)  # noqa: E731
+    return jax.lax.platform_dependent(jax.random.key_data(key), cpu=partial(apart, draw, nothing), default=draw)
 
 
 def random_key(seed: int | Array) -> Array:
