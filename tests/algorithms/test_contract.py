@@ -108,7 +108,10 @@ def test_structure_and_dtypes_are_stable(name):
     assert health & {"train/q_value", "train/value"}
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n == "alphazero" else n for n in CASES])
+LONG = ("alphazero", "dqn with memory")
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in LONG else n for n in CASES])
 def test_seeds(name):
     """A seed reproduces bit for bit, also in other chunks; another differs; an axis of seeds is the same runs."""
     algorithm, env = CASES[name]
