@@ -10,6 +10,7 @@ import pytest
 from gymnasium.spaces import Box
 
 import thorndike as td
+from thorndike.drivers import host
 from thorndike.drivers.host import HostDriver
 from thorndike.drivers.learner import warm_iterations
 from thorndike.drivers.program import EIGEN, known, options
@@ -141,12 +142,46 @@ def test_the_order_of_things(algorithm, learned_from):
     assert seen[0, :4].tolist() == learned_from
 
 
+def test_nothing_is_learned_from_an_empty_memory():
+    assert warm_iterations(OffPolicy(replay=Counter(warmup=0))) == 1
+
+
+@td.config
+class Drawing(OffPolicy):
+    """Draws when it acts, and the same when it learns."""
+
+    rollout_length: int = 1
+    replay: Counter = Counter(warmup=1)
+
+    def init(self, key, spec):
+        return jnp.int32(0), jnp.zeros(8)
+
+    def act(self, actor, carry, now, key, explore):
+        return jax.random.uniform(key, (1, 1)), carry, {}
+
+    def update(self, state, batch, key):
+        return (state[0] + 1, state[1].at[state[0]].set(jax.random.uniform(key, (1, 1))[0, 0])), {}
+
+
+def test_acting_and_learning_draw_apart():
+    world, algorithm = Listening(), Drawing()
+    env = td.make(world)
+    with pytest.MonkeyPatch.context() as patch:  # the key that learning begins with, not what is split from it
+        patch.setattr(host, "improve", lambda a, agent, memory, rollout, key: a.update(agent, None, key))
+        with HostDriver(algorithm, env, td.Spec(env.observation_space, env.action_space, 100), [0]) as driver:
+            state = driver.init(jax.vmap(random_key)(jnp.zeros(1, jnp.uint32)))
+            state = driver.advance(state, 1, True)
+            world.heard.clear()
+            drawn = jax.device_get(driver.advance(state, 8).agent)[1][0].tolist()
+    assert len({*np.float32(world.heard), *np.float32(drawn)}) == 16
+
+
 @pytest.mark.parametrize(
     ("algorithm", "wide"),
     [
         (td.SAC(), True),
         (td.SAC(critics=3, torso=td.Torso(widths=(64, 64))), False),
-        (td.PPO(core=td.GRU(width=128)), False),  # whose optimiser has one long vector
+        (td.PPO(torso=td.Torso(widths=(120,) * 6)), False),  # whose optimiser has one long vector
         (td.PPO(torso=td.Torso(widths=(256, 256)), core=td.GRU(width=8)), True),
     ],
 )
