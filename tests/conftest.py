@@ -1,4 +1,5 @@
-"""Every test runs on the CPU, shares one cache of compiled programs, and writes nothing into the checkout."""
+"""Every test runs on the CPU, or on the platforms in TEST_PLATFORM; tests share one cache of compiled programs, and write
+nothing into the checkout."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 # Before jax is imported; subprocesses inherit it.
-os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["JAX_PLATFORMS"] = os.environ.get("TEST_PLATFORM", "cpu")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(tempfile.gettempdir()) / "thorndike-tests-xla"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")

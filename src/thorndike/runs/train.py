@@ -15,6 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+import thorndike
 from thorndike.algorithms import algorithm_class
 from thorndike.configuration import require, swept, to_json, types_in
 from thorndike.drivers.host import HostDriver
@@ -227,5 +228,6 @@ def seed_keys(run: Run) -> jax.Array:
 
 def versions() -> dict[str, str]:
     """What the run was made with."""
-    packages = ("thorndike", "jax", "jaxlib", "equinox", "optax", "numpy", "gymnasium")
-    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
+    packages = ("jax", "jaxlib", "equinox", "optax", "numpy", "gymnasium")
+    ours = {"python": platform.python_version(), "thorndike": thorndike.__version__}  # also where it is not installed
+    return {**ours, **{name: version(name) for name in packages}}
