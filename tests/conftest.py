@@ -1,5 +1,5 @@
-"""Every test runs on the CPU, or on the platforms in TEST_PLATFORM; tests share one cache of compiled programs, and write
-nothing into the checkout."""
+"""Every test runs on the CPU, or on the platforms in TEST_PLATFORM (`cuda,cpu`). They share one cache of compiled
+programs, and write nothing into the checkout."""
 
 from __future__ import annotations
 

@@ -47,8 +47,9 @@ def one_after_another(driver):
     def waiting(f):
         return lambda *args: jax.block_until_ready(f(*args))
 
-    driver._learn, driver._collect = waiting(driver._learn), waiting(driver._collect)
-    driver._act = {warm: waiting(f) for warm, f in driver._act.items()}
+    driver._learn = waiting(driver._learn)
+    for programs in (driver._act, driver._add):
+        programs.update({warm: waiting(f) for warm, f in programs.items()})
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -140,6 +141,29 @@ def test_the_order_of_things(algorithm, learned_from):
     count, seen = jax.device_get(state.agent)
     assert count[0] == 4
     assert seen[0, :4].tolist() == learned_from
+
+
+@td.config
+class Failing(OffPolicy):
+    def update(self, state, batch, key):
+        return (state[0] + 1, state[1]), {"loss": jnp.where(state[0] == 2, jnp.nan, 0.0)}
+
+
+@pytest.mark.parametrize("chunks", [[10], [3, 1], [1, 1, 1]])
+def test_nothing_comes_after_what_is_not_finite(chunks):
+    """Neither a step with what was learned there, nor another update, though that was under way."""
+    world, algorithm = Listening(), Failing()
+    env, warm = td.make(world), warm_iterations(algorithm)
+    with HostDriver(algorithm, env, td.Spec(env.observation_space, env.action_space, 100), [0]) as driver:
+        state = driver.init(jax.vmap(random_key)(jnp.zeros(1, jnp.uint32)))
+        state = driver.advance(state, warm, True)
+        world.heard.clear()
+        for n in chunks:
+            if state.tally.healthy().all():
+                state = driver.advance(state, n)
+    assert world.heard == [0, 0, 1, 1, 2, 2]
+    assert not state.tally.healthy().all()
+    assert (int(state.agent[0][0]), int(state.iterations[0]), int(state.steps[0])) == (3, warm + 3, 2 * (warm + 3))
 
 
 def test_nothing_is_learned_from_an_empty_memory():

@@ -104,13 +104,15 @@ class HostDriver:
             metrics = {name: jnp.float32(value) for name, value in metrics.items()}
             return Packed(set_clock(agent, clock.steps + self.chunk, clock.total)), metrics
 
-        def add(algorithm, memory, book, rollout, metrics):
+        def add(algorithm, memory, book, rollout, metrics, agent, carry, key, warm):
             book = _written(algorithm, spec, book.tree, rollout, metrics)
-            return Packed(collect(algorithm, memory.tree, rollout)), Packed(book), book.tally.healthy()
+            memory, healthy = collect(algorithm, memory.tree, rollout), book.tally.healthy()
+            return Packed(memory), Packed(book), healthy, act(algorithm, agent, carry, rollout.last, key, warm)
 
-        self._act = {warm: program(over_runs(partial(act, warm=warm))) for warm in (False, True)}
+        both = (False, True)
+        self._act = {warm: program(over_runs(partial(act, warm=warm))) for warm in both}
         self._learn = program(over_runs(learn))  # not donated: XLA would first copy what it still has to read
-        self._collect = program(over_runs(add), donate_argnums=(1, 2))
+        self._add = {warm: program(over_runs(partial(add, warm=warm)), donate_argnums=(1, 2)) for warm in both}
 
     def __enter__(self) -> HostDriver:
         return self
@@ -147,40 +149,33 @@ class HostDriver:
         state = state._replace(tally=state.tally.restart(jnp.bool_(True))) if fresh else state
         settings, agent, memory = self.settings, Packed(state.agent), Packed(state.memory)
         book = Packed(state._replace(agent=(), memory=(), carry=(), key=()))  # type: ignore[arg-type]
-        carry, key, metrics = state.carry, state.key, None
-        move = self.move(agent, carry, key, warm)
-        for left in reversed(range(iterations)):
-            so_far = book.tree
-            acting, lkey, clock = agent, key, Clock(so_far.steps, so_far.total)
+        carry, key, metrics, healthy = state.carry, state.key, None, True
+        move = self._act[warm](settings, agent, carry, self.observe(), key)
+        for _ in range(iterations):
+            so_far, learned = book.tree, agent
+            clock = Clock(so_far.steps, so_far.total)
             if self.replays and not warm:
-                agent, metrics = self._learn(settings, agent, memory, None, lkey, clock)
-            rollout, carry, key = self.rollout(acting, carry, key, move, warm)
-            if not self.replays and not warm:
-                rollout = jax.device_put(rollout)
-                agent, metrics = self._learn(settings, agent, memory, rollout, lkey, clock)
-            memory, book, healthy = self._collect(settings, memory, book, rollout, metrics)
-            if left:
-                move = self.move(agent, carry, key, warm)
+                learned, metrics = self._learn(settings, agent, memory, None, key, clock)
             if not np.asarray(healthy).all():
                 break
+            rollout, carry, later = self.rollout(agent, carry, key, move, warm)
+            if not self.replays and not warm:
+                rollout = jax.device_put(rollout)
+                learned, metrics = self._learn(settings, agent, memory, rollout, key, clock)
+            agent, key = learned, later
+            memory, book, healthy, move = self._add[warm](settings, memory, book, rollout, metrics, agent, carry, key)
         done = book.tree
         if warm:  # learning has set them otherwise; copied, for the book is donated
             agent = Packed(set_clock(agent.tree, jnp.copy(done.steps), jnp.copy(done.total)))
         return done._replace(agent=agent.tree, memory=memory.tree, carry=carry, key=key)
 
-    def move(self, agent: Packed, carry: PyTree, key: Array, warm: bool) -> Any:
-        """What is done first in the next rollout: action, carry, extras, key. It need not have been computed yet.
-
-        None for an asynchronous pool, which is acted on by halves.
-        """
-        if getattr(self.batch, "asynchronous", False):
-            return None
-        return self._act[warm](self.settings, agent, carry, self.observe(), key)
-
     def rollout(self, agent: Packed, carry: PyTree, key: Array, move: Any, warm: bool):
-        """A `Rollout` of every environment of every run, leaves [R, T, E, ...]; the next carry and key."""
+        """A `Rollout` of every environment of every run, leaves [R, T, E, ...]; the next carry and key.
+
+        `move` is its first step's action, carry, extras and key; an asynchronous pool is acted on by halves without it.
+        """
         act, now, length = partial(self._act[warm], self.settings, agent), self.observe(), self.algorithm.rollout_length
-        if move is None:
+        if getattr(self.batch, "asynchronous", False):
             done, carry, key = overlap.rollout(act, self.batch, now, carry, key, length)
             self.now = done.last
             return done, carry, key
