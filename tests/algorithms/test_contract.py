@@ -108,7 +108,7 @@ def test_structure_and_dtypes_are_stable(name):
     assert health & {"train/q_value", "train/value"}
 
 
-LONG = ("alphazero", "dqn with memory")
+LONG = ("alphazero", "ppo with memory", "dqn with memory")
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in LONG else n for n in CASES])

@@ -75,7 +75,7 @@ BUGS = {
 
 
 @pytest.mark.parametrize("bug", BUGS)
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ["ppo", *(pytest.param(name, marks=pytest.mark.slow) for name in ("dqn", "sac"))])
 def test_bugs_are_caught_on_jax(name, bug, monkeypatch):
     change, which = BUGS[bug]
     step = Batched.step

@@ -16,7 +16,7 @@ assert run.status["state"] == "finished"
 """
 
 
-@pytest.mark.parametrize("starts", [4, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("starts", [2, pytest.param(20, marks=pytest.mark.slow)])
 def test_starts_of_eight_seeds(starts, tmp_path):
     def once(i):
         return subprocess.run([sys.executable, "-c", SCRIPT, tmp_path / str(i)], timeout=120, check=False).returncode

@@ -23,8 +23,9 @@ PENDULUM = td.PPO(
 )  # fmt: skip
 
 
-def test_cartpole_in_100k_steps(tmp_path):
-    run = trained(tmp_path, ZOO, "CartPole-v1", 100_000, seeds=8)
+@pytest.mark.parametrize("seeds", [4, pytest.param(8, marks=pytest.mark.slow)])
+def test_cartpole_in_100k_steps(seeds, tmp_path):
+    run = trained(tmp_path, ZOO, "CartPole-v1", 100_000, seeds=seeds)
     evaluation = run.evaluate(100)
     assert evaluation.iqm >= 475
     assert min(evaluation.per_seed) >= 450, evaluation.per_seed

@@ -34,7 +34,7 @@ def newest(directory):
     return steps[-1] if steps else 0
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n == "sac" else n for n in KILLS])
+@pytest.mark.parametrize("name", ["ppo", *(pytest.param(name, marks=pytest.mark.slow) for name in ("dqn", "sac"))])
 def test_killed_runs_resume_bit_for_bit(name, tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     finish(name, whole)
