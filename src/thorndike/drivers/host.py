@@ -145,6 +145,8 @@ class HostDriver:
 
         With `fresh` the metric sums begin anew; with `warm` actions are random and nothing is learned. Stops early when
         a metric is not finite: the environment is not to be stepped with what such parameters say.
+
+        An update from the memory is begun before the last one is looked at, so that there is always one under way.
         """
         state = state._replace(tally=state.tally.restart(jnp.bool_(True))) if fresh else state
         settings, agent, memory = self.settings, Packed(state.agent), Packed(state.memory)
@@ -157,7 +159,7 @@ class HostDriver:
             if self.replays and not warm:
                 learned, metrics = self._learn(settings, agent, memory, None, key, clock)
             if not np.asarray(healthy).all():
-                break
+                break  # without what has just begun
             rollout, carry, later = self.rollout(agent, carry, key, move, warm)
             if not self.replays and not warm:
                 rollout = jax.device_put(rollout)
