@@ -79,8 +79,9 @@ def experience(algorithm, on_host):
     with HostDriver(algorithm, GymnasiumEnvironment(HostTurns), SPEC, [0], workers="serial") as driver:
         first = lambda tree: jax.tree.map(lambda x: jnp.asarray(x)[None], tree)  # noqa: E731
         carry, key = first(algorithm.carry(algorithm.num_envs)), jax.random.split(jax.random.key(2), 1)
-        start = (Packed(first(state)), carry, key)
-        found = driver.rollout(*start, driver.move(*start, False), False)[0]
+        agent = Packed(first(state))
+        move = driver._act[False](driver.settings, agent, carry, driver.observe(), key)
+        found = driver.rollout(agent, carry, key, move, False)[0]
     return state, jax.tree.map(lambda x: jnp.asarray(x)[0], found)
 
 

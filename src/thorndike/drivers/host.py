@@ -78,6 +78,7 @@ class HostDriver:
         self.settings, self.replays = Packed(jax.device_put(algorithm)), replays(algorithm)
         self.chunk, self.warm_iterations = steps_of(algorithm), warm_iterations(algorithm)
         self.batch = env.batch(runs * algorithm.num_envs, seed=seeds, **how)
+        self.ahead = not getattr(self.batch, "asynchronous", False)  # acting on all at once, before the next rollout
         self.now: Timestep | None = None
 
         def over_runs(f):
@@ -107,7 +108,8 @@ class HostDriver:
         def add(algorithm, memory, book, rollout, metrics, agent, carry, key, warm):
             book = _written(algorithm, spec, book.tree, rollout, metrics)
             memory, healthy = collect(algorithm, memory.tree, rollout), book.tally.healthy()
-            return Packed(memory), Packed(book), healthy, act(algorithm, agent, carry, rollout.last, key, warm)
+            move = act(algorithm, agent, carry, rollout.last, key, warm) if self.ahead else None
+            return Packed(memory), Packed(book), healthy, move
 
         both = (False, True)
         self._act = {warm: program(over_runs(partial(act, warm=warm))) for warm in both}
@@ -146,13 +148,13 @@ class HostDriver:
         With `fresh` the metric sums begin anew; with `warm` actions are random and nothing is learned. Stops early when
         a metric is not finite: the environment is not to be stepped with what such parameters say.
 
-        An update from the memory is begun before the last one is looked at, so that there is always one under way.
+        An update from the memory is begun before the last iteration is looked at.
         """
         state = state._replace(tally=state.tally.restart(jnp.bool_(True))) if fresh else state
         settings, agent, memory = self.settings, Packed(state.agent), Packed(state.memory)
         book = Packed(state._replace(agent=(), memory=(), carry=(), key=()))  # type: ignore[arg-type]
         carry, key, metrics, healthy = state.carry, state.key, None, True
-        move = self._act[warm](settings, agent, carry, self.observe(), key)
+        move = self._act[warm](settings, agent, carry, self.observe(), key) if self.ahead else None
         for _ in range(iterations):
             so_far, learned = book.tree, agent
             clock = Clock(so_far.steps, so_far.total)
@@ -174,10 +176,10 @@ class HostDriver:
     def rollout(self, agent: Packed, carry: PyTree, key: Array, move: Any, warm: bool):
         """A `Rollout` of every environment of every run, leaves [R, T, E, ...]; the next carry and key.
 
-        `move` is its first step's action, carry, extras and key; an asynchronous pool is acted on by halves without it.
+        `move` is its first step's action, carry, extras and key; None for an asynchronous pool, acted on by halves.
         """
         act, now, length = partial(self._act[warm], self.settings, agent), self.observe(), self.algorithm.rollout_length
-        if getattr(self.batch, "asynchronous", False):
+        if move is None:
             done, carry, key = overlap.rollout(act, self.batch, now, carry, key, length)
             self.now = done.last
             return done, carry, key
