@@ -63,26 +63,6 @@ def test_the_first_ratio_is_one(tmp_path):
         assert columns["train/clip_fraction"][0, 0] == 0
 
 
-def after_50_steps(tmp_path):
-    """Trained on CartPole cut at 50 steps: the mean return of 4 seeds in episodes of up to 500."""
-    algorithm = dataclasses.replace(ZOO, discount=0.99, trace=0.95)
-    run = trained(tmp_path, algorithm, td.CartPole(max_steps=50), 200_000, seeds=4)
-    return td.evaluate(run.algorithm, run.actors(), td.CartPole(), 50).mean
-
-
-def test_trained_on_50_steps_it_balances_for_500(tmp_path):
-    """A time limit is no reason to let the pole fall after it."""
-    assert after_50_steps(tmp_path) >= 300
-
-
-@pytest.mark.slow
-def test_advantages_of_the_next_episode_spoil_what_is_learned_from_50_steps(tmp_path, monkeypatch):
-    """The trace has to stop where an episode was cut."""
-    gae = ppo.gae
-    monkeypatch.setattr(ppo, "gae", lambda r, v, n, t, e, d, k: gae(r, v, n, t, t, d, k))
-    assert after_50_steps(tmp_path) < 300
-
-
 @pytest.mark.slow
 def test_pendulum_in_300k_steps(tmp_path):
     run = trained(tmp_path, PENDULUM, "Pendulum-v1", 300_000, seeds=4)
