@@ -256,7 +256,8 @@ def test_nested_checks_run():
         check(td.PPO(minibatch_size=100))
 
 
-def test_configs_of_different_classes_are_different_to_jax():
+@pytest.mark.parametrize("classes", [60, pytest.param(300, marks=pytest.mark.slow)])
+def test_configs_of_different_classes_are_different_to_jax(classes):
     """Though their fields are equal: otherwise, now and then, one is answered by what was compiled for another."""
     structures = [jax.tree.structure(value) for value in (td.SARSA(), td.QLearning(), td.ExpectedSARSA())]
     assert len(set(structures)) == 3
@@ -274,7 +275,7 @@ def test_configs_of_different_classes_are_different_to_jax():
 
         return Variant()
 
-    assert [float(answer(variant(n), 0.0)) for n in range(60)] == list(range(60))
+    assert [float(answer(variant(n), 0.0)) for n in range(classes)] == list(range(classes))
 
 
 def test_swept():

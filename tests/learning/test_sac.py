@@ -63,9 +63,10 @@ def check(run):
     assert np.abs(size - 0.51).max() <= 0.04, size
 
 
-def test_the_entropy_of_a_bandit_without_reward(tmp_path):
+@pytest.mark.parametrize("seeds", [2, pytest.param(4, marks=pytest.mark.slow)])
+def test_the_entropy_of_a_bandit_without_reward(seeds, tmp_path):
     """A tanh-Gaussian comes within 0.015 of the uniform distribution's log 2, at σ = 0.87."""
-    check(trained(tmp_path, BANDIT, Bandit(), 12_000, seeds=2))
+    check(trained(tmp_path, BANDIT, Bandit(), 12_000, seeds=seeds))
 
 
 def without_log_det(self, key):
@@ -118,8 +119,9 @@ def test_a_temperature_that_learns_the_wrong_way_is_caught(tmp_path, monkeypatch
     assert np.abs(policy(run)[0] - 0.3).max() > 0.1
 
 
-def test_pendulum_in_20k_steps(tmp_path):
-    run = trained(tmp_path, PENDULUM, "Pendulum-v1", 20_000, seeds=2)
+@pytest.mark.parametrize("seeds", [2, pytest.param(3, marks=pytest.mark.slow)])
+def test_pendulum_in_20k_steps(seeds, tmp_path):
+    run = trained(tmp_path, PENDULUM, "Pendulum-v1", 20_000, seeds=seeds)
     returns = greedy(run)
     assert (returns >= -250).all(), returns
 
