@@ -74,7 +74,7 @@ def _table() -> dict[tuple[str, str], dict[str, Any]]:
         },
         ("PPO", "simple_spread_v3"): {  # eight worlds of three agents
             "steps": 100_000, "num_envs": 24, "rollout_length": 50, "minibatch_size": 240, "epochs": 8,
-            "learning_rate": 1e-3,
+            "learning_rate": 1e-3, "anneal_learning_rate": True,
         },
         ("AlphaZero", "tic_tac_toe"): {"steps": 200_000, "temperature": 2.0, "anneal_learning_rate": True},
         ("AlphaZero", "connect_four"): {
