@@ -172,6 +172,7 @@ def test_what_a_position_is_said_to_be_worth_in_training(plies, monkeypatch):
     assert (np.sign(act()["value"])[decided] != true[decided]).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bug", ["value of the wrong player", "illegal moves", "root noise", "draws lost"])
 def test_a_wrong_search_is_caught(bug, monkeypatch):
     player = search_alone()

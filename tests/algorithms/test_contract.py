@@ -90,7 +90,11 @@ def run(algorithm, env, seeds=(0,), iterations=12, split=None):
     return driver, state
 
 
-@pytest.mark.parametrize("name", CASES)
+LONG = ("alphazero", "ppo with memory", "dqn with memory")
+MOST = [pytest.param(name, marks=pytest.mark.slow) if name in LONG else name for name in CASES]
+
+
+@pytest.mark.parametrize("name", MOST)
 def test_structure_and_dtypes_are_stable(name):
     """`learn` gives back what it took, leaf for leaf, and every metric is a finite number."""
     driver, state = run(*CASES[name])
@@ -108,10 +112,7 @@ def test_structure_and_dtypes_are_stable(name):
     assert health & {"train/q_value", "train/value"}
 
 
-LONG = ("alphazero", "ppo with memory", "dqn with memory")
-
-
-@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in LONG else n for n in CASES])
+@pytest.mark.parametrize("name", MOST)
 def test_seeds(name):
     """A seed reproduces bit for bit, also in other chunks; another differs; an axis of seeds is the same runs."""
     algorithm, env = CASES[name]
@@ -246,7 +247,7 @@ def test_ppo_learns_in_every_action_space(action):
 
 
 @pytest.mark.parametrize("observation", ["image", "dict"])
-@pytest.mark.parametrize("kind", ["ppo", "dqn"])
+@pytest.mark.parametrize("kind", ["ppo", pytest.param("dqn", marks=pytest.mark.slow)])
 def test_images_and_nested_observations(kind, observation):
     if kind == "ppo":
         algorithm = td.PPO(

@@ -74,8 +74,9 @@ BUGS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bug", BUGS)
-@pytest.mark.parametrize("name", ["ppo", *(pytest.param(name, marks=pytest.mark.slow) for name in ("dqn", "sac"))])
+@pytest.mark.parametrize("name", NAMES)
 def test_bugs_are_caught_on_jax(name, bug, monkeypatch):
     change, which = BUGS[bug]
     step = Batched.step
@@ -93,6 +94,7 @@ def test_bugs_are_caught_on_the_host(bug, monkeypatch):
         check(which, learned("dqn", which, host=True, seeds=1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "where"), [("dqn", "value.dqn"), ("sac", "actor_critic.sac"), ("ppo", "policy.ppo")])
 def test_a_target_that_ignores_termination_is_caught(name, where, monkeypatch):
     def endless(reward, next_value, terminated, discount):

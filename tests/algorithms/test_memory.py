@@ -204,7 +204,7 @@ def test_time_is_never_cut():
         td.train(dataclasses.replace(SMALL, minibatch_size=8), "CartPole-v1", 64, progress=False)
 
 
-@pytest.mark.parametrize("name", ["CartPoleNoVel-v1", "RepeatPrevious", "TMaze"])
+@pytest.mark.parametrize("name", [pytest.param("CartPoleNoVel-v1", marks=pytest.mark.slow), "RepeatPrevious", "TMaze"])
 def test_an_exported_agent_remembers(name, tmp_path):
     """An agent that is saved and loaded acts as the run's own does, carry and all, and anew after `reset`."""
     env = td.make(name)
@@ -328,7 +328,7 @@ def test_each_stored_sequence_goes_on_from_the_one_before(host):
     assert np.abs(carry[3]).max() > 1e-2
 
 
-@pytest.mark.parametrize("burn_in", [0, 2])
+@pytest.mark.parametrize("burn_in", [pytest.param(0, marks=pytest.mark.slow), 2])
 def test_sequences_of_several_runs_are_shared_over_the_devices(burn_in, tmp_path):
     algorithm = dataclasses.replace(DRQN, replay=dataclasses.replace(DRQN.replay, burn_in=burn_in))
     run = td.train(algorithm, "CartPole-v1", 96, seeds=2, out=tmp_path / "run", progress=False)

@@ -82,7 +82,10 @@ def test_learning_beside_stepping_is_learning_before_it(name):
     jax.tree.map(np.testing.assert_array_equal, trained(name, [40]), trained(name, [40], one_after_another))
 
 
-@pytest.mark.parametrize(("name", "runs"), [*((name, 1) for name in (*CASES, *OTHERS)), ("dqn", 2)])
+@pytest.mark.parametrize(
+    ("name", "runs"),
+    [*((name, 1) for name in CASES), *(pytest.param(name, 1, marks=pytest.mark.slow) for name in OTHERS), ("dqn", 2)],
+)
 def test_chunks_change_nothing(name, runs):
     whole, parts = (trained(name, chunks, runs=runs) for chunks in ([12], [1, 1, 7, 3]))
     jax.tree.map(np.testing.assert_array_equal, whole, parts)

@@ -36,6 +36,7 @@ def test_the_preset_is_the_reference_setting():
     assert (algorithm, steps) == (ZOO, 100_000)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bug", ["broken pairs", "GAE through ends", "ratio upside down"])
 def test_bugs_do_not_reach_475(bug, tmp_path, monkeypatch):
     if bug == "broken pairs":

@@ -83,6 +83,7 @@ def with_wrong_sign(self, key):
 sample = TanhNormal.sample_and_log_prob
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bug", [without_log_det, with_wrong_sign])
 def test_wrong_densities_are_caught(bug, tmp_path, monkeypatch):
     monkeypatch.setattr(TanhNormal, "sample_and_log_prob", bug)
@@ -102,6 +103,7 @@ def test_the_automatic_temperature_holds_the_entropy(tmp_path):
     assert np.abs(entropy - 0.3).max() <= 0.1, entropy
 
 
+@pytest.mark.slow
 def test_a_temperature_that_learns_the_wrong_way_is_caught(tmp_path, monkeypatch):
     from thorndike.algorithms.actor_critic import sac
 
@@ -126,6 +128,7 @@ def test_pendulum_in_20k_steps(seeds, tmp_path):
     assert (returns >= -250).all(), returns
 
 
+@pytest.mark.slow
 def test_any_ratio_of_updates_to_steps(tmp_path):
     """Four environments and two updates a rollout learn the same task in more steps."""
     half = dataclasses.replace(PENDULUM, num_envs=4, gradient_steps=2)
