@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import warnings
+from pathlib import Path
 from types import SimpleNamespace
 
 import gymnasium
@@ -215,6 +217,25 @@ def check_rows(steps: Transition, last):
     for t in range(steps.first.shape[1]):
         count = np.where(steps.first[0, t], 0, count) + 1
         np.testing.assert_array_equal(steps.extras["count"][0, t], count)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads are counted in Linux's /proc")
+def test_an_asynchronous_pool_steps_on_every_core_until_it_is_closed():
+    def now():
+        return len(os.listdir("/proc/self/task"))
+
+    def threads_of(**options):
+        env = td.make("envpool/CartPole-v1", asynchronous=True, **options)
+        before = now()
+        with env.batch(64) as batch:
+            batch.reset()
+            made = now() - before
+        assert now() == before
+        return made
+
+    one = threads_of(num_threads=1)
+    assert threads_of(num_threads=3) == one + 2
+    assert threads_of() == one - 1 + min(64, os.cpu_count())
 
 
 def test_rollout_of_whatever_is_ready():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -106,6 +107,8 @@ class EnvPoolEnvironment:
         size = 1 if self.asynchronous else num_envs
         how = {"env_type": "gymnasium", "num_envs": num_envs, "batch_size": size, "seed": list(seeds)}
         options = dict(self.options)
+        if self.asynchronous:  # EnvPool would take as many threads as it hands over environments at once: one
+            options.setdefault("num_threads", min(num_envs, os.cpu_count() or 1))
         if self.max_steps is not None:  # which is counted here: EnvPool takes an end at its limit for a truncation
             options["max_episode_steps"] = self.max_steps + 1
         try:
@@ -209,8 +212,8 @@ class EnvPoolBatch:
         return rows, self._timestep(rows, *(_stack([found[row][k] for row in rows]) for k in range(6)))
 
     def close(self) -> None:
-        """End the pool's threads."""
-        self._pool.close()
+        """End the pool's threads, which go with the last reference to it."""
+        self._pool = None
 
     def __enter__(self) -> EnvPoolBatch:
         return self
@@ -226,6 +229,8 @@ class EnvPoolBatch:
 
     def _ordered(self, values: PyTree, info: Any, rows: np.ndarray) -> PyTree:
         """Values in the order of `rows`, which are sorted."""
+        if np.array_equal(info["env_id"], rows):  # as a pool that waits for all usually has them
+            return values
         order = np.argsort(info["env_id"])
         assert np.array_equal(info["env_id"][order], rows), (info["env_id"], rows)
         return _map(lambda x: x[order], values)
