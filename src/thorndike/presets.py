@@ -72,6 +72,11 @@ def _table() -> dict[tuple[str, str], dict[str, Any]]:
             "steps": 500_000, "num_envs": 8, "rollout_length": 256, "minibatch_size": 64, "epochs": 10,
             "normalize_observation": True, "normalize_reward": True, "anneal_learning_rate": True,
         },
+        ("PPO", "Pong-v5"): {  # on a GPU; beside more environments the usual steps for Atari
+            "steps": 5_000_000, "num_envs": 128, "rollout_length": 32, "minibatch_size": 256, "epochs": 4,
+            "learning_rate": 2.5e-4, "anneal_learning_rate": True, "clip": 0.1, "entropy_coefficient": 0.01,
+            "shared_torso": True,
+        },
         ("PPO", "simple_spread_v3"): {  # eight worlds of three agents
             "steps": 100_000, "num_envs": 24, "rollout_length": 50, "minibatch_size": 240, "epochs": 8,
             "learning_rate": 1e-3, "anneal_learning_rate": True,
