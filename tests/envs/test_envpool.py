@@ -231,6 +231,8 @@ def test_an_asynchronous_pool_steps_on_every_core_until_it_is_closed():
             batch.reset()
             made = now() - before
         assert now() == before
+        with pytest.raises(td.EnvError, match="the batch is closed; make a new one"):
+            batch.reset()
         return made
 
     one = threads_of(num_threads=1)

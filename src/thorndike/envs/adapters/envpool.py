@@ -137,19 +137,27 @@ class EnvPoolBatch:
     def __init__(self, env: EnvPoolEnvironment, pool: Any):
         self.num_envs, self.asynchronous = pool.spec.config.num_envs, env.asynchronous
         self.observation_space, self.action_space = env.observation_space, env.action_space
-        self._pool, self._env, self._rows = pool, env, np.arange(pool.spec.config.num_envs)
+        self._pool: Any = pool
+        self._env, self._rows = env, np.arange(pool.spec.config.num_envs)
         self._dtypes = _dtypes(self.observation_space)
         self._shape = (self.num_envs, *(self.action_space.shape or ()))
         self._resetting: dict[int, tuple | None] = {}  # rows on their way to a first observation: how they ended
         self._flying = 0
 
+    @property
+    def pool(self) -> Any:
+        """EnvPool's own object. Raises `EnvError` once the batch is closed."""
+        if self._pool is None:
+            raise EnvError("the batch is closed; make a new one")
+        return self._pool
+
     def reset(self) -> Timestep:
         """Begin an episode in every environment."""
         if self.asynchronous:
-            self._pool.async_reset()
+            self.pool.async_reset()
             self._resetting, self._flying = dict.fromkeys(range(self.num_envs)), self.num_envs
             return self.receive(self.num_envs)[1]
-        obs, info = self._pool.reset()
+        obs, info = self.pool.reset()
         zero: Any = np.zeros(self.num_envs, np.float32)
         obs = self._ordered(obs, info, self._rows)
         return self._timestep(self._rows, obs, zero, zero != 0, zero != 0, obs, zero == 0)
@@ -160,12 +168,12 @@ class EnvPoolBatch:
         if self.asynchronous:
             self.send(self._rows, action)
             return self.receive(self.num_envs)[1]
-        *now, info = self._pool.step(action)
+        *now, info = self.pool.step(action)
         more = _over(info, now[2]), info["elapsed_step"] >= self._env.max_steps
         obs, reward, terminated, cut, over, late = self._ordered((*now, *more), info, self._rows)
         late = late | cut
         final, anew = obs, late & ~over  # where only a life was lost at the limit a new game has to be asked for
-        for rows, begin in ((terminated & ~anew, self._begin), (anew, self._pool.reset)):
+        for rows, begin in ((terminated & ~anew, self._begin), (anew, self.pool.reset)):
             if rows.any():
                 fresh, *_, after = begin(np.flatnonzero(rows))
                 obs = _put(obs, rows, self._ordered(fresh, after, np.flatnonzero(rows)))
@@ -178,11 +186,11 @@ class EnvPoolBatch:
     def _begin(self, rows: np.ndarray) -> tuple:
         """The step that resets environments which are done."""
         rest = np.zeros((len(rows), *self._shape[1:]), self.action_space.dtype)
-        return self._pool.step(rest, rows.astype(np.int32))
+        return self.pool.step(rest, rows.astype(np.int32))
 
     def send(self, rows: np.ndarray, action: np.ndarray) -> None:
         """Step the environments `rows` with `action` [len(rows), ...], without waiting for them."""
-        self._pool.send(self._checked(action, (len(rows), *self._shape[1:])), rows.astype(np.int32))
+        self.pool.send(self._checked(action, (len(rows), *self._shape[1:])), rows.astype(np.int32))
         self._flying += len(rows)
 
     def receive(self, count: int) -> tuple[np.ndarray, Timestep]:
@@ -193,7 +201,7 @@ class EnvPoolBatch:
         found: dict[int, tuple] = {}
         count = min(count, self._flying)
         while len(found) < count:
-            obs, (reward,), (terminated,), (cut,), info = self._pool.recv()
+            obs, (reward,), (terminated,), (cut,), info = self.pool.recv()
             row, obs = int(info["env_id"][0]), _map(lambda x: x[0], obs)
             late = cut or info["elapsed_step"][0] >= self._env.max_steps
             if row in self._resetting:
@@ -201,10 +209,10 @@ class EnvPoolBatch:
             elif terminated or late:
                 self._resetting[row] = (reward, terminated, late and not terminated, obs)
                 if late and not _over(info, np.array([terminated]))[0]:
-                    self._pool._reset(np.array([row], np.int32))
+                    self.pool._reset(np.array([row], np.int32))
                 else:
                     rest = np.zeros((1, *self._shape[1:]), self.action_space.dtype)
-                    self._pool.send(rest, np.array([row], np.int32))  # the step that resets
+                    self.pool.send(rest, np.array([row], np.int32))  # the step that resets
             else:
                 found[row] = (obs, reward, False, False, obs, False)
         self._flying -= count
