@@ -1,5 +1,9 @@
 """Every test runs on the CPU, or on the platforms in TEST_PLATFORM (`cuda,cpu`). They share one cache of compiled
-programs, and write nothing into the checkout."""
+programs, and write nothing into the checkout.
+
+Most of the default suite's time is LLVM's, on programs that then run for a moment: there it optimises little. XLA's
+own passes are the same. Tests of learning, and slow ones, run what users run.
+"""
 
 from __future__ import annotations
 
@@ -26,9 +30,12 @@ def _elsewhere(tmp_path_factory):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _forget_programs():
-    """Compiled programs of a module go with it: hundreds of them would fill the memory."""
-    yield
+def _programs(request):
+    """How they are compiled, here and in subprocesses; those of a module go with it: hundreds would fill the memory."""
     import jax
 
+    brief = request.config.option.markexpr == "not slow" and request.path.parent.name != "learning"
+    os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = str(int(brief))
+    jax.config.update("jax_disable_most_optimizations", brief)
+    yield
     jax.clear_caches()

@@ -127,9 +127,14 @@ def test_seeds(name):
     assert max(other) > 1e-3
 
 
-@pytest.mark.parametrize(("name", "gradient_steps"), [("dqn", 1), ("dqn", 2), ("sac", 1)])
-@pytest.mark.parametrize("seeds", [1, 2])
-def test_the_storage_is_not_copied(name, gradient_steps, seeds):
+OTHERS = [(2, "dqn", 2), (1, "dqn", 2), (2, "sac", 1)]
+
+
+@pytest.mark.parametrize(
+    ("seeds", "name", "gradient_steps"),
+    [(1, "dqn", 1), (2, "dqn", 1), (1, "sac", 1), *(pytest.param(*other, marks=pytest.mark.slow) for other in OTHERS)],
+)
+def test_the_storage_is_not_copied(seeds, name, gradient_steps):
     """The compiled step's scratch memory stays far below the replay storage, alone and under `vmap`.
 
     CartPole's reward is constant, which has tempted XLA to write it twice.
@@ -157,10 +162,10 @@ def test_a_copied_storage_is_noticed(monkeypatch):
 
     monkeypatch.setattr(scan, "improve", copies)
     with pytest.raises(AssertionError, match="scratch"):
-        test_the_storage_is_not_copied("dqn", 2, 1)
+        test_the_storage_is_not_copied(1, "dqn", 2)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", MOST)
 def test_the_actor_is_enough_to_act(name):
     """Acting from the exported part alone, greedily: deterministic, in the action space, for any batch size."""
     algorithm, env = CASES[name]

@@ -100,8 +100,15 @@ def first_ratios(tmp_path, algorithm=SMALL, host=False):
     return np.abs(columns["train/approx_kl"]).max()
 
 
-@pytest.mark.parametrize("core", [td.GRU(width=8), td.LSTM(width=8)])
-@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize(
+    ("core", "shared"),
+    [
+        (td.GRU(width=8), False),
+        (td.LSTM(width=8), True),
+        pytest.param(td.GRU(width=8), True, marks=pytest.mark.slow),
+        pytest.param(td.LSTM(width=8), False, marks=pytest.mark.slow),
+    ],
+)
 def test_learning_sees_what_acting_saw(core, shared, tmp_path):
     """Over rollouts that cut episodes in the middle: the first minibatch's new policy is the old one."""
     assert first_ratios(tmp_path, dataclasses.replace(SMALL, core=core, shared_torso=shared)) < 1e-6
@@ -111,7 +118,10 @@ def test_learning_sees_what_acting_saw_on_the_host(tmp_path):
     assert first_ratios(tmp_path, host=True) < 1e-6
 
 
-@pytest.mark.parametrize("bug", ["carry forgotten", "time shuffled", "carries of other environments"])
+FAR = [pytest.param(bug, marks=pytest.mark.slow) for bug in ("time shuffled", "carries of other environments")]
+
+
+@pytest.mark.parametrize("bug", ["carry forgotten", *FAR])
 def test_learning_from_the_wrong_memory_is_caught(bug, tmp_path, monkeypatch):
     descend = td.PPO.descend
     change = {
@@ -204,7 +214,10 @@ def test_time_is_never_cut():
         td.train(dataclasses.replace(SMALL, minibatch_size=8), "CartPole-v1", 64, progress=False)
 
 
-@pytest.mark.parametrize("name", [pytest.param("CartPoleNoVel-v1", marks=pytest.mark.slow), "RepeatPrevious", "TMaze"])
+SEEN = ["TMaze", *(pytest.param(name, marks=pytest.mark.slow) for name in ("CartPoleNoVel-v1", "RepeatPrevious"))]
+
+
+@pytest.mark.parametrize("name", SEEN)
 def test_an_exported_agent_remembers(name, tmp_path):
     """An agent that is saved and loaded acts as the run's own does, carry and all, and anew after `reset`."""
     env = td.make(name)

@@ -105,7 +105,10 @@ def test_learning_and_acting_do_not_depend_on_the_units(name):
         assert np.abs(acts(plain, obs, False) - acts(odd, obs, False)).max() > 1e-2
 
 
-@pytest.mark.parametrize("name", CASES)
+LONG = [pytest.param(name, marks=pytest.mark.slow) for name in ("dqn with memory", "sac")]
+
+
+@pytest.mark.parametrize("name", ["dqn", "bc", *LONG])
 def test_without_it_they_do(name):
     algorithm = dataclasses.replace(CASES[name][0], normalize_observation=False)
     plain, odd = (trained(name, algorithm, **how) for how in ({}, {"units": UNITS, "origin": ORIGIN}))

@@ -58,8 +58,15 @@ def test_every_gradient_step_has_a_batch_and_a_key_of_its_own():
     assert metrics["n"] == 2.0  # the mean
 
 
-@pytest.mark.parametrize(("algorithm", "warm"), [(PPO, 0), (DQN, 2)], ids=["ppo", "dqn"])
-@pytest.mark.parametrize("on_host", [False, True])
+@pytest.mark.parametrize(
+    ("algorithm", "warm", "on_host"),
+    [
+        (PPO, 0, True),
+        (DQN, 2, False),
+        pytest.param(PPO, 0, False, marks=pytest.mark.slow),
+        pytest.param(DQN, 2, True, marks=pytest.mark.slow),
+    ],
+)
 def test_clocks_show_what_was_done(algorithm, warm, on_host):
     """After the warm-up too."""
     env = td.make("gymnasium/CartPole-v1" if on_host else "CartPole-v1")
