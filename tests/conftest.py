@@ -2,7 +2,7 @@
 programs, and write nothing into the checkout.
 
 Most of the default suite's time is LLVM's, on programs that then run for a moment: there it optimises little. XLA's
-own passes are the same. Tests of learning, and slow ones, run what users run.
+own passes are the same. `tests/learning` and all slow tests run what users run.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ import thorndike as td
 from thorndike.algorithms import ALGORITHMS, algorithm_class, known_configs
 from thorndike.configuration import check, config, from_json, is_config, swept, to_json, type_name
 from thorndike.errors import ConfigError
-from thorndike.presets import all_presets
+from thorndike.presets import all_presets, preset_for
 
 
 @config
@@ -166,6 +166,14 @@ def test_json_round_trip_of_presets_and_alternatives():
     assert through_json(value, known_configs()) == value
     value = Outer(bonus=0.5, either=Inner(scale=3), widths=(), limit=7)
     assert through_json(value, KNOWN) == value
+
+
+def test_a_preset_is_that_of_the_environment():
+    assert preset_for("PPO", "gymnasium/CartPole-v1") == preset_for("PPO", "CartPole-v1")
+    assert preset_for("PPO", "CartPole-v1")[1] == 100_000
+    assert preset_for("PPO", "envpool/Pong-v5")[0]["num_envs"] == 128
+    for other in ("ALE/Pong-v5", "gymnasium/ALE/Pong-v5", "Pong-v5", "", None):  # other tasks
+        assert preset_for("PPO", other) == ({}, None)
 
 
 def test_json_round_trip_of_sweeps():

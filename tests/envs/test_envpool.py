@@ -375,3 +375,35 @@ def test_what_is_not_finite_is_named(part, name):
             batch.step(np.zeros(3, int))
         with pytest.raises(td.EnvError, match=f"environment 2 of EnvPool's CartPole-v1: its {name} is not finite"):
             batch.step(np.zeros(3, int))
+
+
+class Shuffled:
+    """A pool that hands its environments over in an order of its own."""
+
+    def __init__(self, pool):
+        self.pool, self.rng = pool, np.random.default_rng(1)
+
+    def __getattr__(self, name):
+        return getattr(self.pool, name)
+
+    def mixed(self, answer):
+        order = self.rng.permutation(len(answer[0]))
+        return jax.tree.map(lambda x: x[order], answer)
+
+    def reset(self, *given):
+        return self.mixed(self.pool.reset(*given))
+
+    def step(self, *given):
+        return self.mixed(self.pool.step(*given))
+
+
+def test_the_order_in_which_a_pool_answers_does_not_matter():
+    class Mixed(type(td.make("envpool/CartPole-v1"))):
+        def _pool(self, *given):
+            return Shuffled(super()._pool(*given))
+
+    options = {"max_episode_steps": LIMIT}
+    ours, theirs = walk(td.make("envpool/CartPole-v1", **options)), walk(Mixed("CartPole-v1", **options))
+    jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+    assert ours[0].truncated.any()
+    assert ours[0].terminated.any()
