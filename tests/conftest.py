@@ -1,8 +1,9 @@
 """Every test runs on the CPU, or on the platforms in TEST_PLATFORM (`cuda,cpu`). They share one cache of compiled
 programs, and write nothing into the checkout.
 
-Most of the default suite's time is LLVM's, on programs that then run for a moment: there it optimises little. XLA's
-own passes are the same. `tests/learning` and all slow tests run what users run.
+Most of the default suite's time is compilation, of programs that then run for a moment. There XLA emits its code the
+older way, which takes a third of the time, and LLVM optimises little, but in `tests/learning`. XLA's own passes are the
+same. All slow tests run what users run.
 """
 
 from __future__ import annotations
@@ -19,6 +20,18 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
 import pytest
 
+QUICK = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+
+
+def is_brief(config):
+    return config.option.markexpr == "not slow"
+
+
+def pytest_configure(config):
+    flags = os.environ.get("XLA_FLAGS", "")
+    if is_brief(config) and QUICK not in flags:  # the workers inherit it
+        os.environ["XLA_FLAGS"] = f"{flags} {QUICK}"
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _elsewhere(tmp_path_factory):
@@ -34,7 +47,7 @@ def _programs(request):
     """How they are compiled, here and in subprocesses; those of a module go with it: hundreds would fill the memory."""
     import jax
 
-    brief = request.config.option.markexpr == "not slow" and request.path.parent.name != "learning"
+    brief = is_brief(request.config) and request.path.parent.name != "learning"
     os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = str(int(brief))
     jax.config.update("jax_disable_most_optimizations", brief)
     yield

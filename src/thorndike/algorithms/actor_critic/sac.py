@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -212,5 +213,9 @@ class SAC:
 
 
 def smallest(critics: tuple[Critic, ...], obs: PyTree, action: Array) -> Array:
-    """min_i Q_i(s, a), [B]."""
-    return jnp.stack([critic(obs, action) for critic in critics]).min(0)
+    """min_i Q_i(s, a), [B].
+
+    In pairs: the gradient of one minimum of all divides by how many values equal it, and where XLA computes a value
+    twice, rounded in two ways, none does.
+    """
+    return reduce(jnp.minimum, [critic(obs, action) for critic in critics])
