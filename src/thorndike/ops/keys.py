@@ -15,6 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jax.extend.random import define_prng_impl
 
 from thorndike.configuration import require
@@ -23,15 +24,21 @@ from thorndike.types import Array
 ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))  # Salmon et al. 2011, table 4
 
 
+@jax.jit
 def rounds(k0: Array, k1: Array, x: Array, y: Array) -> tuple[Array, Array]:
-    """Threefry-2x32 with 20 rounds of the counters (x, y) under the keys (k0, k1); all uint32 of one shape."""
-    schedule = (k0, k1, k0 ^ k1 ^ jnp.uint32(0x1BD11BDA))
-    x, y = x + k0, y + k1
+    """Threefry-2x32 with 20 rounds of the counters (x, y) under the keys (k0, k1); all uint32 of one shape.
+
+    In XLA's own operations, and traced once for a shape: every draw has these hundred in its program.
+    """
+    add, xor, number = lax.add, lax.bitwise_xor, lambda n: lax.broadcast(np.uint32(n), x.shape)
+    schedule = (k0, k1, xor(xor(k0, k1), number(0x1BD11BDA)))
+    x, y = add(x, k0), add(y, k1)
     for block in range(5):
         for rotation in ROTATIONS[block % 2]:
-            x = x + y
-            y = x ^ (y << jnp.uint32(rotation) | y >> jnp.uint32(32 - rotation))
-        x, y = x + schedule[(block + 1) % 3], y + schedule[(block + 2) % 3] + jnp.uint32(block + 1)
+            x = add(x, y)
+            turned = lax.shift_left(y, number(rotation)), lax.shift_right_logical(y, number(32 - rotation))
+            y = xor(x, lax.bitwise_or(*turned))
+        x, y = add(x, schedule[(block + 1) % 3]), add(add(y, schedule[(block + 2) % 3]), number(block + 1))
     return x, y
 
 
