@@ -2,8 +2,8 @@
 programs, and write nothing into the checkout.
 
 Most of the default suite's time is compilation, of programs that then run for a moment. There XLA emits its code the
-older way, which takes a third of the time, and LLVM optimises little, but in `tests/learning`. XLA's own passes are the
-same. All slow tests run what users run.
+older way, which takes a third of the time, and LLVM optimises little (in `tests/learning` as much as ever). XLA's own
+passes are the same. Slow tests, and what the README's demo trains, are compiled as users compile them.
 """
 
 from __future__ import annotations
