@@ -16,8 +16,11 @@ from thorndike.runs.train import choose
 
 
 def test_cartpole_in_100k_steps(tmp_path):
-    """In a process of its own, as on the command line: how many devices share the seeds moves the last digits, and JAX
-    has them from whatever ran first in this one."""
+    """On average: about one seed in twelve ends below, and which one hangs on the last digits of sums.
+
+    In a process of its own, as on the command line: those digits depend on how many devices share the seeds, which JAX
+    otherwise has from whatever ran first.
+    """
     command = [sys.executable, "-m", "thorndike", "train", "dqn", "CartPole-v1", "--steps", "100000", "--seeds", "6"]
     subprocess.run([*command, "--out", str(tmp_path / "run")], check=True, capture_output=True)
     evaluation = td.open_run(tmp_path / "run").evaluate(50)
