@@ -37,7 +37,7 @@ def test_acrobot_in_100k_steps(tmp_path):
 
 def test_targets_in_closed_form():
     """θ⁻ values the next action; θ chooses it with double targets; a terminated step has no future, a mask no say."""
-    online, frozen = np.array([[0, 9, 1], [5, 2, 3], [5, 2, 3]]), np.array([[4, 1, 7], [2, 8, 6], [2, 8, 6]])
+    online, frozen = np.array([[0, 9, 3], [5, 4, 3], [5, 4, 3]]), np.array([[4, 1, 7], [2, 8, 6], [2, 8, 6]])
     empty = dict.fromkeys(("obs", "first", "action", "extras", "truncated"), None)
     batch = td.Transition(
         **empty, reward=np.array([1.0, 1.0, 1.0]), terminated=np.array([False, False, True]), next_obs=None, info={},
