@@ -4,6 +4,9 @@ What replays learns from its memory while the environments step, and remembers t
 the memory as it was before the rollout beside it. What learns from the rollout itself waits for it.
 
 Adding to the replay memory is a program of its own, with the storage donated; learning takes the storage read-only.
+It writes an agent into the storage of the one before the last: XLA would copy the last one's parameters before it
+overwrites them, and new storage for each update lets the heaps of its threads grow for hours.
+
 The simulator is not part of the run state: a resumed run begins new episodes.
 """
 
@@ -80,6 +83,7 @@ class HostDriver:
         self.batch = env.batch(runs * algorithm.num_envs, seed=seeds, **how)
         self.ahead = not getattr(self.batch, "asynchronous", False)  # acting on all at once, before the next rollout
         self.now: Timestep | None = None
+        self.spare: Packed | None = None  # the agent before the present one, for its storage
 
         def over_runs(f):
             """`f(algorithm, *args)` over the axis [R] of args; plain where there is one run."""
@@ -113,7 +117,8 @@ class HostDriver:
 
         both = (False, True)
         self._act = {warm: program(over_runs(partial(act, warm=warm))) for warm in both}
-        self._learn = program(over_runs(learn))  # not donated: XLA would first copy what it still has to read
+        learned = over_runs(learn)
+        self._learn = program(lambda spare, *args: learned(*args), donate_argnums=0, keep_unused=True)
         self._add = {warm: program(over_runs(partial(add, warm=warm)), donate_argnums=(1, 2)) for warm in both}
 
     def __enter__(self) -> HostDriver:
@@ -154,21 +159,26 @@ class HostDriver:
         settings, agent, memory = self.settings, Packed(state.agent), Packed(state.memory)
         book = Packed(state._replace(agent=(), memory=(), carry=(), key=()))  # type: ignore[arg-type]
         carry, key, metrics, healthy = state.carry, state.key, None, True
+        spare, self.spare = self.spare or jax.device_put(agent, may_alias=False), None
         move = self._act[warm](settings, agent, carry, self.observe(), key) if self.ahead else None
         for _ in range(iterations):
             so_far, learned = book.tree, agent
             clock = Clock(so_far.steps, so_far.total)
             if self.replays and not warm:
-                learned, metrics = self._learn(settings, agent, memory, None, key, clock)
+                learned, metrics = self._learn(spare, settings, agent, memory, None, key, clock)
             if not np.asarray(healthy).all():
+                spare = None
                 break  # without what has just begun
             rollout, carry, later = self.rollout(agent, carry, key, move, warm)
             if not self.replays and not warm:
                 rollout = jax.device_put(rollout)
-                learned, metrics = self._learn(settings, agent, memory, rollout, key, clock)
-            agent, key = learned, later
+                learned, metrics = self._learn(spare, settings, agent, memory, rollout, key, clock)
+            if not warm:
+                agent, spare = learned, agent
+            key = later
             memory, book, healthy, move = self._add[warm](settings, memory, book, rollout, metrics, agent, carry, key)
         done = book.tree
+        self.spare = spare
         if warm:  # learning has set them otherwise; copied, for the book is donated
             agent = Packed(set_clock(agent.tree, jnp.copy(done.steps), jnp.copy(done.total)))
         return done._replace(agent=agent.tree, memory=memory.tree, carry=carry, key=key)
