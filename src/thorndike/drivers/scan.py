@@ -8,6 +8,7 @@ finite. Runs (seeds, configurations of a sweep) are an axis under `vmap`, shared
 from __future__ import annotations
 
 from functools import partial
+from threading import Lock
 from typing import Any
 
 import jax
@@ -32,7 +33,7 @@ from thorndike.drivers.program import options
 from thorndike.drivers.state import Episodes, RunState, Tally, rollout_health
 from thorndike.envs.wrap import Batched
 from thorndike.ops.keys import random_key
-from thorndike.types import Array, PyTree, Rollout, Spec, Timestep, Transition
+from thorndike.types import Array, Metrics, PyTree, Rollout, Spec, Timestep, Transition
 
 
 def step_world(algorithm: Any, world: Batched, actor: PyTree, carry: PyTree, now: Timestep, key: Array, how: str):
@@ -67,22 +68,33 @@ def rollout(algorithm: Any, world: Batched, actor: PyTree, carry: PyTree, now: T
     return Rollout(steps, carry, later._replace(sim=())), later, next_carry
 
 
-def init_run(algorithm: Any, world: Batched, spec: Spec, key: Array) -> RunState:
-    """The state of one run before its first step."""
-    ikey, wkey, key = jax.random.split(key, 3)
-    agent = algorithm.init(ikey, spec)
-    carry, now = algorithm.carry(algorithm.num_envs), world.reset(wkey)
+def outline(algorithm: Any, world: Batched, spec: Spec) -> tuple[Rollout, Metrics]:
+    """Shapes of a rollout and of the metrics of learning from it.
 
-    def probe(agent, carry, now, key):
-        return rollout(algorithm, world, algorithm.actor(agent), carry, now, key, "explore")[0]
+    Raises:
+        ConfigError: if what learning hands on is of another kind than what it was given.
+    """
 
-    example = jax.eval_shape(probe, agent, carry, now, key)
-    memory = init_memory(algorithm, example)
-    after, _, metrics = jax.eval_shape(partial(_learn, algorithm, spec.observation), agent, memory, example, key)
+    def first(key):
+        agent, carry, now = algorithm.init(key, spec), algorithm.carry(algorithm.num_envs), world.reset(key)
+        experience = rollout(algorithm, world, algorithm.actor(agent), carry, now, key, "explore")[0]
+        memory = init_memory(algorithm, experience)
+        after, _, metrics = _learn(algorithm, spec.observation, agent, memory, experience, key)
+        return experience, metrics, agent, after
+
+    experience, metrics, agent, after = jax.eval_shape(first, random_key(0))
     check_kind(algorithm, "update" if replays(algorithm) else "learn", agent, after)
-    zero = jnp.int32(0)
+    return experience, metrics
+
+
+def init_run(algorithm: Any, world: Batched, spec: Spec, shapes: tuple[Rollout, Metrics], key: Array) -> RunState:
+    """The state of one run before its first step; `shapes` from `outline`."""
+    ikey, wkey, key = jax.random.split(key, 3)
+    agent, carry, now = algorithm.init(ikey, spec), algorithm.carry(algorithm.num_envs), world.reset(wkey)
+    zero, (experience, metrics) = jnp.int32(0), shapes
     episodes, tally = Episodes.start(algorithm.num_envs), Tally.start(metrics)
-    return RunState(agent, memory, now, carry, key, zero, jnp.int32(spec.steps), zero, episodes, tally)
+    memory, total = init_memory(algorithm, experience), jnp.int32(spec.steps)
+    return RunState(agent, memory, now, carry, key, zero, total, zero, episodes, tally)
 
 
 def _learn(algorithm: Any, space: Space, agent: PyTree, memory: PyTree, experience: Rollout, key: Array):
@@ -154,6 +166,8 @@ class ScanDriver:
         self.algorithm, self.spec, self.runs = algorithm, spec, runs
         self.chunk, self.warm_iterations = steps_of(algorithm), warm_iterations(algorithm)
         self.world = Batched(env, algorithm.num_envs)
+        self._shapes: Any = None
+        self._tracing = Lock()
         self.mesh = Mesh(np.array(jax.devices()[: devices_for(runs)]), ("runs",))
         swept = jax.tree.map(lambda axis: P() if axis is None else P("runs"), axes(algorithm), is_leaf=_none)
 
@@ -176,22 +190,31 @@ class ScanDriver:
         """Nothing to release."""
 
     @property
+    def shapes(self) -> tuple[Rollout, Metrics]:
+        """Of `outline`: traced once, by the thread that first needs them."""
+        with self._tracing:
+            if self._shapes is None:
+                self._shapes = outline(member(self.algorithm, 0), self.world, self.spec)
+            return self._shapes
+
+    @property
     def devices(self) -> int:
         """How many devices share the runs."""
         return self.mesh.size
 
     def init(self, keys: Array) -> RunState:
         """States of all runs, [R]; made one after another, as each alone would be."""
+        shapes = self.shapes
 
         def one(i):
-            return init_run(member(self.algorithm, i), self.world, self.spec, keys[i])
+            return init_run(member(self.algorithm, i), self.world, self.spec, shapes, keys[i])
 
         return self.place(jax.jit(lambda: jax.lax.map(one, jnp.arange(self.runs)))())
 
     def like(self) -> RunState:
         """Shapes of the state, and how it lies on the devices."""
-        keys = jax.vmap(random_key)(jnp.zeros(self.runs, jnp.uint32))
-        shapes = jax.eval_shape(jax.vmap(partial(init_run, member(self.algorithm, 0), self.world, self.spec)), keys)
+        algorithm, keys = member(self.algorithm, 0), jax.vmap(random_key)(jnp.zeros(self.runs, jnp.uint32))
+        shapes = jax.eval_shape(jax.vmap(partial(init_run, algorithm, self.world, self.spec, self.shapes)), keys)
         return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self.layout), shapes)
 
     @property

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import contextlib
-import ctypes
 import math
 import os
 import signal
@@ -21,12 +19,12 @@ from thorndike.drivers.learner import set_clock
 from thorndike.drivers.state import WINDOW, RunState
 from thorndike.errors import CheckpointError, DivergedError, EnvError
 from thorndike.runs import checkpoint
+from thorndike.runs.heaps import Heaps
 from thorndike.runs.metrics import MetricsFile
 from thorndike.runs.progress import Progress
 from thorndike.runs.run import Run, write_json
 
 CHUNK_SECONDS = 0.25  # of compiled work between two looks at the world: signals, progress
-TRIM_SECONDS = 10.0  # between two times that free memory is handed back
 
 CAUSES = {  # in the order in which trouble spreads
     "rollout/observation_max": "An observation of the environment, or in the dataset, was not finite, or outside of "
@@ -49,7 +47,7 @@ class Loop:
         self.timed = 0  # iterations that `seconds` measured; one that also compiled is not among them
         self.warned = ""
         self.fresh = False  # the metric sums were logged and begin anew
-        self.progress = Progress(run, progress)
+        self.progress, self.heaps = Progress(run, progress), Heaps()
         self.started = self.waiting_since = time.monotonic()
         self.iterations = 0 if found is None else found[1]["iterations"]
         if 0 < self.total <= self.warm_until:
@@ -93,7 +91,7 @@ class Loop:
         """Train until the planned steps are done. Raises `DivergedError`, `KeyboardInterrupt` or `SystemExit`."""
         keep = self.steps if self.found else -1
         self.metrics = MetricsFile(self.run.path / "metrics.jsonl", keep, self.run.info["tensorboard"])
-        with Signals() as signals, self.progress:
+        with Signals() as signals, self.progress, self.heaps:
             try:
                 begun = self.begin(signals)
                 if begun:
@@ -134,7 +132,7 @@ class Loop:
         """Chunk after chunk."""
         program: bool | None = None
         per_iteration, log_every = math.inf, self.run.info["log_every"]
-        last_save = last_trim = time.monotonic()
+        last_save = time.monotonic()
         self.status("running")
         while self.iterations < self.total and signals.caught is None:
             warm = self.iterations < self.warm_until
@@ -176,9 +174,7 @@ class Loop:
                         self.progress.say(f"warning: {error}")
                     self.warned = str(error)
                 last_save = time.monotonic()
-            if time.monotonic() - last_trim > TRIM_SECONDS:
-                trim_memory()
-                last_trim = time.monotonic()
+            self.heaps.tend()
 
     def compile(self) -> dict[bool, Background]:
         """Start to compile all programs that are still needed, in threads, the first needed first."""
@@ -275,15 +271,6 @@ class Loop:
             f"training {what}: {name} was the first metric that is not finite, at step {at}{where}. "
             f"{CAUSES.get(name, CAUSES[''])}. The run at {self.run.path} is stopped; {kept}."
         )
-
-
-def trim_memory() -> None:
-    """Hand the system back what is free in the heap of each thread, as glibc does not do by itself; elsewhere nothing.
-
-    Compilation leaves a hundred megabytes there, and what one thread allocates another one frees.
-    """
-    with contextlib.suppress(AttributeError, OSError, TypeError):  # another C library, or Windows
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 class Background(threading.Thread):
