@@ -61,4 +61,4 @@ def test_a_soak(case, tmp_path):
     settled = seconds > 120
     slope = np.polyfit(seconds[settled], held[settled], 1)[0] * 600 / 2**10  # from kB
     print(case, f"{slope:.2f} MB per 10 minutes, {held[-1] / 2**10:.0f} MB at the end")
-    assert slope < 1
+    assert slope < 1, [f"{t:.0f} s: {kb / 2**10:.1f} MB" for t, kb in zip(seconds, held)]
