@@ -16,7 +16,7 @@ from thorndike.runs.train import choose
 
 
 def test_cartpole_in_100k_steps(tmp_path):
-    """On average: about one seed in twelve ends below, and which one hangs on the last digits of sums.
+    """On average: about one seed in ten ends below, and which one hangs on the last digits of sums.
 
     In a process of its own, as on the command line: those digits depend on how many devices share the seeds, which JAX
     otherwise has from whatever ran first.
