@@ -93,8 +93,7 @@ def test_chunks_change_nothing(name, runs):
 
 @pytest.mark.parametrize("name", CASES)
 def test_an_update_takes_the_storage_of_the_one_before_the_last(name):
-    """Where it had its own each time, the heaps of XLA's threads grew for hours. All agents are held here, so that no
-    address can come back by chance."""
+    """All agents are held here, so that no address can come back by chance."""
     algorithm, env = CASES[name]
     env, held, where = td.make(env), [], []
     spec = td.Spec(env.observation_space, env.action_space, 1000)

@@ -54,7 +54,7 @@ def other_thread_goes_on():
 
 other_thread_goes_on()
 """
-TRIM, LOW, HIGH = 'heaps.libc("malloc_trim", 0)\n', "ours.tend()\n", "ours.tend()\n"
+TEND, TRIM, GO_ON = "ours.tend()\n", 'heaps.libc("malloc_trim", 0)\n', "other_thread_goes_on()\n"
 
 
 def megabytes(*script):
@@ -67,16 +67,15 @@ def megabytes(*script):
 @glibc
 def test_what_is_free_inside_of_a_heap_goes_back():
     """Of 300 MB in small pieces, freed below one that is kept: glibc alone goes on to hold them."""
-    kept, after = megabytes(SMALL, LOW, HIGH)
+    kept, after = megabytes(SMALL, TEND, TEND)
     assert kept > 150 > 3 * after
 
 
 @glibc
 def test_the_free_top_of_a_threads_heap_goes_back():
     """30 MB, freed by a thread that goes on: `malloc_trim` leaves them."""
-    trimmed, goes_on = megabytes(LARGE, TRIM, "other_thread_goes_on()\n"), "other_thread_goes_on()\n"
-    assert min(trimmed) > 25
-    kept, after = megabytes(LARGE, LOW, goes_on, HIGH)
+    assert min(megabytes(LARGE, TRIM, GO_ON)) > 25
+    kept, after = megabytes(LARGE, TEND, GO_ON, TEND)
     assert kept > 25 > 5 * after
 
 

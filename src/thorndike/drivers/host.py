@@ -5,7 +5,7 @@ the memory as it was before the rollout beside it. What learns from the rollout 
 
 Adding to the replay memory is a program of its own, with the storage donated; learning takes the storage read-only.
 It writes an agent into the storage of the one before the last: XLA would copy the last one's parameters before it
-overwrites them, and new storage for each update lets the heaps of its threads grow for hours.
+overwrites them, and with new storage for each update the heaps of its threads grow.
 
 The simulator is not part of the run state: a resumed run begins new episodes.
 """
