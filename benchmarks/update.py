@@ -18,12 +18,13 @@ import jax.numpy as jnp
 from gymnasium.spaces import Box
 
 import thorndike as td
-from thorndike.drivers.program import EIGEN
+from thorndike.drivers.program import options
 from thorndike.ops.keys import random_key
 from thorndike.types import Spec, Transition
 
 BATCH, OBS, ACTIONS, WIDTH = 256, 17, 6, 256  # HalfCheetah-v5, as in speed.py
 REPEATS = 7
+HOW = options(jax.ShapeDtypeStruct((1, WIDTH, WIDTH), jnp.float32))  # as the drivers compile
 
 
 def products(jaxpr: Any) -> int:
@@ -61,7 +62,7 @@ def seconds(call: Any, times: int) -> float:
 def rate_of_product(n: int) -> float:
     """Floating-point operations a second of n x n by n x n."""
     x = jax.random.normal(jax.random.key(0), (n, n))
-    multiply = jax.jit(lambda x: x @ x, compiler_options=EIGEN)
+    multiply = jax.jit(lambda x: x @ x, compiler_options=HOW)
     return 2 * n**3 / seconds(lambda: multiply(x), max(1, round(4e9 / n**3)))
 
 
@@ -80,7 +81,7 @@ def sac_update() -> tuple[float, int]:
 
     key = random_key(2)
     work = products(jax.make_jaxpr(step)(state, key).jaxpr)
-    update = jax.jit(step, compiler_options=EIGEN)
+    update = jax.jit(step, compiler_options=HOW)
     return seconds(lambda: update(state, key), 40), work
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete
 
 import thorndike as td
+from thorndike.algorithms.actor_critic import sac
 from thorndike.algorithms.policy.ppo import Carry
 from thorndike.drivers.host import HostDriver
 from thorndike.drivers.learner import warm_iterations
@@ -151,6 +152,6 @@ def values(name: str, agent: Any, states: int) -> np.ndarray:
         if name == "ppo":
             return agent.params(obs[None], None, (), Carry((), ()))[1][0]
         action = agent.policy(obs).mode()
-        return jnp.stack([critic(obs, action) for critic in agent.critics]).min(0)
+        return sac.values(agent.critics, obs, action).min(0)
 
     return np.asarray(jax.vmap(one)(agent))

@@ -132,7 +132,7 @@ ELSEWHERE = {
 }
 
 
-PARTS = {"critics": tuple, "the actor": sac.Policy, "the temperature": jax.Array}
+PARTS = {"critics": sac.Critic, "the actor": sac.Policy, "the temperature": jax.Array}
 
 
 @pytest.mark.parametrize("part", PARTS)

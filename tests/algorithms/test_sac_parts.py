@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +14,7 @@ from thorndike.types import Transition
 
 ENV = td.Pendulum()
 SPEC = td.Spec(ENV.observation_space, ENV.action_space, 1000)
+ACTION = np.zeros((6, 1))
 SMALL = td.SAC(torso=td.Torso(widths=(8,)), tau=0.1, learning_rate=1e-2)
 
 
@@ -24,15 +26,24 @@ def batch():
 
 
 class Says:
-    """A network of our choice."""
+    """A policy of our choice."""
 
-    def __init__(self, *values):
-        self.values = values
+    def __init__(self, *sample):
+        self.sample = sample
 
-    def __call__(self, obs, action=None):
-        return self if action is None else self.values[0]
+    def __call__(self, obs):
+        return self
 
     def sample_and_log_prob(self, key):
+        return self.sample
+
+
+class Judges(eqx.Module):
+    """Critics of our choice."""
+
+    values: jax.Array  # [N, B]
+
+    def __call__(self, obs, action):
         return self.values
 
 
@@ -41,7 +52,8 @@ def test_the_target_is_the_papers(temperature):
     """y = r + γ (1 - terminated) (min_i Q_i(s', a'; θ⁻) - α log π(a' | s')): the entropy is in it, the ends are not."""
     q1, q2, log_prob = np.array([1, 2, 3, 4, 5, 6.0]), np.array([6, 5, 4, 3, 2, 1.0]), np.arange(6) / 10
     state = SMALL.init(jax.random.key(0), SPEC)
-    state = state._replace(policy=Says(0, log_prob), targets=(Says(q1), Says(q2)), critics=(Says(0), Says(0)))
+    online, targets = Judges(jnp.zeros((2, 6))), Judges(jnp.stack([q1, q2]))
+    state = state._replace(policy=Says(ACTION, log_prob), targets=targets, critics=online)
     algorithm = td.SAC(discount=0.9, temperature=temperature)
     data = batch()
     expected = [
@@ -56,7 +68,7 @@ def test_targets_follow_softly():
     state = SMALL.init(jax.random.key(0), SPEC)
     for a, b in zip(*map(jax.tree.leaves, (state.critics, state.targets))):
         np.testing.assert_array_equal(a, b)
-    assert not np.array_equal(*(critic.head.weight for critic in state.critics))
+    assert not np.array_equal(*state.critics.head.weight)
     for _ in range(2):
         after, _ = jax.jit(SMALL.update)(state, batch(), jax.random.key(1))
         leaves = map(jax.tree.leaves, (state.targets, after.critics, after.targets))
@@ -69,7 +81,8 @@ def test_targets_follow_softly():
 def test_the_actor_climbs_the_least_of_the_critics():
     """E[α log π(a | s) - min_i Q_i(s, a)]."""
     q1, q2, log_prob = np.array([1, 2, 3, 4, 5, 6.0]), np.array([6, 5, 4, 3, 2, 1.0]), np.arange(6) / 10
-    loss, entropy = SMALL.actor_loss(Says(0, log_prob), (Says(q1), Says(q2)), 0.5, batch(), jax.random.key(0))
+    policy, critics = Says(ACTION, log_prob), Judges(jnp.stack([q1, q2]))
+    loss, entropy = SMALL.actor_loss(policy, critics, 0.5, batch(), jax.random.key(0))
     np.testing.assert_allclose(loss, np.mean(0.5 * log_prob - np.minimum(q1, q2)), rtol=1e-6)
     np.testing.assert_allclose(entropy, -log_prob.mean(), rtol=1e-6)
 

@@ -10,7 +10,7 @@ import pytest
 from gymnasium.spaces import Box
 
 import thorndike as td
-from thorndike.drivers import host
+from thorndike.drivers import host, program
 from thorndike.drivers.host import HostDriver
 from thorndike.drivers.learner import warm_iterations
 from thorndike.drivers.program import EIGEN, known, options
@@ -249,14 +249,17 @@ def test_acting_and_learning_draw_apart():
     ("algorithm", "wide"),
     [
         (td.SAC(), True),
-        (td.SAC(critics=3, torso=td.Torso(widths=(64, 64))), False),
+        (td.SAC(critics=16, torso=td.Torso(widths=(64, 64))), False),  # stacked they are many numbers
         (td.PPO(torso=td.Torso(widths=(120,) * 6)), False),  # whose optimiser has one long vector
         (td.PPO(torso=td.Torso(widths=(256, 256)), core=td.GRU(width=8)), True),
     ],
 )
-def test_only_wide_layers_are_multiplied_by_eigen(algorithm, wide):
+@pytest.mark.parametrize("avx512", [False, True])
+def test_only_wide_layers_are_multiplied_by_eigen(algorithm, wide, avx512, monkeypatch):
+    """And only where the CPU's vectors are short."""
+    monkeypatch.setattr(program, "wide_vectors", lambda: avx512)
     env = td.make("Pendulum-v1")
     spec = td.Spec(env.observation_space, env.action_space, 1000)
     for runs in (1, 8):
         driver = ScanDriver(algorithm, env, spec, runs)
-        assert options(driver.like().agent) == (EIGEN if wide and known() else {})
+        assert options(driver.like().agent) == (EIGEN if wide and known() and not avx512 else {})

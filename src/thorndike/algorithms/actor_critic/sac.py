@@ -75,8 +75,8 @@ class State(NamedTuple):
     """All that changes, but for the replay memory."""
 
     policy: Policy  # φ
-    critics: tuple[Critic, ...]  # θ_i
-    targets: tuple[Critic, ...]  # θ⁻_i
+    critics: Critic  # θ_i, leaves [N, ...]
+    targets: Critic  # θ⁻_i, leaves [N, ...]
     log_temperature: Array  # log α
     optimisers: Optimisers
     clock: Clock
@@ -124,7 +124,7 @@ class SAC:
         """Networks, targets equal to the critics, and three optimisers."""
         akey, *ckeys = jax.random.split(key, self.critics + 1)
         policy = Policy(akey, self.torso, spec)
-        critics = tuple(Critic(k, self.torso, spec) for k in ckeys)
+        critics = jax.tree.map(lambda *xs: jnp.stack(xs), *(Critic(k, self.torso, spec) for k in ckeys))
         log_temperature = jnp.log(jnp.float32(self.initial_temperature))
         return State(
             policy,
@@ -161,19 +161,19 @@ class SAC:
     def target(self, state: State, batch: Transition, key: Array) -> Array:
         """y, [B]."""
         next_action, log_prob = state.policy(batch.next_obs).sample_and_log_prob(key)
-        next_value = smallest(state.targets, batch.next_obs, next_action) - self.alpha(state) * log_prob
+        next_value = least(values(state.targets, batch.next_obs, next_action)) - self.alpha(state) * log_prob
         return td_target(batch.reward, next_value, batch.terminated, self.discount)
 
-    def critic_loss(self, critics: tuple[Critic, ...], batch: Transition, action: Array, target: Array):
+    def critic_loss(self, critics: Critic, batch: Transition, action: Array, target: Array):
         """Σ_i ½ (Q_i(s, a) - y)², averaged over the batch."""
-        values = [critic(batch.obs, action) for critic in critics]
-        loss = sum(0.5 * ((q - target) ** 2).mean() for q in values)
-        return loss, {"td_error": jnp.abs(values[0] - target).mean(), "q_value": values[0].mean()}
+        q = values(critics, batch.obs, action)
+        loss = 0.5 * ((q - target) ** 2).mean(1).sum()
+        return loss, {"td_error": jnp.abs(q[0] - target).mean(), "q_value": q[0].mean()}
 
-    def actor_loss(self, policy: Policy, critics: tuple[Critic, ...], alpha: Array, batch: Transition, key: Array):
+    def actor_loss(self, policy: Policy, critics: Critic, alpha: Array, batch: Transition, key: Array):
         """α log π(a | s) - min_i Q_i(s, a), averaged over the batch."""
         action, log_prob = policy(batch.obs).sample_and_log_prob(key)
-        loss = (alpha * log_prob - smallest(critics, batch.obs, action)).mean()
+        loss = (alpha * log_prob - least(values(critics, batch.obs, action))).mean()
         return loss, -log_prob.mean()
 
     def update(self, state: State, batch: Transition, key: Array) -> tuple[State, Metrics]:
@@ -212,10 +212,20 @@ class SAC:
         return State(policy, critics, targets, log_temperature, optimisers, state.clock, statistics), metrics
 
 
-def smallest(critics: tuple[Critic, ...], obs: PyTree, action: Array) -> Array:
+def values(critics: Critic, obs: PyTree, action: Array) -> Array:
+    """Q_i(s, a), [N, B], of critics whose leaves are [N, ...].
+
+    Every critic gets a copy of its input: with one for all, XLA makes the first layers one product and turns its axes.
+    """
+    n = jax.tree.leaves(critics)[0].shape[0]
+    copies = jax.tree.map(lambda x: jnp.broadcast_to(x, (n, *x.shape)), (obs, action))
+    return jax.vmap(lambda critic, obs, action: critic(obs, action))(critics, *copies)
+
+
+def least(values: Array) -> Array:
     """min_i Q_i(s, a), [B].
 
     In pairs: the gradient of one minimum of all divides by how many values equal it, and where XLA computes a value
     twice, rounded in two ways, none does.
     """
-    return reduce(jnp.minimum, [critic(obs, action) for critic in critics])
+    return reduce(jnp.minimum, values)
