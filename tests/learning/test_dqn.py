@@ -16,7 +16,7 @@ from thorndike.runs.train import choose
 
 
 def test_cartpole_in_100k_steps(tmp_path):
-    """On average: about one seed in ten ends below, and which one hangs on the last digits of sums.
+    """In all seeds but one at most: of 84 one ended below 450, and which one hangs on the last digits of sums.
 
     In a process of its own, as on the command line: those digits depend on how many devices share the seeds, which JAX
     otherwise has from whatever ran first.
@@ -25,6 +25,7 @@ def test_cartpole_in_100k_steps(tmp_path):
     subprocess.run([*command, "--out", str(tmp_path / "run")], check=True, capture_output=True)
     evaluation = td.open_run(tmp_path / "run").evaluate(50)
     assert evaluation.mean >= 450, evaluation.per_seed
+    assert sorted(evaluation.per_seed)[1] >= 450, evaluation.per_seed
 
 
 @pytest.mark.slow
