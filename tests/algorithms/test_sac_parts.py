@@ -10,6 +10,7 @@ import pytest
 from gymnasium.spaces import Box
 
 import thorndike as td
+from thorndike.algorithms.actor_critic import sac
 from thorndike.types import Transition
 
 ENV = td.Pendulum()
@@ -85,6 +86,24 @@ def test_the_actor_climbs_the_least_of_the_critics():
     loss, entropy = SMALL.actor_loss(policy, critics, 0.5, batch(), jax.random.key(0))
     np.testing.assert_allclose(loss, np.mean(0.5 * log_prob - np.minimum(q1, q2)), rtol=1e-6)
     np.testing.assert_allclose(entropy, -log_prob.mean(), rtol=1e-6)
+
+
+def test_the_critics_are_fitted_to_the_target():
+    """Σ_i E[½ (Q_i(s, a) - y)²]."""
+    q1, q2, y = np.array([1, 2, 3, 4, 5, 6.0]), np.array([6, 5, 4, 3, 2, 1.0]), np.arange(6) / 10
+    loss, metrics = SMALL.critic_loss(Judges(jnp.stack([q1, q2])), batch(), ACTION, y)
+    np.testing.assert_allclose(loss, 0.5 * np.mean((q1 - y) ** 2) + 0.5 * np.mean((q2 - y) ** 2), rtol=1e-6)
+    np.testing.assert_allclose(metrics["td_error"], np.mean(np.abs(q1 - y)), rtol=1e-6)
+    np.testing.assert_allclose(metrics["q_value"], np.mean(q1), rtol=1e-6)
+
+
+def test_stacked_critics_say_what_each_says_alone():
+    critics, data = td.SAC(critics=3, torso=SMALL.torso).init(jax.random.key(0), SPEC).critics, batch()
+    together = sac.values(critics, data.obs, data.action)
+    assert together.shape == (3, 6)
+    for i in range(3):
+        alone = jax.tree.map(lambda x, i=i: x[i], critics)(data.obs, data.action)
+        np.testing.assert_allclose(together[i], alone, rtol=1e-5, atol=1e-6)
 
 
 UNEQUAL = td.Spec(ENV.observation_space, Box(np.float32([0, -4, 1]), np.float32([10, 4, 2])), 1000)

@@ -222,10 +222,10 @@ def values(critics: Critic, obs: PyTree, action: Array) -> Array:
     return jax.vmap(lambda critic, obs, action: critic(obs, action))(critics, *copies)
 
 
-def least(values: Array) -> Array:
-    """min_i Q_i(s, a), [B].
+def least(q: Array) -> Array:
+    """min_i Q_i(s, a), [B], of [N, B].
 
     In pairs: the gradient of one minimum of all divides by how many values equal it, and where XLA computes a value
     twice, rounded in two ways, none does.
     """
-    return reduce(jnp.minimum, values)
+    return reduce(jnp.minimum, q)
