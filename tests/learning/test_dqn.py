@@ -16,7 +16,7 @@ from thorndike.runs.train import choose
 
 
 def test_cartpole_in_100k_steps(tmp_path):
-    """In all seeds but one at most: of 84 one ended below 450, and which one hangs on the last digits of sums.
+    """In all seeds but one at most: of 84 runs one ended below 450, and which hangs on the last digits of sums.
 
     In a process of its own, as on the command line: those digits depend on how many devices share the seeds, which JAX
     otherwise has from whatever ran first.
@@ -68,6 +68,21 @@ def test_the_target_stands_still_between_copies():
         assert still != copied
         same.append(still)
     assert same == [True, True, False, True, True, False]
+
+
+@pytest.mark.parametrize(("progress", "worse"), [(0, 0.4), (50, 0.25), (100, 0.1)])
+def test_training_explores_and_evaluation_does_not(progress, worse):
+    """ε falls from 0.8 to 0.2 over the run; half of what it chooses is the worse of two actions."""
+    algorithm = td.DQN(exploration=td.Epsilon(start=0.8, end=0.2, fraction=1.0), torso=td.Torso(widths=(4,)))
+    env, n = td.CartPole(), 4000
+    state = algorithm.init(jax.random.key(0), td.Spec(env.observation_space, env.action_space, 100))
+    q = eqx.tree_at(lambda q: q.head.bias, jax.tree.map(np.zeros_like, state.q), np.float32([0, 5]))
+    actor = algorithm.actor(state._replace(q=q, clock=state.clock._replace(steps=np.int32(progress))))
+    obs, no = np.ones((n, 4), np.float32), np.zeros(n, bool)
+    now = td.Timestep(obs, np.zeros(n, np.float32), no, no, obs, no, {})
+    training, evaluation = (algorithm.act(actor, (), now, jax.random.key(1), explore)[0] for explore in (True, False))
+    np.testing.assert_allclose((training == 0).mean(), worse, atol=0.035)  # over four standard errors
+    assert (evaluation == 1).all()
 
 
 def one_update(online, frozen, **fields):

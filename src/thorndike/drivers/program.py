@@ -16,7 +16,10 @@ WIDE = 256 * 256  # numbers in a layer from which on they can be faster
 
 
 def options(agents: PyTree) -> dict[str, Any]:
-    """For programs in which such agents learn; arrays or shapes, [R, ...]."""
+    """For programs in which such agents learn; arrays or shapes, [R, ...].
+
+    Which products are the faster ones was measured on two CPUs (`docs/design.md`); with small layers it is YNNPACK's.
+    """
     wide = any(x.ndim > 2 and math.prod(x.shape[-2:]) >= WIDE for x in jax.tree.leaves(agents))
     return EIGEN if wide and known() and not wide_vectors() else {}
 
@@ -35,6 +38,6 @@ def known() -> bool:
 
 @cache
 def wide_vectors() -> bool:
-    """Whether the CPU has AVX-512, with which YNNPACK's products are the faster ones."""
+    """Whether the CPU has AVX-512, as had the one whose wide layers YNNPACK multiplied faster, too."""
     flags = Path("/proc/cpuinfo")
     return flags.exists() and " avx512f " in flags.read_text()
