@@ -105,10 +105,15 @@ IMPLEMENTATION = define_prng_impl(
 
 
 def normal(key: Array, shape: tuple[int, ...]) -> Array:
-    """`jax.random.normal`, for draws with several consumers: computed once on the CPU, but for each under `vmap`."""
-    draw = lambda data: jax.random.normal(jax.random.wrap_key_data(data, impl=jax.random.key_impl(key)), shape)  # noqa: E731
-    nothing = lambda data: jnp.zeros(shape)  # noqa: E731
-    return jax.lax.platform_dependent(jax.random.key_data(key), cpu=partial(apart, draw, nothing), default=draw)
+    """`jax.random.normal`, for draws with several consumers: computed once on the CPU, but for each under `vmap`.
+
+    In one row, for there XLA computes along the last axis only, and an action has few dimensions.
+    """
+    n, kind = math.prod(shape), jax.random.key_impl(key)
+    draw = lambda data: jax.random.normal(jax.random.wrap_key_data(data, impl=kind), (n,))  # noqa: E731
+    nothing = lambda data: jnp.zeros(n)  # noqa: E731
+    row = jax.lax.platform_dependent(jax.random.key_data(key), cpu=partial(apart, draw, nothing), default=draw)
+    return row.reshape(shape)
 
 
 def random_key(seed: int | Array) -> Array:
