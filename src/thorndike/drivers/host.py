@@ -235,7 +235,7 @@ def _init_run(algorithm: Any, spec: Spec, key: Array, now: Timestep) -> RunState
     memory, zero = init_memory(algorithm, example), jnp.int32(0)
     after, metrics = jax.eval_shape(partial(improve, algorithm), agent, memory, example, key)
     check_kind(algorithm, "update" if replays(algorithm) else "learn", agent, after)
-    metrics = jax.eval_shape(partial(_metrics, spec), example, metrics)
+    metrics, _ = jax.eval_shape(partial(_metrics, spec), example, metrics)
     episodes, tally = Episodes.start(algorithm.num_envs), Tally.start(metrics)
     return RunState(agent, memory, (), carry, key, zero, jnp.int32(spec.steps), zero, episodes, tally)
 
@@ -250,15 +250,17 @@ def _example(algorithm: Any, agent: PyTree, carry: PyTree, now: Timestep, key: A
     return Rollout(steps, carry, now), later
 
 
-def _metrics(spec: Spec, rollout: Rollout, metrics: Metrics) -> Metrics:
+def _metrics(spec: Spec, rollout: Rollout, metrics: Metrics) -> tuple[Metrics, Array]:
     named = {f"train/{name}": value for name, value in metrics.items()}
-    return {**rollout_health(spec.observation, rollout), **named}
+    health, culprit = rollout_health(spec.observation, rollout)
+    return {**health, **named}, culprit
 
 
 def _written(algorithm: Any, spec: Spec, book: RunState, rollout: Rollout, metrics: Metrics | None) -> RunState:
     """The book with a rollout, and what learning said beside it if it did, written down."""
     record = book.tally.watch if metrics is None else book.tally.add
-    tally = record(_metrics(spec, rollout, metrics or {}), book.iterations)
+    named, culprit = _metrics(spec, rollout, metrics or {})
+    tally = record(named, book.iterations, culprit)
     episodes = book.episodes.add(rollout.steps.reward, rollout.steps.ended)
     steps, iterations = book.steps + steps_of(algorithm), book.iterations + 1
     return book._replace(steps=steps, iterations=iterations, episodes=episodes, tally=tally)

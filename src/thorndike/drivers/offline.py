@@ -161,13 +161,14 @@ def _init_run(algorithm: Any, spec: Spec, key: Array, batch: PyTree) -> RunState
 def _learn(algorithm: Any, spec: Spec, agent: PyTree, batch: PyTree, key: Array) -> tuple[PyTree, dict[str, Array]]:
     agent, metrics = algorithm.update(agent, batch, key)
     named = {f"train/{name}": value for name, value in metrics.items()}
-    return agent, {**largest(spec.observation, batch.obs), "rollout/reward_mean": batch.reward.mean(), **named}
+    seen = {name: x.max() for name, x in largest(spec.observation, batch.obs).items()}
+    return agent, {**seen, "rollout/reward_mean": batch.reward.mean(), **named}
 
 
 def _update(spec: Spec, algorithm: Any, state: RunState, given: tuple[PyTree, Array]) -> RunState:
     batch, key = given
     agent, metrics = _learn(algorithm, spec, state.agent, batch, key)
-    tally = state.tally.add(metrics, state.iterations)
+    tally = state.tally.add(metrics, state.iterations, jnp.int32(-1))  # a dataset has no environments
     steps = state.steps + 1
     agent = set_clock(agent, steps, state.total)
     return state._replace(agent=agent, steps=steps, iterations=state.iterations + 1, tally=tally)

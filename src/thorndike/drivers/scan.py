@@ -79,7 +79,7 @@ def outline(algorithm: Any, world: Batched, spec: Spec) -> tuple[Rollout, Metric
         agent, carry, now = algorithm.init(key, spec), algorithm.carry(algorithm.num_envs), world.reset(key)
         experience = rollout(algorithm, world, algorithm.actor(agent), carry, now, key, "explore")[0]
         memory = init_memory(algorithm, experience)
-        after, _, metrics = _learn(algorithm, spec.observation, agent, memory, experience, key)
+        after, _, metrics, _ = _learn(algorithm, spec.observation, agent, memory, experience, key)
         return experience, metrics, agent, after
 
     experience, metrics, agent, after = jax.eval_shape(first, random_key(0))
@@ -101,7 +101,8 @@ def _learn(algorithm: Any, space: Space, agent: PyTree, memory: PyTree, experien
     memory = collect(algorithm, memory, experience)
     agent, metrics = improve(algorithm, agent, memory, experience, key)
     named = {f"train/{name}": value for name, value in metrics.items()}
-    return agent, memory, {**rollout_health(space, experience), **named}
+    health, culprit = rollout_health(space, experience)
+    return agent, memory, {**health, **named}, culprit
 
 
 def iterate(algorithm: Any, world: Batched, state: RunState, warm: bool) -> RunState:
@@ -114,10 +115,11 @@ def iterate(algorithm: Any, world: Batched, state: RunState, warm: bool) -> RunS
     steps = state.steps + algorithm.rollout_length * algorithm.num_envs
     if warm:
         agent, memory = state.agent, collect(algorithm, state.memory, experience)
-        tally = state.tally.watch(rollout_health(space, experience), state.iterations)
+        health, culprit = rollout_health(space, experience)
+        tally = state.tally.watch(health, state.iterations, culprit)
     else:
-        agent, memory, metrics = _learn(algorithm, space, state.agent, state.memory, experience, lkey)
-        tally = state.tally.add(metrics, state.iterations)
+        agent, memory, metrics, culprit = _learn(algorithm, space, state.agent, state.memory, experience, lkey)
+        tally = state.tally.add(metrics, state.iterations, culprit)
     agent = set_clock(agent, steps, state.total)
     episodes = state.episodes.add(experience.steps.reward, experience.steps.ended)
     return RunState(agent, memory, now, carry, key, steps, state.total, state.iterations + 1, episodes, tally)

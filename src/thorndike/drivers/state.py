@@ -58,7 +58,7 @@ class Episodes(NamedTuple):
         return Episodes(*running, returns, lengths_, last)
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=["sums", "count", "bad"], meta_fields=["names"])
+@partial(jax.tree_util.register_dataclass, data_fields=["sums", "count", "bad", "culprit"], meta_fields=["names"])
 @dataclasses.dataclass(frozen=True)
 class Tally:
     """Sums of the M metrics since the last log line, and when each first stopped being finite."""
@@ -67,26 +67,30 @@ class Tally:
     sums: Array  # [M]
     count: Array
     bad: Array  # [M], iteration at which a metric was first not finite; -1: it never was
+    culprit: Array  # the environment whose experience was the first of these; -1: none's
 
     @staticmethod
     def start(names: Iterable[str]) -> Tally:
         """Nothing yet."""
         names = tuple(names)
-        return Tally(names, jnp.zeros(len(names)), jnp.int32(0), jnp.full(len(names), -1, jnp.int32))
+        never = jnp.int32(-1)
+        return Tally(names, jnp.zeros(len(names)), jnp.int32(0), jnp.full(len(names), never), never)
 
-    def add(self, metrics: Metrics, iteration: Array) -> Tally:
-        """With one iteration's metrics counted in."""
+    def add(self, metrics: Metrics, iteration: Array, culprit: Array) -> Tally:
+        """With one iteration's metrics counted in, and the environment that was at fault in it (-1: none)."""
         values = jnp.stack([jnp.float32(metrics[name]) for name in self.names])
-        return Tally(self.names, self.sums + values, self.count + 1, self.marked(values, iteration))
+        marked = self.marked(values, iteration, culprit)
+        return dataclasses.replace(marked, sums=self.sums + values, count=self.count + 1)
 
-    def watch(self, metrics: Metrics, iteration: Array) -> Tally:
+    def watch(self, metrics: Metrics, iteration: Array, culprit: Array) -> Tally:
         """With the metrics of an iteration without learning looked at, but not counted in."""
         values = jnp.stack([jnp.float32(metrics.get(name, 0.0)) for name in self.names])
-        return dataclasses.replace(self, bad=self.marked(values, iteration))
+        return self.marked(values, iteration, culprit)
 
-    def marked(self, values: Array, iteration: Array) -> Array:
-        """`bad` after an iteration with these values."""
-        return jnp.where((self.bad < 0) & ~jnp.isfinite(values), iteration, self.bad)
+    def marked(self, values: Array, iteration: Array, culprit: Array) -> Tally:
+        """With what is not finite of an iteration's values noted."""
+        bad = jnp.where((self.bad < 0) & ~jnp.isfinite(values), iteration, self.bad)
+        return dataclasses.replace(self, bad=bad, culprit=jnp.where(self.healthy(), culprit, self.culprit))
 
     def restart(self, fresh: Array) -> Tally:
         """With the sums at zero if `fresh`: the last ones were logged."""
@@ -117,20 +121,24 @@ class RunState(NamedTuple):
     tally: Tally
 
 
-def rollout_health(space: Space, rollout: Rollout) -> Metrics:
-    """Metrics of the experience itself; they come first where a NaN spreads."""
-    seen = largest(space, rollout.steps.obs, rollout.steps.next_obs)
-    return {**seen, "rollout/reward_mean": rollout.steps.reward.mean()}
+def rollout_health(space: Space, rollout: Rollout) -> tuple[Metrics, Array]:
+    """Metrics of the experience itself, which come first where a NaN spreads, and the first environment that made one
+    of them not finite; -1: none did."""
+    reward, largest_seen = rollout.steps.reward, largest(space, rollout.steps.obs, rollout.steps.next_obs)
+    fine = jnp.stack([jnp.isfinite(x).all(0) for x in (reward, *largest_seen.values())]).all(0)  # [E]
+    culprit = jnp.where(fine.all(), -1, fine.argmin())
+    seen = {name: x.max() for name, x in largest_seen.items()}
+    return {**seen, "rollout/reward_mean": reward.mean()}, culprit
 
 
 def largest(space: Space, *observations: PyTree) -> Metrics:
-    """The largest absolute value of observations, infinite where one is outside of its space as no host environment's
-    may be; nothing where their dtype lets nothing else in."""
+    """The largest absolute value of each of a batch of observations, infinite where one is outside of its space as no
+    host environment's may be; nothing where their dtype lets nothing else in."""
     found = []
     for leaf, *values in zip(leaves(space), *map(jax.tree.leaves, observations)):
-        limits = leaf_of(leaf, "").limits
+        limits, own = leaf_of(leaf, "").limits, tuple(range(-len(leaf.shape), 0))
         if limits is not None:
             for x in values:
                 outside = (x < limits[0]) | (x > limits[1])
-                found.append(jnp.where(outside, jnp.inf, jnp.abs(x).astype(jnp.float32)).max(initial=0.0))
-    return {"rollout/observation_max": jnp.stack(found).max()} if found else {}
+                found.append(jnp.where(outside, jnp.inf, jnp.abs(x).astype(jnp.float32)).max(own, initial=0.0))
+    return {"rollout/observation_max": jnp.stack(found).max(0)} if found else {}

@@ -263,12 +263,14 @@ class Loop:
         runs = np.flatnonzero(bad[name] == first)
         members = self.run.members()
         where = "" if len(members) == 1 else f" in the run of {members[runs[0]]}"
+        culprit = np.asarray(tally.culprit)[runs[0]]
+        whose = f" in environment {culprit}" if culprit >= 0 else ""
         at = (first + 1) * self.chunk
         kept = f"the checkpoint at {self.saved_at} steps is kept" if self.saved_at > 0 else "no checkpoint was due yet"
         self.status("diverged", metric=name)
         what = "stopped" if name.startswith("rollout/") else "diverged"
         raise DivergedError(
-            f"training {what}: {name} was the first metric that is not finite, at step {at}{where}. "
+            f"training {what}: {name} was the first metric that is not finite, at step {at}{whose}{where}. "
             f"{CAUSES.get(name, CAUSES[''])}. The run at {self.run.path} is stopped; {kept}."
         )
 
