@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import gymnasium
@@ -12,11 +13,13 @@ import pytest
 from gymnasium.spaces import Box, Dict, Discrete, MultiDiscrete
 
 import thorndike as td
-from thorndike.drivers.state import largest
+from thorndike.drivers.state import largest, rollout_health
 from thorndike.envs.wrap import Batched
 from thorndike.errors import DivergedError, EnvError
 from thorndike.nets.torso import example
 from thorndike.runs import checkpoint, loop
+from thorndike.runs.record import record
+from thorndike.types import Rollout, Transition
 
 PPO = td.PPO(num_envs=2, rollout_length=4, minibatch_size=8, torso=td.Torso(widths=(4,)))
 GOOD = td.Step({"t": jnp.int32(0)}, jnp.zeros(3), 1.0, False)
@@ -155,10 +158,13 @@ class Straying:
 
 @td.config
 class Unequal:
-    """Of some of its copies, told by a number that each shows, the 12th step alone shows or earns infinity."""
+    """Of some of its copies, told by a number that each shows, the 12th step alone shows or earns infinity.
+
+    Or, as the part "told", such a copy earns 2 instead of 1 with every step.
+    """
 
     part: str
-    max_steps = 1000
+    max_steps = 20
     observation_space, action_space = Box(0, 1), Discrete(2)
 
     def reset(self, key):
@@ -169,7 +175,7 @@ class Unequal:
         t, lot = state
         strange = jnp.where((t == 11) & (lot < 0.4), jnp.inf, 0.0)
         obs, reward = (lot + strange, 1.0) if self.part == "observation_max" else (lot, 1.0 + strange[0])
-        return td.Step((t + 1, lot), obs, reward)
+        return td.Step((t + 1, lot), obs, 1.0 + (lot[0] < 0.4) if self.part == "told" else reward)
 
 
 @pytest.mark.parametrize("part", ["observation_max", "reward_mean"])
@@ -198,13 +204,61 @@ def test_the_environment_is_named(learner, seeds, part, tmp_path, monkeypatch):
     at_fault = lots[..., 0] < 0.4
     assert np.argwhere(at_fault).tolist() == [[seeds - 1, 2], [seeds - 1, 5]]
     assert " in environment 2" + (" in the run of {'seed': 38}." if seeds > 1 else ".") in str(caught.value)
+    assert td.open_run(tmp_path / "run", classes=[Unequal]).status["error"] in str(caught.value)
+
+
+@pytest.fixture(scope="module")
+def innocent(tmp_path_factory):
+    """A run on `Unequal` that ended before anything was strange."""
+    path = tmp_path_factory.mktemp("unequal") / "run"
+    td.train(PPO, Unequal(part="told"), 16, seeds=2, out=path, progress=False)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("part", "what"), [("observation_max", "showed an observation"), ("reward_mean", "gave a rew")]
+)
+def test_evaluation_and_recording_name_the_environment(innocent, part, what):
+    right, wrong = (td.open_run(innocent, env=Unequal(part=kind)) for kind in ("told", part))
+    for seed in range(3):
+        first = np.flatnonzero(right.evaluate(6, seed=seed).returns[0] == 40)[0]
+        text = rf"environment {first} \(Unequal\) {what}.* that is not finite.*by step 12 of its episode"
+        with pytest.raises(EnvError, match=text):
+            wrong.evaluate(6, seed=seed)
+        first = np.flatnonzero([x.rewards.sum() == 40 for x in record(right.agent(), right.env, 6, seed)])[0]
+        with pytest.raises(EnvError, match=rf"environment {first} \(Unequal\) {what}"):
+            wrong.record(6, seed=seed)
+
+
+def test_who_is_at_fault_by_brute_force():
+    """Who showed it first, in time and then by index; who earned it, where nobody showed it."""
+    rng, health = np.random.default_rng(0), jax.jit(partial(rollout_health, Box(0, 1, (2,))))
+    named = set()
+    for _ in range(200):
+        obs, after = (rng.uniform(0, 1, (3, 4, 2)).astype(np.float32) for _ in range(2))
+        reward = np.zeros((3, 4), np.float32)
+        for values in (obs, after, reward):
+            for _ in range(rng.integers(3)):
+                strange = [np.nan, np.inf, -np.inf] + ([12] if values is not reward else [])
+                values[tuple(rng.integers(values.shape))] = rng.choice(strange)
+        no = np.zeros((3, 4), bool)
+        steps = Transition(obs, no, no, {}, reward, no, no, after, {})
+        metrics, culprit = health(Rollout(steps, (), None))
+        order = [(t, e) for t in range(3) for e in range(4)]
+        showed = [e for t, e in order if not all(-10 <= x <= 11 for x in (*obs[t, e], *after[t, e]))]
+        earned = [e for t, e in order if not np.isfinite(reward[t, e])]
+        assert culprit == (showed or earned or [-1])[0]
+        assert np.isfinite(metrics["rollout/observation_max"]) == (not showed)
+        assert np.isfinite(metrics["rollout/reward_mean"]) == (not earned)
+        named.add(int(culprit))
+    assert named == {-1, 0, 1, 2, 3}
 
 
 @pytest.mark.parametrize(("part", "value", "at"), [("z", (5,), 0), ("a", (3, 10), 6)])
 def test_values_outside_of_the_space_stop_the_run(part, value, at, tmp_path):
     """With the rollout, of 8 steps, in which they come: in a reset, in the last step of an episode."""
     env, end = Straying(part=part, value=value, at=at), 8 * (1 + (at > 4))
-    with pytest.raises(DivergedError, match=rf"observation_max.* at step {end}\b.*outside of its space"):
+    with pytest.raises(DivergedError, match=rf"observation_max.* at step {end} in environment 0.*outside of its space"):
         td.train(PPO, env, 32, out=tmp_path / "run", progress=False)
 
 

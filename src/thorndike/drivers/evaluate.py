@@ -12,7 +12,9 @@ import numpy as np
 
 from thorndike.configuration import require
 from thorndike.drivers.scan import axes, step_world
+from thorndike.drivers.state import FAULTS, faults, largest
 from thorndike.envs.wrap import Batched, is_jax
+from thorndike.errors import EnvError
 from thorndike.ops.keys import random_key
 from thorndike.ops.summary import bootstrap_interval, iqm
 from thorndike.types import Array, PyTree, Timestep
@@ -77,6 +79,9 @@ def evaluate(
 
     An environment whose `evaluation` is another one, such as Atari with whole games, is played as that. `how` are
     options of host environments' `batch`: workers, timeout, on_error.
+
+    Raises:
+        EnvError: where an environment shows or gives what is not finite, or is outside of its space.
     """
     env = getattr(env, "evaluation", env)
     alone = getattr(env, "players", 1) == 1
@@ -86,32 +91,43 @@ def evaluate(
     if is_jax(env):
         runs = jax.tree.leaves(actor)[0].shape[0]
         keys = jnp.broadcast_to(random_key(seed), (runs,))
-        returns, lengths = _episodes(algorithm, Batched(env, episodes), actor, keys)
-        return Evaluation(np.asarray(returns), np.asarray(lengths))
+        returns, lengths, wrong = map(np.asarray, _episodes(algorithm, Batched(env, episodes), actor, keys))
+        if wrong.any():
+            run, i = np.argwhere(wrong)[0]
+            raise fault(env, i, wrong[run, i], f", by step {lengths[run, i]} of its episode")
+        return Evaluation(returns, lengths)
     return _host(algorithm, actor, env, episodes, seed, how or {})
 
 
+def fault(env: Any, index: int, kind: int, when: str = "") -> EnvError:
+    """What there is to say of a JAX environment with one of `FAULTS`."""
+    return EnvError(f"environment {index} ({getattr(env, 'id', type(env).__name__)}) {FAULTS[int(kind)]}{when}")
+
+
 @jax.jit
-def _episodes(algorithm: Any, world: Batched, actor: PyTree, keys: Array) -> tuple[Array, Array]:
+def _episodes(algorithm: Any, world: Batched, actor: PyTree, keys: Array) -> tuple[Array, Array, Array]:
     one = jax.vmap(_one_run, in_axes=(axes(algorithm), None, 0, 0))
     return one(algorithm, world, actor, keys)
 
 
-def _one_run(algorithm: Any, world: Batched, actor: PyTree, key: Array) -> tuple[Array, Array]:
-    """The first episode of each of `world.num_envs` environments."""
-    n = world.num_envs
+def _one_run(algorithm: Any, world: Batched, actor: PyTree, key: Array) -> tuple[Array, Array, Array]:
+    """The first episode of each of `world.num_envs` environments, all of them until one has a fault; which, [E]."""
+    n, space = world.num_envs, world.env.observation_space
     reset_key, key = jax.random.split(key)
 
     def step(state):
-        now, carry, key, returns, lengths, over = state
+        now, carry, key, returns, lengths, over, _ = state
         key, skey = jax.random.split(key)
         now, carry, seen = step_world(algorithm, world, actor, carry, now, skey, "exploit")
         returns = returns + jnp.where(over, 0.0, seen.reward)
-        return now, carry, key, returns, lengths + ~over, over | seen.ended
+        wrong = jnp.where(over, 0, faults(seen.reward, largest(space, seen.obs, seen.next_obs)))
+        return now, carry, key, returns, lengths + ~over, over | seen.ended, wrong
 
-    start = (world.reset(reset_key), algorithm.carry(n), key, jnp.zeros(n), jnp.zeros(n, jnp.int32), jnp.zeros(n, bool))
-    *_, returns, lengths, _ = jax.lax.while_loop(lambda state: ~state[-1].all(), step, start)
-    return returns, lengths
+    zero, none = jnp.zeros(n), jnp.zeros(n, jnp.int32)
+    start = (world.reset(reset_key), algorithm.carry(n), key, zero, none, zero > 0, none)
+    going = lambda state: ~state[-2].all() & ~state[-1].any()  # noqa: E731
+    *_, returns, lengths, _, wrong = jax.lax.while_loop(going, step, start)
+    return returns, lengths, wrong
 
 
 @partial(jax.jit, static_argnames="explore")

@@ -18,7 +18,8 @@ WIDE = 256 * 256  # numbers in a layer from which on they can be faster
 def options(agents: PyTree) -> dict[str, Any]:
     """For programs in which such agents learn; arrays or shapes, [R, ...].
 
-    Which products are the faster ones was measured on two CPUs (`docs/design.md`); with small layers it is YNNPACK's.
+    Which products are the faster ones was measured on two CPUs (`benchmarks/results/update.md`); with small layers
+    it is those of YNNPACK.
     """
     wide = any(x.ndim > 2 and math.prod(x.shape[-2:]) >= WIDE for x in jax.tree.leaves(agents))
     return EIGEN if wide and known() and not wide_vectors() else {}

@@ -122,13 +122,26 @@ class RunState(NamedTuple):
 
 
 def rollout_health(space: Space, rollout: Rollout) -> tuple[Metrics, Array]:
-    """Metrics of the experience itself, which come first where a NaN spreads, and the first environment that made one
-    of them not finite; -1: none did."""
-    reward, largest_seen = rollout.steps.reward, largest(space, rollout.steps.obs, rollout.steps.next_obs)
-    fine = jnp.stack([jnp.isfinite(x).all(0) for x in (reward, *largest_seen.values())]).all(0)  # [E]
-    culprit = jnp.where(fine.all(), -1, fine.argmin())
-    seen = {name: x.max() for name, x in largest_seen.items()}
-    return {**seen, "rollout/reward_mean": reward.mean()}, culprit
+    """Metrics of the experience itself, which come first where a NaN spreads, and the environment that first showed
+    what made one of them not finite, or, where none did, first earned it; -1: neither."""
+    reward, seen = rollout.steps.reward, largest(space, rollout.steps.obs, rollout.steps.next_obs)
+    wrong = faults(reward, seen).ravel()
+    culprit = jnp.where(wrong.any(), wrong.argmax() % reward.shape[1], -1)
+    return {**{name: x.max() for name, x in seen.items()}, "rollout/reward_mean": reward.mean()}, culprit
+
+
+FAULTS = {  # the greater the number, the earlier where trouble spreads
+    2: "showed an observation that is not finite, or outside of its space (a float by more than ten widths)",
+    1: "gave a reward that is not finite",
+}
+
+
+def faults(reward: Array, seen: Metrics) -> Array:
+    """Which of `FAULTS` each step has, of the shape of `reward`; 0: none. `seen` is `largest` of its observations."""
+    wrong = jnp.where(jnp.isfinite(reward), 0, 1)
+    for value in seen.values():
+        wrong = jnp.where(jnp.isfinite(value), wrong, 2)
+    return wrong
 
 
 def largest(space: Space, *observations: PyTree) -> Metrics:

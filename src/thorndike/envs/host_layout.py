@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterable, Mapping
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -76,7 +77,7 @@ class Leaf:
             worst = value[~good].flat[0] if self.shape else value
             raise Fault(f"{self.name} is not finite: {bad} of {np.size(good)} values, such as {worst}")
 
-    @property
+    @cached_property
     def limits(self) -> tuple[Any, Any] | None:
         """Least and greatest values that are let in; None where all are."""
         if self.low is None or self.source.kind != "f":

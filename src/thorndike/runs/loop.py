@@ -29,8 +29,8 @@ CHUNK_SECONDS = 0.25  # of compiled work between two looks at the world: signals
 CAUSES = {  # in the order in which trouble spreads
     "rollout/observation_max": "An observation of the environment, or in the dataset, was not finite, or outside of "
     "its space (a float by more than ten widths): look at its reset, its step and its observation_space",
-    "rollout/reward_mean": "A reward of the environment, or in the dataset, was not finite: look at its reward "
-    "function",
+    "rollout/reward_mean": "A reward of the environment, or in the dataset, was not finite, or the sum of them was "
+    "not: look at its reward function",
     "": "Usual causes: too high a learning rate, rewards or observations of large magnitude (normalise or scale "
     "them), or too large a max_grad_norm",
 }
@@ -267,12 +267,10 @@ class Loop:
         whose = f" in environment {culprit}" if culprit >= 0 else ""
         at = (first + 1) * self.chunk
         kept = f"the checkpoint at {self.saved_at} steps is kept" if self.saved_at > 0 else "no checkpoint was due yet"
-        self.status("diverged", metric=name)
         what = "stopped" if name.startswith("rollout/") else "diverged"
-        raise DivergedError(
-            f"training {what}: {name} was the first metric that is not finite, at step {at}{whose}{where}. "
-            f"{CAUSES.get(name, CAUSES[''])}. The run at {self.run.path} is stopped; {kept}."
-        )
+        error = f"training {what}: {name} was the first metric that is not finite, at step {at}{whose}{where}"
+        self.status("diverged", metric=name, error=error)
+        raise DivergedError(f"{error}. {CAUSES.get(name, CAUSES[''])}. The run at {self.run.path} is stopped; {kept}.")
 
 
 class Background(threading.Thread):

@@ -6,13 +6,14 @@ import contextlib
 import os
 import warnings
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 from gymnasium.spaces import Box, Discrete, MultiDiscrete
 
 from thorndike.configuration import require
-from thorndike.envs.host_layout import Layout, stored_space
+from thorndike.envs.host_layout import Layout, Leaf, leaf_of, stored_space
 from thorndike.envs.host_worker import env_seeds
 from thorndike.envs.wrap import to_environment
 from thorndike.errors import ConfigError, EnvError, IncompatibleError, MissingExtraError, UnknownNameError
@@ -24,6 +25,7 @@ _LEAST = {
     **dict.fromkeys(("num_threads", "noop_max"), 0),
 }
 _OURS = ("num_envs", "batch_size", "seed", "env_seed", "max_num_players", "gym_reset_return_info")
+REWARD = Leaf("reward", (), np.dtype(np.float32), np.dtype(np.float32))
 _LEARNING = ("episodic_life", "reward_clip")  # what Atari's preprocessing does to make learning easier
 
 
@@ -139,7 +141,7 @@ class EnvPoolBatch:
         self.observation_space, self.action_space = env.observation_space, env.action_space
         self._pool: Any = pool
         self._env, self._rows = env, np.arange(pool.spec.config.num_envs)
-        self._dtypes = _dtypes(self.observation_space)
+        self._leaves = _leaves(self.observation_space, "observation")
         self._shape = (self.num_envs, *(self.action_space.shape or ()))
         self._resetting: dict[int, tuple | None] = {}  # rows on their way to a first observation: how they ended
         self._flying = 0
@@ -244,17 +246,25 @@ class EnvPoolBatch:
         return _map(lambda x: x[order], values)
 
     def _timestep(self, rows: Any, obs: Any, reward: Any, terminated: Any, truncated: Any, final: Any, first: Any):
-        obs, final = _map(np.asarray, obs, self._dtypes), _map(np.asarray, final, self._dtypes)
-        reward = np.asarray(reward, np.float32)
-        for what, values in (("observation", obs), ("observation", final), ("reward", reward)):
-            _map(lambda x, what=what: self._check(rows, x, what), values)
+        obs, final = (_map(partial(self._stored, rows), x, self._leaves) for x in (obs, final))
+        reward = self._stored(rows, reward, REWARD)
         ends = (np.asarray(terminated, bool), np.asarray(truncated, bool))
         return Timestep(obs, reward, *ends, final, np.asarray(first, bool), {})  # type: ignore[arg-type]
 
-    def _check(self, rows: np.ndarray, values: np.ndarray, what: str) -> None:
-        if values.dtype.kind == "f" and not np.isfinite(values).all():
-            bad = np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(1))[0]
-            raise EnvError(f"environment {rows[bad]} of EnvPool's {self._env.id}: its {what} is not finite")
+    def _stored(self, rows: np.ndarray, values: Any, leaf: Leaf) -> np.ndarray:
+        """As it is handed out; raises `EnvError` for what is not finite, or too far outside of its space."""
+        values = np.asarray(values, leaf.dtype)
+        if values.dtype.kind == "f":
+            self._need(np.isfinite(values), rows, f"{leaf.name} is not finite")
+        if leaf.limits is not None:
+            least, greatest = leaf.limits
+            self._need((values >= least) & (values <= greatest), rows, f"{leaf.name} is outside of its space")
+        return values
+
+    def _need(self, fine: np.ndarray, rows: np.ndarray, otherwise: str) -> None:
+        if not fine.all():
+            row = rows[np.flatnonzero(~fine.reshape(len(fine), -1).all(1))[0]]
+            raise EnvError(f"environment {row} of EnvPool's {self._env.id}: its {otherwise}")
 
 
 def _over(info: Any, terminated: np.ndarray) -> np.ndarray:
@@ -287,11 +297,13 @@ def _map(function: Any, tree: Any, *rest: Any) -> Any:
     return function(tree, *rest)
 
 
-def _dtypes(space: Any) -> Any:
+def _leaves(space: Any, name: str) -> Any:
+    """What is kept of every part of an observation."""
     if hasattr(space, "spaces"):
-        inner = space.spaces
-        return {k: _dtypes(v) for k, v in inner.items()} if isinstance(inner, dict) else tuple(map(_dtypes, inner))
-    return space.dtype
+        parts = space.spaces.items() if isinstance(space.spaces, dict) else enumerate(space.spaces)
+        inner = {key: _leaves(part, f"{name}[{key!r}]") for key, part in parts}
+        return inner if isinstance(space.spaces, dict) else tuple(inner.values())
+    return leaf_of(space, name)
 
 
 def _put(obs: Any, rows: np.ndarray, fresh: Any) -> Any:
