@@ -62,7 +62,7 @@ def _table() -> dict[tuple[str, str], dict[str, Any]]:
         ("PPO", "CartPoleNoVel-v1"): {
             "steps": 100_000, "num_envs": 8, "rollout_length": 128, "minibatch_size": 256, "epochs": 10,
             "discount": 0.98, "trace": 0.98, "learning_rate": 1e-3, "anneal_learning_rate": True,
-            "normalize_observation": True, "core": GRU(),
+            "normalize_observation": True, "normalize_reward": True, "core": GRU(),
         },
         ("DQN", "TMaze"): {"steps": 200_000, **replaying, "rollout_length": 32, "gradient_steps": 16},
         ("DQN", "RepeatPrevious"): {"steps": 200_000, **replaying, "rollout_length": 16, "gradient_steps": 8},
