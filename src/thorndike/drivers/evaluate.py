@@ -111,7 +111,10 @@ def _episodes(algorithm: Any, world: Batched, actor: PyTree, keys: Array) -> tup
 
 
 def _one_run(algorithm: Any, world: Batched, actor: PyTree, key: Array) -> tuple[Array, Array, Array]:
-    """The first episode of each of `world.num_envs` environments, all of them until one has a fault; which, [E]."""
+    """Returns and lengths of the first episode of each of `world.num_envs` environments, and its fault, if any, [E].
+
+    All stop with the first fault.
+    """
     n, space = world.num_envs, world.env.observation_space
     reset_key, key = jax.random.split(key)
 

@@ -19,7 +19,7 @@ def options(agents: PyTree) -> dict[str, Any]:
     """For programs in which such agents learn; arrays or shapes, [R, ...].
 
     Which products are the faster ones was measured on two CPUs (`benchmarks/results/update.md`); with small layers
-    it is those of YNNPACK.
+    YNNPACK's are.
     """
     wide = any(x.ndim > 2 and math.prod(x.shape[-2:]) >= WIDE for x in jax.tree.leaves(agents))
     return EIGEN if wide and known() and not wide_vectors() else {}

@@ -25,7 +25,7 @@ _LEAST = {
     **dict.fromkeys(("num_threads", "noop_max"), 0),
 }
 _OURS = ("num_envs", "batch_size", "seed", "env_seed", "max_num_players", "gym_reset_return_info")
-REWARD = Leaf("reward", (), np.dtype(np.float32), np.dtype(np.float32))
+_REWARD = Leaf("reward", (), np.dtype(np.float32), np.dtype(np.float32))
 _LEARNING = ("episodic_life", "reward_clip")  # what Atari's preprocessing does to make learning easier
 
 
@@ -247,7 +247,7 @@ class EnvPoolBatch:
 
     def _timestep(self, rows: Any, obs: Any, reward: Any, terminated: Any, truncated: Any, final: Any, first: Any):
         obs, final = (_map(partial(self._stored, rows), x, self._leaves) for x in (obs, final))
-        reward = self._stored(rows, reward, REWARD)
+        reward = self._stored(rows, reward, _REWARD)
         ends = (np.asarray(terminated, bool), np.asarray(truncated, bool))
         return Timestep(obs, reward, *ends, final, np.asarray(first, bool), {})  # type: ignore[arg-type]
 
