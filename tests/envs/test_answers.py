@@ -13,6 +13,7 @@ import pytest
 from gymnasium.spaces import Box, Dict, Discrete, MultiDiscrete
 
 import thorndike as td
+from thorndike.drivers.match import Random, match
 from thorndike.drivers.state import largest, rollout_health
 from thorndike.envs.wrap import Batched
 from thorndike.errors import DivergedError, EnvError
@@ -177,6 +178,25 @@ class Unequal:
         obs, reward = (lot + strange, 1.0) if self.part == "observation_max" else (lot, 1.0 + strange[0])
         return td.Step((t + 1, lot), obs, 1.0 + (lot[0] < 0.4) if self.part == "told" else reward)
 
+    def render(self, state):
+        return np.zeros((8, 8, 3), np.uint8)
+
+
+@td.config
+class UnequalGame(Unequal):
+    """The same for two players who take turns: the 12th move ends it, and wins or is strange as a copy is told by."""
+
+    players = 2
+
+    def step(self, state, action, key):
+        t, lot = state
+        later = Unequal.step(self, state, action, key)
+        won = jnp.where((t == 11) & (lot[0] < 0.4), 1.0, 0.0)
+        return later._replace(reward=won if self.part == "told" else later.reward - 1.0, terminated=t == 11)
+
+    def player(self, state):
+        return state[0] % 2
+
 
 @pytest.mark.parametrize("part", ["observation_max", "reward_mean"])
 @pytest.mark.parametrize(("learner", "seeds"), [("PPO", 1), ("PPO", 2), ("DQN", 1), ("a memory being filled", 1)])
@@ -215,19 +235,44 @@ def innocent(tmp_path_factory):
     return path
 
 
-@pytest.mark.parametrize(
-    ("part", "what"), [("observation_max", "showed an observation"), ("reward_mean", "gave a rew")]
-)
-def test_evaluation_and_recording_name_the_environment(innocent, part, what):
+WHAT = {"observation_max": "showed an observation that is not finite", "reward_mean": "gave a reward that is not fin"}
+
+
+@pytest.mark.parametrize("part", WHAT)
+def test_evaluation_and_recording_name_the_environment(innocent, part):
     right, wrong = (td.open_run(innocent, env=Unequal(part=kind)) for kind in ("told", part))
     for seed in range(3):
         first = np.flatnonzero(right.evaluate(6, seed=seed).returns[0] == 40)[0]
-        text = rf"environment {first} \(Unequal\) {what}.* that is not finite.*by step 12 of its episode"
+        text = rf"environment {first} \(Unequal\) {WHAT[part]}.*by step 12 of its episode"
         with pytest.raises(EnvError, match=text):
             wrong.evaluate(6, seed=seed)
         first = np.flatnonzero([x.rewards.sum() == 40 for x in record(right.agent(), right.env, 6, seed)])[0]
-        with pytest.raises(EnvError, match=rf"environment {first} \(Unequal\) {what}"):
+        with pytest.raises(EnvError, match=rf"environment {first} \(Unequal\) {WHAT[part]}"):
             wrong.record(6, seed=seed)
+
+
+@pytest.mark.parametrize("part", WHAT)
+def test_a_film_of_such_an_environment_is_not_made(innocent, part, tmp_path):
+    right, wrong = (td.open_run(innocent, env=Unequal(part=kind)) for kind in ("told", part))
+    assert right.watch(tmp_path / "right.gif", episodes=6).returns.count(40) > 0
+    with pytest.raises(EnvError, match=rf"environment 0 \(Unequal\) {WHAT[part]}"):
+        wrong.watch(tmp_path / "wrong.gif", episodes=6)
+    assert not (tmp_path / "wrong.gif").exists()
+
+
+@pytest.mark.parametrize("part", WHAT)
+def test_a_match_names_the_game(part):
+    right, wrong = (UnequalGame(part=kind) for kind in ("told", part))
+    player, firsts = Random(right.action_space), set()
+    for seed in range(6):
+        fine = match(right, player, player, 7, seed)
+        decided = np.flatnonzero(np.concatenate([-fine.first, fine.second]) == 1)  # by the 12th move, the second's
+        assert set(fine.results) <= {-1, 0, 1}
+        assert fine.lengths.tolist() == [12] * 7
+        with pytest.raises(EnvError, match=rf"environment {decided[0]} \(UnequalGame\) {WHAT[part]}"):
+            match(wrong, player, player, 7, seed)
+        firsts.add(decided[0])
+    assert len(firsts) > 1
 
 
 def test_who_is_at_fault_by_brute_force():

@@ -320,6 +320,14 @@ def test_a_run_that_ends_in_its_warm_up_says_that_nothing_is_learned(tmp_path, c
     assert "nothing is learned" not in capfd.readouterr().err
 
 
+def test_compiled_work_that_does_not_answer_is_said_once(tmp_path, monkeypatch, capfd):
+    small.train("PPO", tmp_path / "usual", steps=20_000, log_every=20_000)
+    assert "no answer" not in capfd.readouterr().err
+    monkeypatch.setattr(loop, "SILENCE", 0.0)
+    small.train("PPO", tmp_path / "silent", steps=20_000, log_every=20_000)
+    assert capfd.readouterr().err.count("no answer for 0 s after step ") == 1
+
+
 def test_an_algorithm_that_changes_the_kind_of_its_state_is_refused(tmp_path, monkeypatch):
     """On JAX and on the host: there it would be noticed when the checkpoint is read, or never."""
     learn, act = td.PPO.learn, td.PPO.act

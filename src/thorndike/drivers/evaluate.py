@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -102,6 +103,24 @@ def evaluate(
 def fault(env: Any, index: int, kind: int, when: str = "") -> EnvError:
     """What there is to say of a JAX environment with one of `FAULTS`."""
     return EnvError(f"environment {index} ({getattr(env, 'id', type(env).__name__)}) {FAULTS[int(kind)]}{when}")
+
+
+def watched(world: Batched) -> Callable[[Timestep, Array, Array], Timestep]:
+    """`world.step`, compiled, which raises `EnvError` where an environment is at fault."""
+
+    @jax.jit
+    def look(now, action, key):
+        later = world.step(now, action, key)
+        return later, faults(later.reward, largest(world.env.observation_space, now.obs, later.final_obs))
+
+    def step(now, action, key):
+        later, wrong = look(now, action, key)
+        if np.any(wrong):
+            i = np.flatnonzero(wrong)[0]
+            raise fault(world.env, i, wrong[i])
+        return later
+
+    return step
 
 
 @jax.jit

@@ -12,7 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 from gymnasium import Space
 
+from thorndike.drivers.evaluate import fault
 from thorndike.drivers.learner import random_action
+from thorndike.drivers.state import faults, largest
 from thorndike.envs.wrap import Batched
 from thorndike.errors import ConfigError
 from thorndike.ops.keys import random_key
@@ -107,6 +109,9 @@ def match(game: Any, one: Any, other: Any, games: int = 100, seed: int = 0, open
     """`games` games of `one` against `other`; in the first half, rounded up, `one` begins.
 
     The first `opening` moves of each game are random: players without randomness would repeat one game.
+
+    Raises:
+        EnvError: where the game shows or gives what is not finite, or is outside of its space.
     """
     if games < 2:
         raise ConfigError(f"a match has at least 2 games, one begun by each side; got {games}")
@@ -114,34 +119,43 @@ def match(game: Any, one: Any, other: Any, games: int = 100, seed: int = 0, open
     sides = [
         _games(Batched(game, n), one, other, key, begins, opening) for n, key, begins in zip(sizes, keys, (True, False))
     ]
-    (first, long), (second, short) = jax.device_get(sides)
+    (first, long, odd), (second, short, strange) = jax.device_get(sides)
+    wrong = np.concatenate([odd, strange])
+    if wrong.any():
+        i = np.flatnonzero(wrong)[0]
+        raise fault(game, i, wrong[i])
     return Match(first, second, np.concatenate([long, short]))
 
 
 @jax.jit
 def _games(
     world: Batched, one: Any, other: Any, key: Array, begins: Array | bool, opening: Array | int
-) -> tuple[Array, Array]:
-    """Results for `one` and lengths of `world.num_envs` games [B]."""
+) -> tuple[Array, Array, Array]:
+    """Results for `one` and lengths of `world.num_envs` games, and the fault of each, if any [B].
+
+    All stop with the first fault.
+    """
     key, reset_key = jax.random.split(key)
-    now = world.reset(reset_key)
+    now, space = world.reset(reset_key), world.env.observation_space
     mover = lambda now: jax.vmap(world.env.player)(now.sim.state)  # type: ignore[attr-defined]  # noqa: E731
     me = jnp.where(begins, mover(now), 1 - mover(now))
 
     def step(state):
-        now, key, result, length, over = state
+        now, key, result, length, over, _ = state
         key, *keys = jax.random.split(key, 5)
         mine = mover(now) == me
         action = jnp.where(mine, one.act(now, keys[0]), other.act(now, keys[1]))
         action = jnp.where(length < opening, random_action(world.env.action_space, now, keys[3]), action)
         later = world.step(now, action, keys[2])
         result += jnp.where(over, 0.0, jnp.where(mine, later.reward, -later.reward))
-        return later, key, result, length + ~over, over | later.terminated | later.truncated
+        wrong = jnp.where(over, 0, faults(later.reward, largest(space, now.obs, later.final_obs)))
+        return later, key, result, length + ~over, over | later.terminated | later.truncated, wrong
 
-    n = world.num_envs
-    start = (now, key, jnp.zeros(n), jnp.zeros(n, jnp.int32), jnp.zeros(n, bool))
-    *_, result, length, _ = jax.lax.while_loop(lambda state: ~state[-1].all(), step, start)
-    return result, length
+    none = jnp.zeros(world.num_envs, jnp.int32)
+    start = (now, key, jnp.zeros(world.num_envs), none, none > 0, none)
+    going = lambda state: ~state[-2].all() & ~state[-1].any()  # noqa: E731
+    *_, result, length, _, wrong = jax.lax.while_loop(going, step, start)
+    return result, length, wrong
 
 
 def elo(scores: np.ndarray, games: int) -> np.ndarray:

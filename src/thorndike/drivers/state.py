@@ -130,8 +130,9 @@ def rollout_health(space: Space, rollout: Rollout) -> tuple[Metrics, Array]:
     return {**{name: x.max() for name, x in seen.items()}, "rollout/reward_mean": reward.mean()}, culprit
 
 
+STRAY = "not finite, or outside of its space (a float by more than ten widths)"
 FAULTS = {  # the greater the number, the earlier where trouble spreads
-    2: "showed an observation that is not finite, or outside of its space (a float by more than ten widths)",
+    2: f"showed an observation that is {STRAY}",
     1: "gave a reward that is not finite",
 }
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from thorndike.drivers.learner import set_clock
-from thorndike.drivers.state import WINDOW, RunState
+from thorndike.drivers.state import STRAY, WINDOW, RunState
 from thorndike.errors import CheckpointError, DivergedError, EnvError
 from thorndike.runs import checkpoint
 from thorndike.runs.heaps import Heaps
@@ -25,10 +25,11 @@ from thorndike.runs.progress import Progress
 from thorndike.runs.run import Run, write_json
 
 CHUNK_SECONDS = 0.25  # of compiled work between two looks at the world: signals, progress
+SILENCE = 60.0  # seconds without an answer from compiled work, until that is said
 
 CAUSES = {  # in the order in which trouble spreads
-    "rollout/observation_max": "An observation of the environment, or in the dataset, was not finite, or outside of "
-    "its space (a float by more than ten widths): look at its reset, its step and its observation_space",
+    "rollout/observation_max": f"An observation of the environment, or in the dataset, was {STRAY}: look at its reset, "
+    "its step and its observation_space",
     "rollout/reward_mean": "A reward of the environment, or in the dataset, was not finite, or the sum of them was "
     "not: look at its reward function",
     "": "Usual causes: too high a learning rate, rewards or observations of large magnitude (normalise or scale "
@@ -45,7 +46,7 @@ class Loop:
         self.total = run.info["steps"] // self.chunk
         self.seconds, self.compile_seconds, self.saved_at = 0.0, 0.0, -1
         self.timed = 0  # iterations that `seconds` measured; one that also compiled is not among them
-        self.warned = ""
+        self.warned, self.patient = "", True
         self.fresh = False  # the metric sums were logged and begin anew
         self.progress, self.heaps = Progress(run, progress), Heaps()
         self.started = self.waiting_since = time.monotonic()
@@ -150,8 +151,7 @@ class Loop:
 
             start = time.monotonic()
             self.state, self.fresh = self.driver.advance(self.state, n, warm, self.fresh), False
-            while not self.state.steps.is_ready():  # not in XLA, where Python would not hear a second Ctrl-C
-                time.sleep(0.001)
+            self.wait_for_work(start)
             healthy = (np.asarray(self.state.tally.bad) < 0).all()
             spent = time.monotonic() - start
             if per_iteration == math.inf and self.driver.lazy:
@@ -190,6 +190,17 @@ class Loop:
         if work.error is not None:
             raise work.error
         return work.result
+
+    def wait_for_work(self, start: float) -> None:
+        """Until what was begun at `start` has an answer; not in XLA, where Python would not hear a second Ctrl-C."""
+        while not self.state.steps.is_ready():
+            time.sleep(0.001)
+            if self.patient and time.monotonic() - start > SILENCE:
+                self.patient = False
+                self.progress.say(
+                    f"no answer for {SILENCE:g} s after step {self.steps}: an iteration takes that long, or a reset or "
+                    "a step of the environment never ends; Ctrl-C twice leaves at once"
+                )
 
     def returns(self) -> np.ndarray:
         """Mean return over the last episodes of each run [R]; NaN before the first has ended."""

@@ -7,8 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from thorndike.drivers.evaluate import APART, act, check_episodes, fault
-from thorndike.drivers.state import faults, largest
+from thorndike.drivers.evaluate import APART, act, check_episodes, watched
 from thorndike.envs.wrap import Batched, is_jax, to_environment
 from thorndike.memory.dataset import Episode
 from thorndike.ops.keys import random_key
@@ -32,20 +31,7 @@ def record(
     quota = [len(range(i, episodes, n)) for i in range(n)]
     if is_jax(env):
         world, key = Batched(env, n), random_key(seed)
-
-        @jax.jit
-        def looked_at(now, action, key):
-            later = world.step(now, action, key)
-            return later, faults(later.reward, largest(env.observation_space, now.obs, later.final_obs))
-
-        def step(now, action, key):
-            later, wrong = looked_at(now, action, key)
-            if np.any(wrong):
-                i = np.flatnonzero(wrong)[0]
-                raise fault(env, i, wrong[i])
-            return later
-
-        return _record(agent, jax.jit(world.reset)(key), step, quota, seed, explore)
+        return _record(agent, jax.jit(world.reset)(key), watched(world), quota, seed, explore)
     agents = getattr(env, "agents", 1)  # each of whom gives episodes of its own
     n = -(-n // agents) * agents
     quota = [len(range(i, episodes, n)) for i in range(n)]

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from thorndike.drivers.evaluate import APART, act, check_episodes
+from thorndike.drivers.evaluate import APART, act, check_episodes, watched
 from thorndike.envs.host_layout import flat_mask
 from thorndike.envs.wrap import Batched, is_jax
 from thorndike.errors import ConfigError, MissingExtraError
@@ -46,6 +46,7 @@ def film(agent: Agent, env: Any, out: Path, episodes: int = 1, most_frames: int 
     Raises:
         ConfigError: another suffix, or an environment that neither draws nor shows images.
         MissingExtraError: .mp4 without ffmpeg.
+        EnvError: where an environment shows or gives what is not finite, or is outside of its space.
     """
     if out.suffix not in (".gif", ".mp4"):
         raise ConfigError(f"films are .gif or .mp4, not {out.name!r}")
@@ -91,10 +92,10 @@ def seen(obs: np.ndarray) -> np.ndarray:
 
 def _film_jax(agent: Agent, env: Any, episodes: int, most: int, seed: int):
     world, key = Batched(env, 1), random_key(seed)
-    step = jax.jit(lambda now, action, key: world.step(now, action, key))
     one = jax.jit(lambda sim: jax.tree.map(lambda x: x[0], sim))
     draw = (lambda now: env.render(jax.device_get(one(now.sim.state)))) if draws(env) else _seen_row
-    return (*_play(agent, jax.jit(world.reset)(key), step, draw, episodes, most, key), FPS if draws(env) else FPS // 2)
+    frames, returns = _play(agent, jax.jit(world.reset)(key), watched(world), draw, episodes, most, key)
+    return frames, returns, FPS if draws(env) else FPS // 2
 
 
 def _film_rows(agent: Agent, env: Any, episodes: int, most: int, seed: int):
