@@ -159,12 +159,13 @@ class Straying:
 
 @td.config
 class Unequal:
-    """Of some of its copies, told by a number that each shows, the 12th step alone shows or earns infinity.
+    """Of some of its copies, told by a number that each shows, step `at` alone shows or earns infinity.
 
     Or, as the part "told", such a copy earns 2 instead of 1 with every step.
     """
 
     part: str
+    at: int = 12
     max_steps = 20
     observation_space, action_space = Box(0, 1), Discrete(2)
 
@@ -174,7 +175,7 @@ class Unequal:
 
     def step(self, state, action, key):
         t, lot = state
-        strange = jnp.where((t == 11) & (lot < 0.4), jnp.inf, 0.0)
+        strange = jnp.where((t + 1 == self.at) & (lot < 0.4), jnp.inf, 0.0)
         obs, reward = (lot + strange, 1.0) if self.part == "observation_max" else (lot, 1.0 + strange[0])
         return td.Step((t + 1, lot), obs, 1.0 + (lot[0] < 0.4) if self.part == "told" else reward)
 
@@ -238,12 +239,13 @@ def innocent(tmp_path_factory):
 WHAT = {"observation_max": "showed an observation that is not finite", "reward_mean": "gave a reward that is not fin"}
 
 
+@pytest.mark.parametrize("at", [12, Unequal.max_steps])
 @pytest.mark.parametrize("part", WHAT)
-def test_evaluation_and_recording_name_the_environment(innocent, part):
-    right, wrong = (td.open_run(innocent, env=Unequal(part=kind)) for kind in ("told", part))
+def test_evaluation_and_recording_name_the_environment(innocent, part, at):
+    right, wrong = (td.open_run(innocent, env=Unequal(part=kind, at=at)) for kind in ("told", part))
     for seed in range(3):
         first = np.flatnonzero(right.evaluate(6, seed=seed).returns[0] == 40)[0]
-        text = rf"environment {first} \(Unequal\) {WHAT[part]}.*by step 12 of its episode"
+        text = rf"environment {first} \(Unequal\) {WHAT[part]}.*by step {at} of its episode"
         with pytest.raises(EnvError, match=text):
             wrong.evaluate(6, seed=seed)
         first = np.flatnonzero([x.rewards.sum() == 40 for x in record(right.agent(), right.env, 6, seed)])[0]
