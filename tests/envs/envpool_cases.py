@@ -40,20 +40,21 @@ def check_endings(times, limit):
 
 
 class Spoilt:
-    """A pool whose third step answers `value` in one part of what its last environment says."""
+    """A pool whose third step answers `value` in one part, or below `key` in it, of what its last environment says."""
 
-    def __init__(self, pool, part, value=np.inf):
-        self.pool, self.part, self.value, self.steps = pool, part, value, 0
+    def __init__(self, pool, part, value=np.inf, key=None):
+        self.pool, self.part, self.value, self.key, self.steps = pool, part, value, key, 0
 
     def __getattr__(self, name):
         return getattr(self.pool, name)
 
     def step(self, *given):
-        answer = [np.array(x) if isinstance(x, np.ndarray) else x for x in self.pool.step(*given)]
+        answer = jax.tree.map(np.array, self.pool.step(*given))
         self.steps += 1
         if self.steps == 3:
-            answer[self.part].reshape(len(answer[self.part]), -1)[-1, 0] = self.value
-        return tuple(answer)
+            values = answer[self.part] if self.key is None else answer[self.part][self.key]
+            values.reshape(len(values), -1)[-1, 0] = self.value
+        return answer
 
 
 class Shuffled:

@@ -143,6 +143,16 @@ def test_what_no_environment_may_answer_is_named(part, value, says):
             batch.step(np.zeros(3, int))
 
 
+def test_a_part_of_an_observation_is_named_too():
+    with td.make("envpool/PendulumSwingup-v1").batch(3) as batch:
+        batch._pool = Spoilt(batch._pool, 0, np.nan, "velocity")
+        batch.reset()
+        for _ in range(2):
+            batch.step(np.zeros((3, 1)))
+        with pytest.raises(td.EnvError, match=r"environment 2 of .*its observation\['velocity'\] is not finite"):
+            batch.step(np.zeros((3, 1)))
+
+
 def test_ten_widths_outside_are_let_pass():
     with td.make("envpool/CartPole-v1").batch(3) as batch:
         batch._pool = Spoilt(batch._pool, 0, 100.0)
