@@ -32,7 +32,7 @@ def _table() -> dict[tuple[str, str], dict[str, Any]]:
 
     small = Torso(widths=(64, 64), activation="relu", init="uniform")
     remembering = {
-        "num_envs": 16, "rollout_length": 64, "minibatch_size": 256, "learning_rate": 1e-3, "trace": 0.98,
+        "num_envs": 16, "rollout_length": 64, "minibatch_size": 256, "learning_rate": 2e-3, "trace": 0.98,
         "anneal_learning_rate": True, "entropy_coefficient": 0.01, "core": GRU(),
     }  # fmt: skip
     replaying = {
