@@ -75,7 +75,7 @@ def _main(argv: list[str]) -> int:
     except KeyboardInterrupt:
         return 130
     except SystemExit as exit:
-        return exit.code if isinstance(exit.code, int) else 0
+        return exit.code or 0 if isinstance(exit.code, (int, type(None))) else _fail(str(exit.code), 1)
     return 0
 
 
@@ -113,7 +113,7 @@ class TrainOptions:
     on_env_error: Literal["raise", "restart"] = "raise"
     """what to do when a Gymnasium environment raises, hangs, dies or breaks its contract"""
     env_timeout: float = 60.0
-    """seconds that a Gymnasium environment may take for a step"""
+    """seconds that a Gymnasium environment may take for a step; C code is stopped in processes only"""
     dataset: Path | None = None
     """recorded episodes to learn from (thorndike record); steps are then batches"""
     tensorboard: bool = False

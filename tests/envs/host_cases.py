@@ -210,6 +210,27 @@ class Broken(Counter):
         raise Unhappy("no beginning")
 
 
+class AtOnce(Counter):
+    """Does what `kind` says when it is made, or in its first `phase`."""
+
+    def __init__(self, kind, phase):
+        super().__init__()
+        self.kind, self.phase = kind, phase
+        self.fail("construction")
+
+    def fail(self, phase):
+        if phase == self.phase:
+            FAULTS[self.kind][1](np.zeros(1))
+
+    def reset(self, *, seed=None, options=None):
+        self.fail("reset")
+        return super().reset(seed=seed)
+
+    def step(self, action):
+        self.fail("step")
+        return super().step(action)
+
+
 class Hopeless(Counter):
     """Raises at every step."""
 

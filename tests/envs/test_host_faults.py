@@ -9,13 +9,22 @@ from pathlib import Path
 
 import gymnasium as gym
 import host_cases as cases
+import jax
 import numpy as np
 import pytest
 from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
-from host_cases import FAULTS, Answers, Counter, Echo, Faulty, Modules, Nested
+from host_cases import FAULTS, Answers, AtOnce, Counter, Echo, Faulty, Modules, Nested
 
+import thorndike as td
+from thorndike.cli import main
+from thorndike.drivers.evaluate import evaluate
+from thorndike.envs.adapters import gymnasium as adapter
 from thorndike.envs.adapters.gymnasium import GymnasiumEnvironment
 from thorndike.errors import EnvError
+from thorndike.ops.keys import random_key
+from thorndike.runs.agent import Agent
+from thorndike.runs.record import record
+from thorndike.runs.run import describe
 
 BACKENDS = ["serial", "thread", "process"]
 ZERO = np.zeros(2, np.int32)
@@ -74,6 +83,43 @@ def test_the_first_step_and_the_thousandth(kind, workers, at):
             batch.step(ZERO)
         assert time.monotonic() - start < timeout + 5
         assert FAULTS[kind][0] in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["raises", "exits", "hangs"])
+@pytest.mark.parametrize(("phase", "says"), [("construction", "could not be made"), ("reset", "in its first reset")])
+def test_what_fails_at_once_is_named(kind, phase, says, monkeypatch):
+    """Where the spaces are learned, before there is a batch."""
+    monkeypatch.setattr(adapter, "LONGEST_START", 0.5)
+    start = time.monotonic()
+    with pytest.raises(EnvError, match="AtOnce") as caught:
+        GymnasiumEnvironment(AtOnce, kind=kind, phase=phase)
+    assert time.monotonic() - start < 5
+    reason = "no answer in 0.5 s" if kind == "hangs" else FAULTS[kind][0]
+    assert says in str(caught.value)
+    assert reason in str(caught.value)
+    assert f"in {'__init__' if phase == 'construction' else 'reset'}\n" in str(caught.value)  # the traceback
+
+
+@pytest.mark.parametrize("kind", ["raises", "exits", "hangs"])
+def test_a_first_step_that_fails_while_it_is_timed(kind, monkeypatch):
+    """ "auto" leaves it to the batch; what hangs to processes, which can be killed."""
+    monkeypatch.setattr(adapter, "PATIENCE", 0.5)
+    env = GymnasiumEnvironment(AtOnce, kind=kind, phase="step")
+    with env.batch(2, 0, "auto", 1.0) as batch:
+        assert batch.workers == "process"
+        batch.reset()
+        start = time.monotonic()
+        with pytest.raises(EnvError, match="environment 0 failed in step 1 ") as caught:
+            batch.step(ZERO)
+        assert time.monotonic() - start < 6
+    assert FAULTS[kind][0] in str(caught.value)
+
+
+def test_a_run_on_what_exits_says_so(tmp_path, capfd):
+    gym.register("Exits-v0", entry_point="host_cases:AtOnce", kwargs={"kind": "exits", "phase": "step"})
+    for _ in range(2):  # the second finds the directory free
+        assert main(["train", "ppo", "gymnasium/Exits-v0", "--out", str(tmp_path / "run"), "--steps", "2048"]) == 1
+        assert "environment 0 failed in step 1" in capfd.readouterr().err
 
 
 GOOD = np.zeros(1, np.float32)
@@ -389,3 +435,34 @@ def test_a_worker_killed_every_five_seconds_costs_little():
     calm, killed = steps(60, False), steps(60, True)
     print("steps in a minute", calm, "with kills", killed)
     assert killed >= 0.7 * calm
+
+
+# --- episodes that a restart drops ------------------------------------------------------------------------------------
+
+POLICY = td.PPO(num_envs=2, rollout_length=4, minibatch_size=8, torso=td.Torso(widths=(4,)))
+
+
+@pytest.mark.parametrize(("kind", "workers"), [("raises", "serial"), ("nan", "process"), ("dies", "process")])
+def test_no_result_and_no_recording_is_of_a_dropped_episode(kind, workers):
+    """Each copy fails once in its third episode's third step: whole episodes have four."""
+    env = GymnasiumEnvironment(Faulty, kind=kind, at=11)
+    agent = Agent(POLICY, spec := describe(env, 8, ""), POLICY.actor(POLICY.init(random_key(0), spec)))
+    how = {"workers": workers, "on_error": "restart"}
+    actors = jax.tree.map(lambda x: x[None], agent.actor)
+    found = evaluate(POLICY, actors, env, 12, how=how)
+    np.testing.assert_array_equal(found.returns, np.full((1, 12), 4.0))
+    np.testing.assert_array_equal(found.lengths, np.full((1, 12), 4))
+    recorded = record(agent, env, 20, how=how)
+    assert [x.rewards.sum() for x in recorded] == [4.0] * 20
+    assert all(x.terminations[-1] and not x.truncations.any() for x in recorded)
+
+
+def test_whole_episodes_that_never_come_are_not_waited_for():
+    env = GymnasiumEnvironment(Faulty, kind="raises", at=2)
+    agent = Agent(POLICY, spec := describe(env, 8, ""), POLICY.actor(POLICY.init(random_key(0), spec)))
+    how = {"workers": "serial", "on_error": "restart"}
+    text = r"(\d+) episodes were dropped, where 3 were wanted: environment \d failed in step .*Unhappy"
+    with pytest.raises(EnvError, match=text):
+        evaluate(POLICY, jax.tree.map(lambda x: x[None], agent.actor), env, 3, how=how)
+    with pytest.raises(EnvError, match=text):
+        record(agent, env, 3, how=how)

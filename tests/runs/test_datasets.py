@@ -121,6 +121,21 @@ def test_damage_is_named(damage, text, tmp_path):
         Dataset(path)
 
 
+def test_any_bit_of_a_header_may_be_wrong(tmp_path):
+    """NumPy reads headers by Python's own parser: what that raises is many things."""
+    path = write(tmp_path / "data", episodes()) / "rewards.npy"
+    good, refused = path.read_bytes(), 0
+    for bit in range(8 * 128):
+        bad = bytearray(good)
+        bad[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(bad)
+        try:
+            Dataset(path.parent)
+        except td.ConfigError:
+            refused += 1
+    assert 900 < refused < 1024
+
+
 @pytest.mark.parametrize(
     ("space", "actions", "text"),
     [

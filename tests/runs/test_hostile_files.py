@@ -31,7 +31,7 @@ class Payload:
 
 def spoilt(data: bytes, rng) -> bytes:
     """One of many ways to damage a file."""
-    n, kind = len(data), rng.integers(10)
+    n, kind = len(data), rng.integers(11)
     if kind == 0:  # cut
         return data[: rng.integers(n)]
     if kind == 1:  # a header that claims to be enormous
@@ -49,6 +49,9 @@ def spoilt(data: bytes, rng) -> bytes:
         return data.replace(b"[1,", b"[99999999999,").replace(b"(8,", b"(99999999999,") + b"\0"
     if kind == 7:
         return data.replace(b"F32", b"F99").replace(b"<f", b"|O").replace(b"format", b"formed") + b"\0"
+    if kind == 9:  # one bit of a header
+        at = rng.integers(min(n, 128))
+        return data[:at] + bytes([data[at] ^ 1 << rng.integers(8)]) + data[at + 1 :]
     if kind == 8:  # code where a value belongs
         return b"__import__('os').system('true')" + data
     return b""
@@ -115,6 +118,7 @@ CONTENTS = [  # of a model: where in its description, and what is there instead
     (("algorithm", "num_envs"), -1),
     (("algorithm", "type"), "__import__('os')"),
     (("algorithm", "torso", "widths"), [10**12]),
+    (("algorithm", "torso", "widths"), [1] * 3000),
     (("algorithm", "torso", "widths"), "DEEP"),
     (("spec",), []),
     (("spec", "observation"), "DEEP"),

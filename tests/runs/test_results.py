@@ -164,6 +164,39 @@ def test_a_film_tells_the_returns_of_whole_episodes(most, returns, tmp_path):
     assert film(agent, env, tmp_path / "film.gif", episodes=4, most_frames=most).returns == returns
 
 
+class Spoilt(Drawn):
+    """Its third step answers, or does, what it should not."""
+
+    def __init__(self, how, render_mode=None):
+        super().__init__(render_mode)
+        self.how = how
+
+    def step(self, action):
+        good = super().step(action)
+        return self.how(*good) if self.t == 3 else good
+
+
+def broken(*answer):
+    raise RuntimeError("out of order")
+
+
+@pytest.mark.parametrize(
+    ("how", "says"),
+    [
+        (broken, "RuntimeError: out of order"),
+        (lambda obs, *more: (obs * np.nan, *more), "observation is not finite"),
+        (lambda obs, reward, *more: (obs, np.nan, *more), "reward is nan"),
+    ],
+)
+def test_a_film_of_a_host_environment_at_fault_is_not_made(how, says, tmp_path):
+    env = GymnasiumEnvironment(Spoilt, how=how)
+    spec = td.Spec(env.observation_space, env.action_space)
+    agent = td.Agent(small.PPO, spec, small.PPO.actor(small.PPO.init(jax.random.key(0), spec)))
+    with pytest.raises(td.EnvError, match=f"environment 0 failed in step 3 .*{says}"):
+        film(agent, env, tmp_path / "film.gif")
+    assert not (tmp_path / "film.gif").exists()
+
+
 def test_a_tabular_run_paints_its_table(tmp_path):
     grid = td.GridWorld(map=("S..", ".#.", "..G"), max_steps=30)
     run = td.train(td.QLearning(), grid, steps=2000, out=tmp_path / "run", progress=False)
@@ -265,7 +298,7 @@ def test_environments_are_stepped_as_in_training_when_they_are_looked_at(tmp_pat
         with lock:
             return small.FiveSteps()
 
-    monkeypatch.setattr(GymnasiumEnvironment, "_slow", lambda self, n: True)  # so that "auto" means processes
+    monkeypatch.setattr(GymnasiumEnvironment, "_slow", lambda *_: True)  # so that "auto" means processes
     run = small.train("PPO", tmp_path / "run", env=make, workers="serial")
     assert run.evaluate(4).lengths.tolist() == [[5] * 4]
     assert run.record(4).lengths.tolist() == [5] * 4

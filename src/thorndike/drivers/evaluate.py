@@ -14,6 +14,7 @@ import numpy as np
 from thorndike.configuration import require
 from thorndike.drivers.scan import axes, step_world
 from thorndike.drivers.state import FAULTS, faults, largest
+from thorndike.envs.host_worker import LIMIT
 from thorndike.envs.wrap import Batched, is_jax
 from thorndike.errors import EnvError
 from thorndike.ops.keys import random_key
@@ -79,10 +80,11 @@ def evaluate(
     """Play `episodes` episodes with each of the actors [R]: the same ones, whoever else is evaluated.
 
     An environment whose `evaluation` is another one, such as Atari with whole games, is played as that. `how` are
-    options of host environments' `batch`: workers, timeout, on_error.
+    options of host environments' `batch`: workers, timeout, on_error; episodes that a restart drops do not count.
 
     Raises:
-        EnvError: where an environment shows or gives what is not finite, or is outside of its space.
+        EnvError: where an environment shows or gives what is not finite, or is outside of its space; where it fails, or
+            ten times as many episodes are dropped as are wanted.
     """
     env = getattr(env, "evaluation", env)
     alone = getattr(env, "players", 1) == 1
@@ -152,6 +154,13 @@ def _one_run(algorithm: Any, world: Batched, actor: PyTree, key: Array) -> tuple
     return returns, lengths, wrong
 
 
+def too_many(dropped: int, episodes: int, fault: str) -> int:
+    """How many episodes were dropped after faults; raises `EnvError` where whole ones seem not to come."""
+    if dropped > LIMIT * episodes:
+        raise EnvError(f"{dropped} episodes were dropped, where {episodes} were wanted: {fault.splitlines()[0]}")
+    return dropped
+
+
 @partial(jax.jit, static_argnames="explore")
 def act(algorithm: Any, actor: PyTree, carry: PyTree, now: Timestep, key: Array, explore: bool):
     """`algorithm.act`, compiled."""
@@ -168,16 +177,19 @@ def _host(algorithm: Any, actors: PyTree, env: Any, episodes: int, seed: int, ho
         with env.batch(n * agents, seed=seed + APART, **how) as batch:
             actor = jax.tree.map(lambda x, run=run: x[run], actors)
             now, carry, key = batch.reset(), algorithm.carry(n * agents), random_key(seed)
-            total, length = np.zeros(n), np.zeros(n, int)
+            total, length, lost = np.zeros(n), np.zeros(n, int), 0
             finished: list[list[tuple[float, int]]] = [[] for _ in range(n)]
             while any(len(f) < q for f, q in zip(finished, quota)):
                 key, akey = jax.random.split(key)
                 action, carry = act(algorithm, actor, carry, now, akey, False)
                 now = batch.step(np.asarray(action))
                 total, length = total + now.reward.reshape((n, agents)).mean(1), length + 1
+                dropped = batch.dropped[::agents]
                 for i in np.flatnonzero((now.terminated | now.truncated)[::agents]):
-                    finished[i].append((total[i], length[i]))
+                    if not dropped[i]:
+                        finished[i].append((total[i], length[i]))
                     total[i], length[i] = 0.0, 0
+                lost = too_many(lost + dropped.sum(), episodes, batch.last_fault)
             done = [pair for f, q in zip(finished, quota) for pair in f[:q]]
             returns.append([pair[0] for pair in done])
             lengths.append([pair[1] for pair in done])

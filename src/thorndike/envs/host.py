@@ -21,7 +21,7 @@ from gymnasium import Space
 from gymnasium.spaces import Box
 
 from thorndike.envs.host_backends import BACKENDS, Lost, close_all
-from thorndike.envs.host_layout import Layout, stored_space
+from thorndike.envs.host_layout import DROPPED, GOES_ON, TERMINATED, TRUNCATED, Layout, stored_space
 from thorndike.envs.host_worker import LIMIT, Failure, Job, env_seeds
 from thorndike.envs.wrap import to_environment
 from thorndike.errors import ConfigError, EnvError
@@ -52,10 +52,10 @@ class HostBatch:
     Faults: an environment that raises, breaks its contract (NaN, wrong shape, dtype or structure, not 5
     values), dies or gives no answer within `timeout` seconds raises `EnvError` with its index, the step and
     the traceback, and closes the batch. With `on_error="restart"` it is made anew instead, and the step
-    reported as a truncation: reward 0, final_obs the last good observation. `restarts` counts, `last_fault`
-    tells, the log warns; an environment's 11th failure without a good step in between raises. Where a worker
-    is lost, all of its environments restart, and each attempt may take `timeout` seconds. Making environments
-    may take a minute, or `timeout` if that is longer.
+    reported as a truncation: reward 0, final_obs the last good observation, and marked in `dropped` [E]. `restarts`
+    counts, `last_fault` tells, the log warns; an environment's 11th failure without a good step in between raises.
+    Where a worker is lost, all of its environments restart, and each attempt may take `timeout` seconds. Making
+    environments may take a minute, or `timeout` if that is longer.
     """
 
     def __init__(
@@ -78,6 +78,7 @@ class HostBatch:
         self.observation_space, self.action_space = stored_space(observation_space), action_space
         self.masked = mask_key is not None
         self.last_fault = ""
+        self.dropped = np.zeros(num_envs, bool)  # whose episode the last step dropped
         self._layout = Layout(observation_space, action_space, mask_key, agents)
         self._action_shape = (num_envs, *self._layout.action_shape)
         self._make, self._timeout, self._restart = make, timeout, on_error == "restart"
@@ -137,13 +138,14 @@ class HostBatch:
         any_ended = self._wait(self._deadline())
         reward: Any = self._join("reward")[0]
         terminated: Any = np.zeros(self.num_envs, bool)
-        truncated, first = terminated.copy(), terminated.copy()
+        truncated, first, self.dropped = (terminated.copy() for _ in range(3))
         leaves, mask = self._join("obs"), self._join("mask")[0] if self.masked else None
         obs = final_obs = self._layout.nest(leaves)
         final_mask = mask
         if any_ended:
             (code,) = self._join("code")
-            terminated, truncated, first = code == 1, code == 2, code != 0
+            terminated, truncated, first = code == TERMINATED, code >= TRUNCATED, code != GOES_ON
+            self.dropped = code == DROPPED
             final_obs = self._layout.nest(self._final(leaves, "final", first))
             if mask is not None:
                 (final_mask,) = self._final([mask], "final_mask", first)
@@ -240,7 +242,7 @@ class HostBatch:
                 final[...] = obs[self._rows[k]]
         if self._mask is not None:
             new.block.final_mask[...] = self._mask[self._rows[k]]
-        new.block.reward[...], new.block.code[...] = 0.0, 2
+        new.block.reward[...], new.block.code[...] = 0.0, DROPPED
 
     def _note(self, notes: list[str]) -> None:
         for note in notes:

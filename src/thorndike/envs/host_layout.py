@@ -17,6 +17,7 @@ from thorndike.errors import IncompatibleError
 _SAFE = {4: 1e38, 8: 1e76}  # by item size: a sum of squares below it has only elements that fit float32
 _SLACK = 10  # widths that floats may be away from their Box: simulators leave theirs, LunarLander by up to 1.4
 _ALIGN = 64
+GOES_ON, TERMINATED, TRUNCATED, DROPPED = range(4)  # what a step was to its episode
 
 
 class Fault(Exception):
@@ -202,7 +203,7 @@ class Block:
         self.final = [arrays[f"final{k}"] for k in leaves]  # rows of ended episodes only
         self.action = arrays["action"]
         self.reward = arrays["reward"]
-        self.code = arrays["code"]  # 0: goes on, 1: terminated, 2: truncated
+        self.code = arrays["code"]  # `GOES_ON` and the others
         self.mask, self.final_mask = arrays["mask"], arrays["final_mask"]
         self.fails = arrays["fails"]  # consecutive failures
         self.rebuilds = arrays["rebuilds"]

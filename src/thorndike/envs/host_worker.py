@@ -24,12 +24,12 @@ from typing import Any
 
 import numpy as np
 
-from thorndike.envs.host_layout import Block, Fault, Layout
+from thorndike.envs.host_layout import DROPPED, GOES_ON, TERMINATED, TRUNCATED, Block, Fault, Layout
 
 LIMIT = 10  # consecutive failures of one environment that a restarting batch tolerates
 PHASES = CONSTRUCTION, RESET, STEP = ("construction", "reset", "step")
 GRACE = 2.0  # seconds that a worker has to close its environments
-_CATCH = (Exception, SystemExit)  # an environment may call sys.exit; Ctrl-C is the user's
+CATCH = (Exception, SystemExit)  # an environment may call sys.exit; Ctrl-C is the user's
 _LARGEST = 3.4028234e38  # float32
 
 
@@ -81,7 +81,7 @@ class Slice:
             self.block.at[:] = i, 0, self._steps, 0
             try:
                 self._envs.append(self._make())
-            except _CATCH as error:
+            except CATCH as error:
                 raise self._failure(i, CONSTRUCTION, error) from None
         self.block.at[0] = -1
 
@@ -111,7 +111,7 @@ class Slice:
                 terminated = _flag(terminated, "terminated")
                 ended = terminated or _flag(truncated, "truncated")
                 mask = layout.mask(info, not terminated)
-            except _CATCH as error:
+            except CATCH as error:
                 self._failed(i, STEP, error, actions[i])
                 self._drop(i)
                 any_ended = True
@@ -123,7 +123,7 @@ class Slice:
             if mask is not None:
                 (block.final_mask if ended else block.mask)[i] = mask
             block.reward[i] = reward
-            block.code[i] = 1 if terminated else 2 * ended
+            block.code[i] = TERMINATED if terminated else TRUNCATED if ended else GOES_ON
             if ended:
                 any_ended = True
                 self._begin(i)
@@ -134,7 +134,7 @@ class Slice:
         self.block.at[:] = i, 1, self._steps, self._ages[i]
         try:
             self._reset(i)
-        except _CATCH as error:
+        except CATCH as error:
             self._failed(i, RESET, error)
             self._rebuild(i)
         self.block.at[1] = 2
@@ -157,12 +157,12 @@ class Slice:
         self._ages[i] = 0
 
     def _drop(self, i: int) -> None:
-        """Report a failed step as a truncation at the last good observation, and begin again."""
+        """Report the episode of a failed step as dropped, at the last good observation, and begin again."""
         block = self.block
         for final, obs in zip(block.final, block.obs):
             final[i] = obs[i]
         block.final_mask[i] = block.mask[i]
-        block.reward[i], block.code[i] = 0.0, 2
+        block.reward[i], block.code[i] = 0.0, DROPPED
         self._rebuild(i)
 
     def _rebuild(self, i: int) -> None:
@@ -174,7 +174,7 @@ class Slice:
             try:
                 self._envs[i] = self._make()
                 return self._reset(i)
-            except _CATCH as error:
+            except CATCH as error:
                 self._failed(i, RESET, error)
 
     def _failed(self, i: int, phase: str, error: BaseException, action: Any = None) -> None:
@@ -198,7 +198,7 @@ class Slice:
 
     def _close(self, i: int) -> None:
         if self._job.owned:
-            with contextlib.suppress(*_CATCH):
+            with contextlib.suppress(*CATCH):
                 self._envs[i].close()
 
     def close(self) -> None:
@@ -295,7 +295,7 @@ def _serve(sock: socket.socket, job: Job, block: Block) -> None:
             sock.sendall(b".")
         except Failure as failure:
             return _tell(sock, failure)
-        except _CATCH as error:
+        except CATCH as error:
             trace = "".join(traceback.format_exception(error))
             text = f"a worker process cannot unpickle it: {error}\n\n{trace}"
             return _tell(sock, Failure(job.first, CONSTRUCTION, 0, 0, text))

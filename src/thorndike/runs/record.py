@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from thorndike.drivers.evaluate import APART, act, check_episodes, watched
+from thorndike.drivers.evaluate import APART, act, check_episodes, too_many, watched
 from thorndike.envs.wrap import Batched, is_jax, to_environment
 from thorndike.memory.dataset import Episode
 from thorndike.ops.keys import random_key
@@ -21,10 +21,10 @@ def record(
 ) -> list[Episode]:
     """Whole episodes; every environment gives the same number, or one more, so that short ones don't win.
 
-    `how` are options of host environments' `batch`.
+    `how` are options of host environments' `batch`; episodes that a restart drops are not among them.
 
     Raises:
-        EnvError: where an environment shows or gives what is not finite, or is outside of its space.
+        EnvError: as in `evaluate`.
     """
     check_episodes(episodes)
     env, n = getattr(env, "evaluation", env), min(episodes, SIDE_BY_SIDE)
@@ -37,11 +37,13 @@ def record(
     quota = [len(range(i, episodes, n)) for i in range(n)]
     with env.batch(n, seed=seed + APART, **(how or {})) as batch:
         hosted = lambda now, action, key: batch.step(np.asarray(action))  # noqa: E731
-        return _record(agent, batch.reset(), hosted, quota, seed, explore)
+        return _record(agent, batch.reset(), hosted, quota, seed, explore, batch)
 
 
-def _record(agent: Agent, now: Any, step: Any, quota: list[int], seed: int, explore: bool) -> list[Episode]:
-    carry, key = agent.algorithm.carry(len(quota)), random_key(seed + 1)
+def _record(
+    agent: Agent, now: Any, step: Any, quota: list[int], seed: int, explore: bool, batch: Any = None
+) -> list[Episode]:
+    carry, key, lost = agent.algorithm.carry(len(quota)), random_key(seed + 1), 0
     running: list[list[Any]] = [[] for _ in quota]
     found: list[list[Episode]] = [[] for _ in quota]
     while any(len(f) < q for f, q in zip(found, quota)):
@@ -51,11 +53,15 @@ def _record(agent: Agent, now: Any, step: Any, quota: list[int], seed: int, expl
         taken = to_environment(agent.spec.action, np.asarray(action))
         before = (now.obs, now.info.get("mask"))  # None where all actions are legal
         after = (later.final_obs, later.info.get("final_mask"))
+        dropped = np.zeros(len(quota), bool) if batch is None else batch.dropped
+        lost = too_many(lost + dropped.sum(), sum(quota), "" if batch is None else batch.last_fault)
         seen = jax.device_get((before, later.reward, later.terminated, later.truncated, after))
         for i, steps in enumerate(running):
             shown, *outcome, final = jax.tree.map(lambda x, i=i: np.array(x[i]), seen)  # a copy: buffers are reused
             steps.append((shown, np.array(taken[i]), *outcome))
-            if outcome[1] or outcome[2]:
+            if dropped[i]:
+                steps.clear()
+            elif outcome[1] or outcome[2]:
                 shown, *columns = (jax.tree.map(lambda *xs: np.stack(xs), *parts) for parts in zip(*steps))
                 observations, masks = jax.tree.map(lambda xs, x: np.concatenate([xs, x[None]]), shown, final)
                 found[i].append(Episode(observations, *columns)._replace(masks=masks))

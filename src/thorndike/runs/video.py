@@ -12,7 +12,6 @@ import jax
 import numpy as np
 
 from thorndike.drivers.evaluate import APART, act, check_episodes, watched
-from thorndike.envs.host_layout import flat_mask
 from thorndike.envs.wrap import Batched, is_jax
 from thorndike.errors import ConfigError, MissingExtraError
 from thorndike.nets.cnn import channels_first
@@ -127,30 +126,18 @@ def _play(agent: Agent, now: Any, step: Any, draw: Any, episodes: int, most: int
 
 
 def _film_host(agent: Agent, env: Any, episodes: int, most: int, seed: int):
-    world = env.make_one(render_mode="rgb_array")
-    frames: list[np.ndarray] = []
-    returns: list[float] = []
-    try:
-        fps = int(world.metadata.get("render_fps") or FPS)
-        for episode in range(episodes):
-            if len(frames) >= most:
-                break
-            obs, info = world.reset(seed=seed + APART + episode)
-            agent.reset()
-            total, over = 0.0, False
-            while not over and len(frames) < most:
-                frame = world.render()
-                if not isinstance(frame, np.ndarray):
-                    raise ConfigError(f"{env.id} draws no frames (render_mode='rgb_array')")
-                frames.append(frame)
-                mask = flat_mask(info[env.mask_key]) if env.masked else None
-                obs, reward, terminated, truncated, info = world.step(agent.act(obs, mask=mask))
-                total, over = total + float(reward), terminated or truncated
-            if over or not returns:
-                returns.append(total)
-    finally:
-        world.close()
-    return frames, returns, fps
+    batch, world = env.drawing(seed + APART)
+
+    def draw(now):
+        frame = world.render()
+        if not isinstance(frame, np.ndarray):
+            raise ConfigError(f"{env.id} draws no frames (render_mode='rgb_array')")
+        return frame
+
+    with batch:
+        step = lambda now, action, key: batch.step(np.asarray(action))  # noqa: E731
+        frames, returns = _play(agent, batch.reset(), step, draw, episodes, most, random_key(seed))
+    return frames, returns, int(world.metadata.get("render_fps") or FPS)
 
 
 def _write_gif(out: Path, frames: list[np.ndarray], fps: int) -> None:

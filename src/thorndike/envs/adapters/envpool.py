@@ -134,10 +134,11 @@ class EnvPoolBatch:
     An asynchronous pool also has `send` and `receive`.
     """
 
-    restarts = 0
+    restarts, last_fault = 0, ""
 
     def __init__(self, env: EnvPoolEnvironment, pool: Any):
         self.num_envs, self.asynchronous = pool.spec.config.num_envs, env.asynchronous
+        self.dropped = np.zeros(self.num_envs, bool)  # none: a fault ends the batch
         self.observation_space, self.action_space = env.observation_space, env.action_space
         self._pool: Any = pool
         self._env, self._rows = env, np.arange(pool.spec.config.num_envs)

@@ -9,7 +9,7 @@ import importlib
 import inspect
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from typing import Any
 
@@ -18,10 +18,21 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 
 from thorndike.envs.host import HostBatch, cores
+from thorndike.envs.host_backends import Overdue, alarm
 from thorndike.envs.host_layout import Layout, flat_mask, mask_size, stored_space
-from thorndike.errors import ConfigError, EnvError, IncompatibleError, MissingExtraError, UnknownNameError
+from thorndike.envs.host_worker import CATCH
+from thorndike.errors import (
+    ConfigError,
+    EnvError,
+    IncompatibleError,
+    MissingExtraError,
+    ThorndikeError,
+    UnknownNameError,
+)
 
 QUICK = 300e-6  # seconds: a step of the whole batch that takes less is not worth sending to processes
+PATIENCE = 5.0  # seconds until a reset and some steps are called slow
+LONGEST_START = 60.0  # seconds that making the first environment, or its first reset, may take
 
 _INSTALL = {  # what a message about a missing package mentions -> what to install
     "box2d": '"thorndike[box2d]"',
@@ -45,8 +56,8 @@ class GymnasiumEnvironment:
     MultiDiscrete or MultiBinary); `masked`, whether the info of reset has an "action_mask" or a "mask";
     `max_steps`, the time limit or None.
 
-    Raises `UnknownNameError`, `MissingExtraError`, `IncompatibleError` for spaces that are not supported,
-    `EnvError` if making it or its first reset fails, `ConfigError` for what is no source.
+    Raises `UnknownNameError`, `MissingExtraError`, `IncompatibleError` for spaces that are not supported, `ConfigError`
+    for what is no source, `EnvError` if making it or its first reset fails, exits or (in the main thread) hangs.
     """
 
     def __init__(self, source: Any, **kwargs: Any):
@@ -84,10 +95,8 @@ class GymnasiumEnvironment:
             )
         Layout(self._space, self.action_space)  # raises for what has no fixed shape
         self.observation_space = stored_space(self._space)
-        try:
+        with _named(f"{self.id} failed in its first reset"):
             _, info = env.reset(seed=0)
-        except Exception as error:
-            raise EnvError(f"{self.id} failed in its first reset: {error}\n\n{traceback.format_exc()}") from None
         self.mask_key = _mask_key(info, self.action_space, self.id)
         self.masked: bool = self.mask_key is not None
 
@@ -117,7 +126,7 @@ class GymnasiumEnvironment:
         others in processes.
         """
         if workers == "auto":
-            workers = "process" if num_envs > 1 and cores() > 1 and self._slow(num_envs) else "serial"
+            workers = "process" if num_envs > 1 and cores() > 1 and self._slow(num_envs, timeout) else "serial"
         itself = self._instance is not None and num_envs == 1 and workers != "process"
         return HostBatch(
             (lambda: self._instance) if itself else self._make,
@@ -131,6 +140,11 @@ class GymnasiumEnvironment:
             on_error=on_error,
             owned=not itself,
         )
+
+    def drawing(self, seed: int) -> tuple[HostBatch, gymnasium.Env]:
+        """A batch of one, stepped in this thread, and its environment, which draws; raises as `make_one` does."""
+        env = self.make_one(render_mode="rgb_array")
+        return HostBatch(lambda: env, self._space, self.action_space, 1, seed, mask_key=self.mask_key), env
 
     @cached_property
     def _make(self) -> Callable[..., Any]:
@@ -153,21 +167,24 @@ class GymnasiumEnvironment:
             ) from None
         return partial(copy.deepcopy, original)
 
-    def _slow(self, num_envs: int) -> bool:
-        """Whether `num_envs` steps, by the median of a few, take longer than `QUICK`."""
+    def _slow(self, num_envs: int, timeout: float) -> bool:
+        """Whether `num_envs` steps, by the median of a few, take longer than `QUICK`; what hangs does."""
         env = self.make_one()
         taken: list[float] = []
         try:
-            _, info = env.reset(seed=0)
-            until = time.perf_counter() + 0.2
-            while len(taken) < 30 and time.perf_counter() < until:
-                action = self.action_space.sample(self._sampling_mask(info))
-                start = time.perf_counter()
-                _, _, terminated, truncated, info = env.step(action)
-                taken.append(time.perf_counter() - start)
-                if terminated or truncated:
-                    _, info = env.reset()
-        except Exception:  # the batch will meet it and say where
+            with alarm(time.monotonic() + min(timeout, PATIENCE)):
+                _, info = env.reset(seed=0)
+                until = time.perf_counter() + 0.2
+                while len(taken) < 30 and time.perf_counter() < until:
+                    action = self.action_space.sample(self._sampling_mask(info))
+                    start = time.perf_counter()
+                    _, _, terminated, truncated, info = env.step(action)
+                    taken.append(time.perf_counter() - start)
+                    if terminated or truncated:
+                        _, info = env.reset()
+        except Overdue:
+            return True
+        except CATCH:  # the batch will meet it and say where
             return not taken
         finally:
             env.close()
@@ -179,17 +196,29 @@ class GymnasiumEnvironment:
         return np.asarray(info[self.mask_key]).astype(np.int8)
 
     def _made(self, make: Callable[[], Any]) -> gymnasium.Env:
-        try:
-            env = make()
-        except (gymnasium.error.DependencyNotInstalled, ModuleNotFoundError) as error:
-            raise _missing(self._name, error) from None
-        except Exception as error:
-            text = f"{self._name} could not be made: {type(error).__name__}: {error}"
-            raise EnvError(f"{text}\n\n{traceback.format_exc()}") from None
+        with _named(f"{self._name} could not be made"):
+            try:
+                env = make()
+            except (gymnasium.error.DependencyNotInstalled, ModuleNotFoundError) as error:
+                raise _missing(self._name, error) from None
         if isinstance(env, gymnasium.Env):
             return env
         hint = ": give td.ParallelEnvironment(it)" if hasattr(env, "possible_agents") else ""
         raise ConfigError(f"{self._name} made a {type(env).__name__}, not a gymnasium.Env{hint}")
+
+
+@contextlib.contextmanager
+def _named(what: str) -> Iterator[None]:
+    """Raise an `EnvError` that says `what`, and why, where an environment raises, exits or hangs."""
+    try:
+        with alarm(time.monotonic() + LONGEST_START):
+            yield
+    except ThorndikeError:
+        raise
+    except (Overdue, *CATCH) as error:
+        hung = isinstance(error, Overdue)
+        why = f"no answer in {LONGEST_START:g} s" if hung else f"{type(error).__name__}: {error}"
+        raise EnvError(f"{what}: {why}\n\n{traceback.format_exc()}") from None
 
 
 def _spec(name: str) -> gymnasium.envs.registration.EnvSpec:

@@ -137,6 +137,16 @@ class AgentRows:
         """How often a world was rebuilt."""
         return self.worlds.restarts
 
+    @property
+    def dropped(self) -> np.ndarray:
+        """Of which agents the last step dropped the episode [E·N]."""
+        return np.repeat(self.worlds.dropped, self.agents)
+
+    @property
+    def last_fault(self) -> str:
+        """Why a world was last rebuilt."""
+        return self.worlds.last_fault
+
     def __enter__(self) -> AgentRows:
         return self
 
