@@ -1,5 +1,6 @@
 """Small environments for tests of the host side: counters, echoes, liars. Workers import this file."""
 
+import ctypes
 import os
 import signal
 import sys
@@ -156,6 +157,7 @@ FAULTS = {  # kind -> (what the error says, how an observation is spoilt)
     "hangs": ("did not answer in time", lambda obs: time.sleep(60)),
     "dies": ("exit code 5", lambda obs: os._exit(5)),
     "killed": ("killed by signal 9", lambda obs: os.kill(os.getpid(), signal.SIGKILL)),
+    "crashes": ("killed by signal 11", lambda obs: ctypes.string_at(0)),
 }
 
 

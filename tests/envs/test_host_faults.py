@@ -32,13 +32,13 @@ ZERO = np.zeros(2, np.int32)
 
 # --- faults --------------------------------------------------------------------------------
 
-HARMLESS = [kind for kind in FAULTS if kind not in ("hangs", "dies", "killed")]
+HARMLESS = [kind for kind in FAULTS if kind not in ("hangs", "dies", "killed", "crashes")]
 CASES = (
     [(kind, phase, "serial") for kind in HARMLESS for phase in ("step", "reset")]
     + [("raises", "step", "thread"), ("nan", "reset", "thread")]
     + [("hangs", phase, workers) for phase in ("step", "reset") for workers in BACKENDS]
     + [(kind, phase, "process") for kind in ("raises", "dies") for phase in ("step", "reset")]
-    + [("exits", "step", "process"), ("killed", "step", "process")]
+    + [("exits", "step", "process"), ("killed", "step", "process"), ("crashes", "step", "process")]
 )
 
 
@@ -59,7 +59,9 @@ def test_faults_are_named(kind, phase, workers):
     assert FAULTS[kind][0] in text
     where = f"in step {before + 1} (step {before + 1} of its episode)" if phase == "step" else "in reset, after step 4"
     assert text.startswith(f"environment 1 failed {where}")
-    assert ("Traceback" in text) == (kind in ("raises", "exits") or (kind, workers) == ("hangs", "serial"))
+    traced = kind in ("raises", "exits", "hangs", "crashes")
+    assert ("Traceback" in text) == traced
+    assert ("host_cases.py" in text) == traced
     with pytest.raises(EnvError, match="make a new one"):
         batch.step(ZERO)
     start = time.monotonic()

@@ -143,7 +143,10 @@ class Threaded:
         try:
             answer = self._done.get(timeout=max(deadline - time.monotonic(), 0.001))
         except queue.Empty:
-            raise Lost(self.block, self.job, "it did not answer in time; its thread was abandoned") from None
+            frame = sys._current_frames().get(self._thread.ident or 0)  # type: ignore[union-attr]
+            trace = "".join(traceback.format_stack(frame)) if frame else ""
+            text = f"it did not answer in time; its thread was abandoned\n\nTraceback (most recent call last):\n{trace}"
+            raise Lost(self.block, self.job, text) from None
         if isinstance(answer, BaseException):
             raise answer
         return answer
@@ -190,6 +193,7 @@ class Process:
             ) from None
         self._memory = _shared(Block.size(job.layout, job.size))
         self.block = Block(job.layout, job.size, mmap.mmap(self._memory, 0))
+        self._trace = os.fdopen(_shared(0), "rb")
         self._owner = os.getpid()
         self._popen: Any = None
 
@@ -198,13 +202,14 @@ class Process:
         self._sock, theirs = socket.socketpair()
         code = (
             f"import sys; sys.path[:] = {sys.path!r}; sys.argv[:] = {sys.argv!r}; "
-            f"from {host_worker.__name__} import serve; serve({theirs.fileno()}, {self._memory})"
+            f"from {host_worker.__name__} import serve; "
+            f"serve({theirs.fileno()}, {self._memory}, {self._trace.fileno()})"
         )
         with theirs:
             self._popen = subprocess.Popen(
                 [sys.executable, "-c", code],
                 stdin=subprocess.PIPE,  # a lifeline: it closes with this process, however that ends
-                pass_fds=(theirs.fileno(), self._memory),
+                pass_fds=(theirs.fileno(), self._memory, self._trace.fileno()),
                 env={"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", **os.environ},
             )
         os.close(self._memory)
@@ -245,9 +250,9 @@ class Process:
                 if self._popen.poll() is not None:  # a child of its own may hold the socket open
                     raise self._died() from None
                 if time.monotonic() >= deadline:
-                    raise Lost(
-                        self.block, self.job, "it did not answer in time; its worker process was killed"
-                    ) from None
+                    self._popen.send_signal(signal.SIGUSR1)  # for a traceback
+                    text = f"it did not answer in time; its worker process was killed{self._traceback(0.5)}"
+                    raise Lost(self.block, self.job, text) from None
                 continue
             except OSError:
                 answer = b""
@@ -265,7 +270,14 @@ class Process:
             how = f"it was killed by signal {-code}, {signal.strsignal(-code)}"
         else:
             how = f"exit code {code}"
-        return Lost(self.block, self.job, f"the worker process is gone ({how})")
+        return Lost(self.block, self.job, f"the worker process is gone ({how}){self._traceback(0.0)}")
+
+    def _traceback(self, seconds: float) -> str:
+        """Where the process says, or has said within so many seconds, that it was; nothing if it did not."""
+        until = time.monotonic() + seconds
+        while not (text := os.pread(self._trace.fileno(), 1 << 16, 0)).endswith(b"\n") and time.monotonic() < until:
+            time.sleep(0.02)
+        return f"\n\nTraceback: {text.decode(errors='replace')}" if text else ""
 
     def kill(self) -> None:
         """Kill the process and wait for its end."""

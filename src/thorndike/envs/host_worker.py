@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import faulthandler
 import json
 import mmap
 import os
@@ -270,13 +271,17 @@ def receive(channel: socket.socket) -> bytes:
     return exactly(struct.unpack("<Q", exactly(8))[0])
 
 
-def serve(channel: int, memory: int) -> None:
+def serve(channel: int, memory: int, trace: int) -> None:
     """A worker process: answer b"r" (reset) and b"s" (step) until the driver is gone.
+
+    Where it is goes to `trace` when it is asked by SIGUSR1, and when it crashes.
 
     Answers: b"." done, b"e" done and an episode ended, b"n" the same with notes, b"f" a failure (JSON
     follows).
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the driver decides
+    faulthandler.enable(trace)
+    faulthandler.register(signal.SIGUSR1, trace, all_threads=False)
     threading.Thread(target=_follow_driver, daemon=True).start()
     sock = socket.socket(fileno=channel)
     job: Job = pickle.loads(receive(sock))
