@@ -61,6 +61,28 @@ class Pair:
         pass
 
 
+class Telling(Pair):
+    """The same pair, whose legal actions are in `infos`."""
+
+    def observation_space(self, agent):
+        space = super().observation_space(agent)
+        return space["observation"] if agent == "short" else space
+
+    def apart(self, seen):
+        masks = {agent: {} for agent in seen}
+        if "short" in seen:
+            masks["short"], seen["short"] = {"action_mask": seen["short"]["action_mask"]}, seen["short"]["observation"]
+        return seen, masks
+
+    def reset(self, seed=None, options=None):
+        return self.apart(super().reset(seed, options)[0])
+
+    def step(self, actions):
+        seen, *ends, _ = super().step(actions)
+        seen, masks = self.apart(seen)
+        return seen, *ends, masks
+
+
 class Strange(Pair):
     """Sees what is no vector."""
 

@@ -18,6 +18,7 @@ from host_cases import FAULTS, Answers, AtOnce, Counter, Echo, Faulty, Modules, 
 import thorndike as td
 from thorndike.cli import main
 from thorndike.drivers.evaluate import evaluate
+from thorndike.envs import host_backends
 from thorndike.envs.adapters import gymnasium as adapter
 from thorndike.envs.adapters.gymnasium import GymnasiumEnvironment
 from thorndike.errors import EnvError
@@ -91,7 +92,7 @@ def test_the_first_step_and_the_thousandth(kind, workers, at):
 @pytest.mark.parametrize(("phase", "says"), [("construction", "could not be made"), ("reset", "in its first reset")])
 def test_what_fails_at_once_is_named(kind, phase, says, monkeypatch):
     """Where the spaces are learned, before there is a batch."""
-    monkeypatch.setattr(adapter, "LONGEST_START", 0.5)
+    monkeypatch.setattr(host_backends, "LONGEST_START", 0.5)
     start = time.monotonic()
     with pytest.raises(EnvError, match="AtOnce") as caught:
         GymnasiumEnvironment(AtOnce, kind=kind, phase=phase)

@@ -5,15 +5,16 @@ from __future__ import annotations
 import gymnasium
 import numpy as np
 import pytest
-from parallel_cases import Painters, Pair, Strange
+from parallel_cases import Painters, Pair, Strange, Telling
 
 import thorndike as td
 from thorndike.envs.adapters import pettingzoo
 
 
-def test_rows_of_an_uneven_pair():
-    """Padding, ids, masks, shifted actions, an agent that is out, and both ends, by hand."""
-    env = td.ParallelEnvironment(Pair)
+@pytest.mark.parametrize("pair", [Pair, Telling])
+def test_rows_of_an_uneven_pair(pair):
+    """Padding, ids, masks (shown, or told), shifted actions, an agent that is out, and both ends, by hand."""
+    env = td.ParallelEnvironment(pair)
     assert (env.agents, env.id, env.masked) == (2, "pair", True)
     assert env.observation_space.shape == (5,)
     assert env.action_space == gymnasium.spaces.Discrete(3)

@@ -96,6 +96,16 @@ def test_recordings_and_films_remember_too(tmp_path):
     assert film(agent, env, tmp_path / "film.gif").returns == [3.0]
 
 
+def test_an_agent_forgets_where_an_episode_begins():
+    env, obs = EverySecond(), np.zeros((3, 4), np.float32)
+    agent = Agent(Counts(), td.Spec(env.observation_space, env.action_space), NOTHING)
+    firsts = [True, [False, True, False], False, True, False]
+    taken = [agent.act(obs, first=first).tolist() for first in firsts]
+    assert taken == [[1, 1, 1], [0, 1, 0], [1, 0, 1], [1, 1, 1], [0, 0, 0]]
+    with pytest.raises(td.IncompatibleError, match=r"first to be one bool, or 3 of them, got shape \(2,\)"):
+        agent.act(obs, first=[True, False])
+
+
 # --- what one does with a run -----------------------------------------------------------------------------------------
 
 

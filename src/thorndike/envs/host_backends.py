@@ -29,8 +29,10 @@ import numpy as np
 
 from thorndike.envs import host_worker
 from thorndike.envs.host_layout import Block
-from thorndike.envs.host_worker import GRACE, PHASES, Failure, Job, Slice, when
-from thorndike.errors import ConfigError
+from thorndike.envs.host_worker import CATCH, GRACE, PHASES, Failure, Job, Slice, when
+from thorndike.errors import ConfigError, EnvError, ThorndikeError
+
+LONGEST_START = 60.0  # seconds that the first environment may take to be made, or to reset
 
 
 class Lost(Exception):
@@ -68,6 +70,20 @@ def alarm(deadline: float) -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, old)
+
+
+@contextlib.contextmanager
+def guarded(what: str) -> Iterator[None]:
+    """Raise an `EnvError` that says `what` and why, where an environment raises, exits or, in the main thread, hangs."""
+    try:
+        with alarm(time.monotonic() + LONGEST_START):
+            yield
+    except ThorndikeError:
+        raise
+    except (Overdue, *CATCH) as error:
+        hung = isinstance(error, Overdue)
+        why = f"no answer in {LONGEST_START:g} s" if hung else f"{type(error).__name__}: {error}"
+        raise EnvError(f"{what}: {why}\n\n{traceback.format_exc()}") from None
 
 
 class Local:

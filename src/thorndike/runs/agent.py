@@ -39,17 +39,19 @@ class Agent:
         """Forget what was seen (agents with memory) and restart the random numbers (with `explore`)."""
         self._key, self._carry = random_key(seed), None
 
-    def act(self, obs: Any, explore: bool = False, mask: Any = None) -> Any:
+    def act(self, obs: Any, explore: bool = False, mask: Any = None, first: Any = False) -> Any:
         """The action for `obs`, ready for the environment's `step`.
 
         Args:
             obs: an observation of `spec.observation`, or a batch of them with one leading axis.
             explore: act as in training; by default the best action is taken.
             mask: legal actions, where the environment has them.
+            first: whether an episode begins with `obs`; of a batch one for all, or one for each [B]. An agent with
+                memory forgets there what came before.
 
         Raises:
             IncompatibleError: `obs` does not fit the space that the agent was trained on, or is not finite; `mask` is
-                missing, or allows nothing.
+                missing, or allows nothing; `first` has another shape.
         """
         if mask is None and self.spec.masked:
             raise IncompatibleError("this agent chooses among legal actions: say which those are, mask=...")
@@ -76,10 +78,12 @@ class Agent:
             self._carry = self.algorithm.carry(n)
         if any(x.shape[0] != n for x in jax.tree.leaves(self._carry)):
             raise IncompatibleError("the agent remembers another number of environments: call reset() first")
-        no: Any = np.zeros(n, bool)
+        if np.shape(first) not in ((), (n,)):
+            raise IncompatibleError(f"expected first to be one bool, or {n} of them, got shape {np.shape(first)}")
+        no, begins = np.zeros(n, bool), np.broadcast_to(np.asarray(first, bool), n)
         none: Any = np.zeros(n, np.float32)
         info: Any = {} if mask is None else {"mask": mask}
-        now = Timestep(obs, none, no, no, obs, no, info)
+        now = Timestep(obs, none, no, no, obs, begins, info)  # type: ignore[arg-type]
         self._key, key = jax.random.split(self._key)
         action, self._carry = act(self.algorithm, self.actor, self._carry, now, key, explore)
         action = to_environment(self.spec.action, np.asarray(action))

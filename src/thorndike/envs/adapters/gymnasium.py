@@ -8,8 +8,7 @@ import difflib
 import importlib
 import inspect
 import time
-import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 from typing import Any
 
@@ -18,21 +17,18 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 
 from thorndike.envs.host import HostBatch, cores
-from thorndike.envs.host_backends import Overdue, alarm
+from thorndike.envs.host_backends import Overdue, alarm, guarded
 from thorndike.envs.host_layout import Layout, flat_mask, mask_size, stored_space
 from thorndike.envs.host_worker import CATCH
 from thorndike.errors import (
     ConfigError,
-    EnvError,
     IncompatibleError,
     MissingExtraError,
-    ThorndikeError,
     UnknownNameError,
 )
 
 QUICK = 300e-6  # seconds: a step of the whole batch that takes less is not worth sending to processes
 PATIENCE = 5.0  # seconds until a reset and some steps are called slow
-LONGEST_START = 60.0  # seconds that making the first environment, or its first reset, may take
 
 _INSTALL = {  # what a message about a missing package mentions -> what to install
     "box2d": '"thorndike[box2d]"',
@@ -95,7 +91,7 @@ class GymnasiumEnvironment:
             )
         Layout(self._space, self.action_space)  # raises for what has no fixed shape
         self.observation_space = stored_space(self._space)
-        with _named(f"{self.id} failed in its first reset"):
+        with guarded(f"{self.id} failed in its first reset"):
             _, info = env.reset(seed=0)
         self.mask_key = _mask_key(info, self.action_space, self.id)
         self.masked: bool = self.mask_key is not None
@@ -196,7 +192,7 @@ class GymnasiumEnvironment:
         return np.asarray(info[self.mask_key]).astype(np.int8)
 
     def _made(self, make: Callable[[], Any]) -> gymnasium.Env:
-        with _named(f"{self._name} could not be made"):
+        with guarded(f"{self._name} could not be made"):
             try:
                 env = make()
             except (gymnasium.error.DependencyNotInstalled, ModuleNotFoundError) as error:
@@ -205,20 +201,6 @@ class GymnasiumEnvironment:
             return env
         hint = ": give td.ParallelEnvironment(it)" if hasattr(env, "possible_agents") else ""
         raise ConfigError(f"{self._name} made a {type(env).__name__}, not a gymnasium.Env{hint}")
-
-
-@contextlib.contextmanager
-def _named(what: str) -> Iterator[None]:
-    """Raise an `EnvError` that says `what`, and why, where an environment raises, exits or hangs."""
-    try:
-        with alarm(time.monotonic() + LONGEST_START):
-            yield
-    except ThorndikeError:
-        raise
-    except (Overdue, *CATCH) as error:
-        hung = isinstance(error, Overdue)
-        why = f"no answer in {LONGEST_START:g} s" if hung else f"{type(error).__name__}: {error}"
-        raise EnvError(f"{what}: {why}\n\n{traceback.format_exc()}") from None
 
 
 def _spec(name: str) -> gymnasium.envs.registration.EnvSpec:

@@ -7,7 +7,7 @@ import importlib.util
 import pkgutil
 import re
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy as np
 from gymnasium import Space
 from gymnasium.spaces import Box, Dict, Discrete, MultiDiscrete
 
+from thorndike.envs.host_backends import guarded
 from thorndike.errors import ConfigError, IncompatibleError, MissingExtraError, UnknownNameError
 from thorndike.names import did_you_mean
 
@@ -54,12 +55,15 @@ class ParallelEnvironment:
             self.agents = len(env.possible_agents)
             seen = [env.observation_space(agent) for agent in env.possible_agents]
             acted = [env.action_space(agent) for agent in env.possible_agents]
+            with guarded(f"{self.id} failed in its first reset"):
+                _, infos = env.reset(seed=0)
         finally:
             env.close()
         self.action_space = _common_action(acted, self.id)
         observation = _common_observation([_seen(space) for space in seen], self.id)
         unequal = isinstance(self.action_space, Discrete) and len({int(space.n) for space in acted}) > 1
-        self.masked = unequal or any(_seen(space) is not space for space in seen)
+        told = any(_legal(None, info) is not None for info in infos.values())
+        self.masked = unequal or told or any(_seen(space) is not space for space in seen)
         ids = agent_ids and len(observation.shape) == 1 and self.agents > 1
         if ids:
             observation = Box(-np.inf, np.inf, (observation.shape[0] + self.agents,), np.float32)
@@ -174,19 +178,19 @@ class World:
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[np.ndarray, dict]:
         """Observations [N, ...] and masks."""
-        obs, _ = self.env.reset(seed=seed, options=options)
+        obs, infos = self.env.reset(seed=seed, options=options)
         self.cut = False
-        return self._seen(obs)
+        return self._seen(obs, infos)
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, np.ndarray, bool, bool, dict]:
         """Observations [N, ...], rewards [N], and how the episode ended for all, if it did."""
         playing = list(self.env.agents)
         actions = {agent: self._own(agent, action[self.agents.index(agent)]) for agent in playing}
-        obs, rewards, terminations, truncations, _ = self.env.step(actions)
+        obs, rewards, terminations, truncations, infos = self.env.step(actions)
         over = not self.env.agents or all(terminations.get(agent) or truncations.get(agent) for agent in playing)
         self.cut |= any(truncations[agent] and not terminations.get(agent) for agent in truncations)
         earned = np.array([rewards.get(agent, 0.0) for agent in self.agents])
-        seen, info = self._seen(obs)
+        seen, info = self._seen(obs, infos)
         return seen, earned, over and not self.cut, over and self.cut, info
 
     def close(self) -> None:
@@ -197,7 +201,7 @@ class World:
         space = self.env.action_space(agent)
         return int(action) + int(space.start) if isinstance(space, Discrete) else action
 
-    def _seen(self, obs: dict) -> tuple[np.ndarray, dict]:
+    def _seen(self, obs: dict, infos: dict) -> tuple[np.ndarray, dict]:
         out = np.zeros((len(self.agents), *self.space.shape), self.space.dtype)
         masks = np.ones((len(self.agents), int(self.action.n)), bool) if self.masked else None  # type: ignore[attr-defined]
         for i, agent in enumerate(self.agents):
@@ -207,13 +211,10 @@ class World:
                 masks[i, int(self.env.action_space(agent).n) :] = False
             if agent not in obs:
                 continue
-            value = obs[agent]
-            if isinstance(value, dict):
-                legal = np.asarray(value["action_mask"], bool)
-                value = value["observation"]
-                if masks is not None and legal.any():
-                    masks[i, : len(legal)] &= legal
-            value = np.asarray(value)
+            value, legal = obs[agent], _legal(obs[agent], infos.get(agent))
+            if masks is not None and legal is not None and legal.any():
+                masks[i, : len(legal)] &= legal
+            value = np.asarray(value["observation"] if isinstance(value, dict) else value)
             if value.ndim == 1:
                 out[i, : len(value)] = value
             else:
@@ -247,6 +248,14 @@ def _modules(package: str) -> list[str]:
         return []
     places = spec.submodule_search_locations if spec is not None else None
     return [found.name for found in pkgutil.iter_modules(places) if re.search(r"_v\d+$", found.name)] if places else []
+
+
+def _legal(obs: Any, info: Any) -> np.ndarray | None:
+    """An agent's legal actions, which PettingZoo's environments show beside the observation, or in `infos`."""
+    for place in (obs, info):
+        if isinstance(place, Mapping) and "action_mask" in place:
+            return np.asarray(place["action_mask"], bool)
+    return None
 
 
 def _seen(space: Space) -> Space:
