@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import resource
 
 import gymnasium
 import numpy as np
 import pytest
 from gymnasium.spaces import Box, Dict, Discrete
+from PIL import Image
 
 import thorndike as td
 from thorndike.memory.dataset import Dataset
@@ -88,6 +90,48 @@ def test_masks_that_minari_recorded_are_read(tmp_path, monkeypatch):
     np.testing.assert_array_equal(batch.info["next_mask"], [[0, 1], [1, 1], [0, 1]] * 2)
 
 
+class Painted(Echo):
+    """Pictures of one colour or, where `noisy`, of many: Minari keeps them as JPEG files, of one length or not."""
+
+    observation_space = Box(0, 255, (40, 48, 3), np.uint8)
+
+    def __init__(self, noisy):
+        self.noisy = noisy
+
+    def observe(self):
+        noise = np.random.default_rng(self.t).integers(0, 256, (40, 48, 3), np.uint8)
+        return noise if self.noisy else np.full((40, 48, 3), 100, np.uint8)
+
+
+@pytest.mark.parametrize("noisy", [False, True])
+def test_images_of_minari_are_read(noisy, tmp_path, monkeypatch):
+    """Minari's own reader is the oracle; JPEG loses a little, its reader and ours the same."""
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+    import minari
+
+    name = f"PaintedForMinari{int(noisy)}-v0"
+    gymnasium.register(name, entry_point="test_minari:Painted", kwargs={"noisy": noisy})
+    env = minari.DataCollector(gymnasium.make(name))
+    for _ in range(2):
+        env.reset(seed=0)
+        for action in (0, 1, 1):
+            env.step(action)
+    theirs = env.create_dataset("painted/test-v0", eval_env=name, description="", author="", code_permalink="")
+    env.close()
+    batch = Dataset(tmp_path / "painted" / "test-v0").fit(td.Spec(Painted.observation_space, Discrete(2)))[np.arange(6)]
+    shown = [episode.observations for episode in theirs.iterate_episodes()]
+    assert np.ptp(shown[0]) > (200 if noisy else -1)
+    np.testing.assert_array_equal(batch.obs, np.concatenate([x[:-1] for x in shown]))
+    np.testing.assert_array_equal(batch.next_obs, np.concatenate([x[1:] for x in shown]))
+
+
+def test_minaris_other_formats_are_named(tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "metadata.json").write_text('{"data_format": "arrow"}')
+    with pytest.raises(td.ConfigError, match="is Minari's, but not in its format hdf5, which alone is read"):
+        Dataset(tmp_path)
+
+
 # --- what is refused --------------------------------------------------------------------------------------------------
 
 
@@ -158,6 +202,21 @@ def stored_elsewhere(file, group, path):
     group.create_dataset("rewards", shape=(8,), dtype="f8", external=str(path / "secret"))
 
 
+def pictures(file, group, path):
+    """A hundred times the same large picture, which HDF5 keeps in the room of one."""
+    buffer = io.BytesIO()
+    Image.new("L", (2000, 2000)).save(buffer, "JPEG")
+    rows = np.stack([np.frombuffer(buffer.getvalue(), np.uint8)] * 100)
+    group.create_dataset("rewards", data=rows, compression="gzip")
+
+
+def no_pictures(file, group, path):
+    import h5py
+
+    rows = group.create_dataset("rewards", shape=(8,), dtype=h5py.vlen_dtype(np.uint8))
+    rows[0] = np.arange(9, dtype=np.uint8)
+
+
 def virtual(file, group, path):
     import h5py
 
@@ -174,6 +233,8 @@ def virtual(file, group, path):
         (linked, "rewards is in another file"),
         (stored_elsewhere, "rewards is in another file"),
         (virtual, "rewards is in another file"),
+        (pictures, "rewards has larger images than can be in the file"),
+        (no_pictures, "cannot identify image file"),
     ],
 )
 def test_a_minari_file_is_read_from_itself_alone(rewards, text, tmp_path):

@@ -74,7 +74,7 @@ def alarm(deadline: float) -> Iterator[None]:
 
 @contextlib.contextmanager
 def guarded(what: str) -> Iterator[None]:
-    """Raise an `EnvError` that says `what` and why, where an environment raises, exits or, in the main thread, hangs."""
+    """Raise an `EnvError` that says `what` and why, where an environment fails, exits or, in the main thread, hangs."""
     try:
         with alarm(time.monotonic() + LONGEST_START):
             yield

@@ -66,6 +66,11 @@ class Dataset:
             from thorndike.memory.minari import read_minari
 
             stored = read_minari(minari[0] / "main_data.hdf5")
+        elif (self.path / "data" / "metadata.json").is_file():
+            raise ConfigError(
+                f"{self.path} is Minari's, but not in its format hdf5, which alone is read: write it with "
+                'data_format="hdf5", or its episodes with td.Dataset.write'
+            )
         elif (self.path / "metadata.json").is_file():
             stored = _read(self.path)
         else:

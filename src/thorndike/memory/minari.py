@@ -1,14 +1,18 @@
-"""Datasets of Minari's: one HDF5 file, read whole, from itself alone and no more of it than can be in it."""
+"""Datasets of Minari's: one HDF5 file, read whole (images too), from itself alone and no more than can be in it."""
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from thorndike.errors import ConfigError, MissingExtraError
 from thorndike.memory.dataset import STEPS, Stored
+
+JPEG = (0xFF, 0xD8, 0xFF)  # how such a file begins
 
 
 def read_minari(path: Path) -> Stored:
@@ -39,6 +43,24 @@ def read_minari(path: Path) -> Stored:
             group = inside(group, name)
         return leaves(group)
 
+    def encoded(node: Any) -> bool:
+        """Whether its rows are JPEG files, as Minari keeps images from 32 x 32 on."""
+        rows = node.dtype == np.uint8 and node.ndim == 2 and node.size > 0
+        return h5py.check_vlen_dtype(node.dtype) == np.uint8 or (rows and bool((node[:, :3] == JPEG).all()))
+
+    pixels = 256 * path.stat().st_size + 2**24  # as many as may be in it
+
+    def images(node: Any) -> np.ndarray:
+        nonlocal pixels
+        found = []
+        for i in range(len(node)):
+            image = Image.open(io.BytesIO(node[i].tobytes()), formats=["JPEG"])
+            pixels -= image.width * image.height * len(image.getbands())
+            if pixels < 0:
+                raise ValueError(f"{node.name} has larger images than can be in the file")
+            found.append(np.asarray(image))
+        return np.stack(found)
+
     try:
         with h5py.File(path, "r") as file:
             episodes = []
@@ -53,14 +75,17 @@ def read_minari(path: Path) -> Stored:
             room = 16 * path.stat().st_size + 2**26  # bytes; more than such a file can hold is not in it
             for node in (node for parts in episodes for part in parts for node in part):  # before any is read
                 room -= node.size * node.dtype.itemsize
-                if node.dtype.kind not in "biuf":
+                if node.dtype.kind not in "biuf" and not encoded(node):
                     raise ValueError(f"{node.name} holds {node.dtype}, not numbers")
                 if node.external or node.is_virtual:
                     raise ValueError(f"{node.name} is in another file")
                 if room < 0:
                     raise ValueError(f"{node.name} is larger than the file")
             lengths = [len(rewards) for _, (_, rewards, *_), _ in episodes]
-            parts = ([[node[()] for node in part] for part in side] for side in zip(*episodes))
+            parts = (
+                [[images(node) if encoded(node) else node[()] for node in part] for part in side]
+                for side in zip(*episodes)
+            )
             observations, columns, legal = ([np.concatenate(x) for x in zip(*side, strict=True)] for side in parts)
         return Stored(observations, columns, np.concatenate(legal, -1) if legal else None, np.asarray(lengths))
     except (OSError, LookupError, TypeError, ValueError, AttributeError, RuntimeError, MemoryError) as error:
