@@ -208,6 +208,7 @@ def train(algorithm: Any, env: str, options: TrainOptions) -> None:
 
 
 def _report(run: Any, as_json: bool) -> None:
+    from thorndike.runs.games import playable
     from thorndike.runs.video import filmable
 
     status = run.status
@@ -223,7 +224,7 @@ def _report(run: Any, as_json: bool) -> None:
     what = "of the last 100 games against itself" if games else what
     print(f"return   {score}  (mean {what}{', per seed' if len(known) > 1 else ''})")
     print(f"time     {status['seconds']:.1f} s, and {status['compile_seconds']:.1f} s of compilation")
-    see = ["play"] if games else ["watch"] if filmable(run.env) else []
+    see = ["play"] * playable(run.env) if games else ["watch"] * filmable(run.env)
     print("next     " + "    ".join(f"thorndike {command} {run.shell_path}" for command in ("evaluate", *see, "plot")))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 
 import jax
 import numpy as np
@@ -75,6 +76,40 @@ def test_ratings_of_checkpoints(run, tmp_path):
     assert len(ratings) > 1
     assert np.isfinite(list(ratings.values())).all()
     assert len(Image.open(tmp_path / "elo.png").size) == 2
+
+
+def test_a_damaged_checkpoint_is_not_rated(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(runs_of_games, "match", lambda *_, **__: Match(np.ones(2), np.ones(2), np.ones(4)))
+    copy = shutil.copytree(run.path, tmp_path / "run")
+    whole = list(run.elo(4))
+    next(copy.glob(f"checkpoints/{whole[0]:012d}/*.safetensors")).write_bytes(b"")
+    with pytest.warns(UserWarning, match="skipped a checkpoint"):
+        assert list(td.open_run(copy).elo(4)) == whole[1:]
+    for path in copy.glob("checkpoints/*/*.safetensors"):
+        path.write_bytes(b"")
+    with pytest.warns(UserWarning, match="skipped"), pytest.raises(td.ConfigError, match="no whole checkpoint yet"):
+        td.open_run(copy).elo(4)
+
+
+@pytest.mark.parametrize("drawn", [True, False])
+def test_a_game_that_cannot_be_drawn_is_not_offered_to_be_played(drawn, tmp_path, monkeypatch, capsys):
+    if not drawn:
+        monkeypatch.setattr(runs_of_games, "DRAWN", ())
+    small = [
+        "--torso.widths",
+        "4",
+        "--simulations",
+        "2",
+        "--num-envs",
+        "2",
+        "--rollout-length",
+        "2",
+        "--replay.warmup",
+        "1",
+    ]
+    small += ["--replay.capacity", "64", "--replay.batch-size", "4", "--gradient-steps", "1", "--no-preset"]
+    assert main(["train", "alphazero", "pgx/tic_tac_toe", "--steps", "8", "--out", str(tmp_path / "run"), *small]) == 0
+    assert ("thorndike play" in capsys.readouterr().out) == drawn
 
 
 def test_who_wins_is_rated_higher(run, monkeypatch):

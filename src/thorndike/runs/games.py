@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 
 from thorndike.drivers.match import Perfect, Random, elo, match
 from thorndike.envs.wrap import Batched
-from thorndike.errors import ConfigError
+from thorndike.errors import CheckpointError, ConfigError
 from thorndike.ops.keys import random_key
 from thorndike.runs import checkpoint
 from thorndike.runs.run import Run
@@ -42,10 +43,15 @@ def opponent_of(run: Run, opponent: Any) -> Any:
 
 def ratings(run: Run, games: int, out: str | Path | None, seed: int) -> dict[int, float]:
     """Elo ratings of a run's checkpoints; see `Run.elo`."""
-    kept = checkpoint.steps(run.path / "checkpoints")
+    kept, players = [], [opponent_of(run, "random")]
+    for step in checkpoint.steps(run.path / "checkpoints"):
+        try:
+            players.append(run.player(0, step))
+            kept.append(step)
+        except CheckpointError as error:
+            warnings.warn(f"skipped a checkpoint: {error}", stacklevel=3)
     if not kept:
-        raise ConfigError(f"{run.path} has no checkpoint yet: nobody to rate")
-    players = [opponent_of(run, "random"), *(run.player(0, step) for step in kept)]
+        raise ConfigError(f"{run.path} has no whole checkpoint yet: nobody to rate")
     scores = np.full((len(players), len(players)), 0.5)
     for k, (i, j) in enumerate(itertools.combinations(range(len(players)), 2)):
         scores[i, j] = match(run.env, players[i], players[j], games, seed + k, opening=2).score
@@ -56,6 +62,11 @@ def ratings(run: Run, games: int, out: str | Path | None, seed: int) -> dict[int
 
         save(curve(list(found), list(found.values()), "Elo rating; a random player has 0"), out)
     return found
+
+
+def playable(env: Any) -> bool:
+    """Whether `play` can draw the game."""
+    return getattr(env, "name", None) in DRAWN
 
 
 def play(run: Run, begin: bool, seed: int = 0, ask: Callable[[str], str] = input, say: Any = print) -> int | None:
@@ -74,7 +85,7 @@ def play(run: Run, begin: bool, seed: int = 0, ask: Callable[[str], str] = input
     Raises:
         ConfigError: this is no such game.
     """
-    if getattr(run.env, "name", None) not in DRAWN:
+    if not playable(run.env):
         raise ConfigError(f"only games that can be drawn as stones are played here: {', '.join(DRAWN)}")
     world, agent, key = Batched(run.env, 1), run.player(), random_key(seed)
     step, act = jax.jit(world.step), jax.jit(lambda agent, now, key: agent.act(now, key))
