@@ -34,6 +34,31 @@ def test_each_episode_has_a_world_of_its_own():
     assert abs(np.corrcoef(np.unique(values, axis=0).T)[0, 1]) < 0.5  # drawn one by one
 
 
+def test_gymnaxs_parameters_are_drawn_too(tmp_path):
+    """gymnax's own step with the drawn parameters is the same step."""
+    gymnax = pytest.importorskip("gymnax")
+    env = td.Randomised(env=td.make("gymnax/CartPole-v1"), ranges=(("gravity", 5.0, 15.0), ("force_mag", 5.0, 15.0)))
+    actions, times = play(env)
+    theirs, params = gymnax.make("CartPole-v1")
+    step = jax.jit(theirs.step_env)
+    worlds = set()
+    for action, now, later in zip(actions, times, times[1:]):
+        for e in range(E):
+            inner, (gravity, force) = jax.tree.map(lambda x: x[e], now.sim.state)  # noqa: B023
+            worlds.add((float(gravity), float(force)))
+            obs, *_ = step(jax.random.key(0), inner, action[e], params.replace(gravity=gravity, force_mag=force))
+            np.testing.assert_allclose(later.final_obs[e], obs, atol=1e-6)
+    assert 5 <= min(gravity for gravity, _ in worlds) < max(gravity for gravity, _ in worlds) <= 15
+    assert len(worlds) == E + sum(now.first.sum() for now in times[1:])
+    harder = td.Curriculum(env=env.env, ranges=(("gravity", 5.0, 9.8),))
+    assert harder.evaluation._loaded.params.gravity == pytest.approx(9.8)
+    run = td.train(SMALL, harder, 64, out=tmp_path / "run", progress=False)
+    assert td.open_run(run.path).env == harder
+    assert td.open_run(run.path).evaluate(3).returns.shape == (1, 3)
+    with pytest.raises(td.ConfigError, match="Gymnax has no number 'g'; it has gravity, masscart"):
+        check(td.Randomised(env=env.env, ranges=(("g", 1.0, 2.0),)))
+
+
 def test_worlds_around_wrappers_are_those_inside_of_them():
     inside = td.FrameStack(env=td.Randomised(env=td.CartPole(), ranges=RANGES), frames=2)
     outside = td.Randomised(env=td.FrameStack(env=td.TimeLimit(env=td.CartPole(), steps=500), frames=2), ranges=RANGES)

@@ -262,14 +262,17 @@ def layers(env: Any) -> list[Any]:
 
 
 def numbers(env: Any) -> list[str]:
-    """The names of its own float fields."""
-    return [name for name, hint in env.__thorndike_hints__.items() if hint is float]
+    """The names of its own float fields, or of what it has in their place."""
+    own = getattr(env, "numbers", None)
+    return [name for name, hint in env.__thorndike_hints__.items() if hint is float] if own is None else own
 
 
 def with_numbers(env: Any, values: dict[str, Any]) -> Any:
-    """The environment with other values in float fields, each in the outermost layer that has one of that name."""
+    """The environment with other values in its `numbers`, each in the outermost layer that has one of that name."""
     own = {name: value for name, value in values.items() if name in numbers(env)}
     rest = {name: value for name, value in values.items() if name not in own}
+    if hasattr(env, "with_numbers"):
+        return env.with_numbers(own)
     return dataclasses.replace(env, **own, **({"env": with_numbers(env.env, rest)} if rest else {}))
 
 
@@ -277,9 +280,9 @@ def with_numbers(env: Any, values: dict[str, Any]) -> Any:
 class Randomised(Wrapper):
     """Domain randomisation: at the start of each episode the environment's numbers are drawn anew.
 
-    `ranges` names float fields of the environment inside, and the bounds between which they are uniform:
-    `Randomised(env=td.CartPole(), ranges=(("half_length", 0.25, 1.0), ("gravity", 8.0, 12.0)))`. Where wrappers lie
-    between, a name means the outermost field of that name.
+    `ranges` names float fields of the environment inside (of gymnax's: float parameters), and the bounds between which
+    they are uniform: `Randomised(env=td.CartPole(), ranges=(("half_length", 0.25, 1.0), ("gravity", 8.0, 12.0)))`.
+    Where wrappers lie between, a name means the outermost field of that name.
     """
 
     ranges: tuple[tuple[str, float, float], ...]

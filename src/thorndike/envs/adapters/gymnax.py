@@ -31,11 +31,13 @@ class Gymnax:
     """gymnax's environment `name`, by its own `step_env` and `reset_env`: the time limit and the resets are ours.
 
     `options` are pairs of a name and a value: parameters of the environment ("max_steps_in_episode", "gravity") or
-    arguments of its class ("size" of DeepSea-bsuite).
+    arguments of its class ("size" of DeepSea-bsuite). Its float parameters are the `numbers` that `Randomised` and
+    `Curriculum` change.
     """
 
     name: str = "CartPole-v1"
     options: tuple = ()
+    changed: tuple = ()  # pairs, too, that `with_numbers` has put before `options`; their values may be traced
 
     def check(self) -> None:
         """gymnax has it, and its clock is the one that is counted."""
@@ -80,8 +82,19 @@ class Gymnax:
         return Step(state, self._given(obs), jnp.asarray(reward, jnp.float32).reshape(()), terminated)
 
     @property
+    def numbers(self) -> list[str]:
+        """The names of its float parameters."""
+        params = load(self.name, self.options).params
+        return [field.name for field in dataclasses.fields(params) if isinstance(getattr(params, field.name), float)]
+
+    def with_numbers(self, values: dict[str, Any]) -> Gymnax:
+        """Itself with other values of some of its `numbers`."""
+        return dataclasses.replace(self, changed=(*self.changed, *values.items()))
+
+    @property
     def _loaded(self) -> Loaded:
-        return load(self.name, self.options)
+        loaded = load(self.name, self.options)
+        return loaded._replace(params=loaded.params.replace(**dict(self.changed))) if self.changed else loaded
 
     def _given(self, obs: PyTree) -> PyTree:
         """The observation in its space's shapes and dtypes, which gymnax's own do not always have."""
