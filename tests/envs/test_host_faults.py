@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import gymnasium as gym
@@ -92,15 +93,23 @@ def test_the_first_step_and_the_thousandth(kind, workers, at):
 @pytest.mark.parametrize(("phase", "says"), [("construction", "could not be made"), ("reset", "in its first reset")])
 def test_what_fails_at_once_is_named(kind, phase, says, monkeypatch):
     """Where the spaces are learned, before there is a batch."""
-    monkeypatch.setattr(host_backends, "LONGEST_START", 0.5)
+    monkeypatch.setattr(host_backends, "START", 0.5)
     start = time.monotonic()
-    with pytest.raises(EnvError, match="AtOnce") as caught:
+    with pytest.raises(EnvError, match="AtOnce") as caught, host_backends.starts_within(0.1):
         GymnasiumEnvironment(AtOnce, kind=kind, phase=phase)
     assert time.monotonic() - start < 5
     reason = "no answer in 0.5 s" if kind == "hangs" else FAULTS[kind][0]
     assert says in str(caught.value)
     assert reason in str(caught.value)
     assert f"in {'__init__' if phase == 'construction' else 'reset'}\n" in str(caught.value)  # the traceback
+
+
+def test_a_run_does_not_wait_for_what_never_starts(tmp_path, monkeypatch):
+    monkeypatch.setattr(host_backends, "START", 0.5)
+    start = time.monotonic()
+    with pytest.raises(EnvError, match=r"could not be made: no answer in 0\.6 s"):
+        td.train(td.PPO(), partial(AtOnce, kind="hangs", phase="construction"), 2048, out=tmp_path, env_timeout=0.6)
+    assert time.monotonic() - start < 5
 
 
 @pytest.mark.parametrize("kind", ["raises", "exits", "hangs"])

@@ -20,7 +20,7 @@ import numpy as np
 from gymnasium import Space
 from gymnasium.spaces import Box
 
-from thorndike.envs.host_backends import BACKENDS, Lost, close_all
+from thorndike.envs.host_backends import BACKENDS, START, Lost, close_all
 from thorndike.envs.host_layout import DROPPED, GOES_ON, TERMINATED, TRUNCATED, Layout, stored_space
 from thorndike.envs.host_worker import LIMIT, Failure, Job, env_seeds
 from thorndike.envs.wrap import to_environment
@@ -185,7 +185,7 @@ class HostBatch:
         return time.monotonic() + self._timeout
 
     def _start_deadline(self) -> float:
-        return time.monotonic() + max(self._timeout, 60.0)
+        return time.monotonic() + max(self._timeout, START)
 
     def _send(self, command: str, actions: np.ndarray | None = None) -> None:
         if self._unusable:

@@ -22,6 +22,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from typing import Any
 
 import cloudpickle
@@ -32,7 +33,8 @@ from thorndike.envs.host_layout import Block
 from thorndike.envs.host_worker import CATCH, GRACE, PHASES, Failure, Job, Slice, when
 from thorndike.errors import ConfigError, EnvError, ThorndikeError
 
-LONGEST_START = 60.0  # seconds that the first environment may take to be made, or to reset
+START = 60.0  # seconds that making environments may take, whatever the time-out
+_START: ContextVar[float | None] = ContextVar("start", default=None)
 
 
 class Lost(Exception):
@@ -73,16 +75,26 @@ def alarm(deadline: float) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def starts_within(seconds: float) -> Iterator[None]:
+    """What is `guarded` in here may take a minute, or `seconds` if that is longer; elsewhere as long as it likes."""
+    token = _START.set(max(seconds, START) if isinstance(seconds, (int, float)) else START)
+    try:
+        yield
+    finally:
+        _START.reset(token)
+
+
+@contextlib.contextmanager
 def guarded(what: str) -> Iterator[None]:
     """Raise an `EnvError` that says `what` and why, where an environment fails, exits or, in the main thread, hangs."""
+    limit = _START.get()
     try:
-        with alarm(time.monotonic() + LONGEST_START):
+        with alarm(time.monotonic() + limit) if limit is not None else contextlib.nullcontext():
             yield
     except ThorndikeError:
         raise
     except (Overdue, *CATCH) as error:
-        hung = isinstance(error, Overdue)
-        why = f"no answer in {LONGEST_START:g} s" if hung else f"{type(error).__name__}: {error}"
+        why = f"no answer in {limit:g} s" if isinstance(error, Overdue) else f"{type(error).__name__}: {error}"
         raise EnvError(f"{what}: {why}\n\n{traceback.format_exc()}") from None
 
 

@@ -23,6 +23,7 @@ from thorndike.envs import make
 from thorndike.envs.adapters.brax import Robot
 from thorndike.envs.adapters.gymnax import Gymnax
 from thorndike.envs.adapters.pgx import PgxGame
+from thorndike.envs.host_backends import starts_within
 from thorndike.envs.wrap import is_jax
 from thorndike.envs.wrappers import Wrapper
 from thorndike.errors import CheckpointError, ConfigError
@@ -123,7 +124,8 @@ class Run:
     def env(self) -> Any:
         """The environment, made anew from its description unless it was given."""
         if self._env is None:
-            self._env = remake(self._described, self._classes)
+            with starts_within(self.info["env_timeout"]):
+                self._env = remake(self._described, self._classes)
         return self._env
 
     @property

@@ -23,6 +23,7 @@ from thorndike.drivers.learner import steps_of
 from thorndike.drivers.offline import OfflineDriver
 from thorndike.drivers.scan import ScanDriver
 from thorndike.envs import make
+from thorndike.envs.host_backends import starts_within
 from thorndike.envs.wrap import is_jax
 from thorndike.errors import ConfigError
 from thorndike.memory.dataset import Dataset
@@ -97,7 +98,8 @@ def train(
     prepare_jax()
     kwargs = dict(env_kwargs or {})
     name = env if isinstance(env, str) else None
-    world = make(env, **kwargs)
+    with starts_within(env_timeout):
+        world = make(env, **kwargs)
     algorithm, steps = choose(algorithm, name, steps)
     steps = whole_steps(steps)
     validate(algorithm, world, steps, seeds)

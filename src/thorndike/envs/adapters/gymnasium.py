@@ -53,7 +53,7 @@ class GymnasiumEnvironment:
     `max_steps`, the time limit or None.
 
     Raises `UnknownNameError`, `MissingExtraError`, `IncompatibleError` for spaces that are not supported, `ConfigError`
-    for what is no source, `EnvError` if making it or its first reset fails, exits or (in the main thread) hangs.
+    for what is no source, `EnvError` if making it or its first reset fails or exits; in a run also if it hangs.
     """
 
     def __init__(self, source: Any, **kwargs: Any):
