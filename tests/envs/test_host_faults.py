@@ -461,11 +461,11 @@ def test_no_result_and_no_recording_is_of_a_dropped_episode(kind, workers):
     agent = Agent(POLICY, spec := describe(env, 8, ""), POLICY.actor(POLICY.init(random_key(0), spec)))
     how = {"workers": workers, "on_error": "restart"}
     actors = jax.tree.map(lambda x: x[None], agent.actor)
-    found = evaluate(POLICY, actors, env, 12, how=how)
-    np.testing.assert_array_equal(found.returns, np.full((1, 12), 4.0))
-    np.testing.assert_array_equal(found.lengths, np.full((1, 12), 4))
-    recorded = record(agent, env, 20, how=how)
-    assert [x.rewards.sum() for x in recorded] == [4.0] * 20
+    found = evaluate(POLICY, actors, env, 40, how=how)
+    np.testing.assert_array_equal(found.returns, np.full((1, 40), 4.0))
+    np.testing.assert_array_equal(found.lengths, np.full((1, 40), 4))
+    recorded = record(agent, env, 40, how=how)
+    assert [x.rewards.sum() for x in recorded] == [4.0] * 40
     assert all(x.terminations[-1] and not x.truncations.any() for x in recorded)
 
 
