@@ -478,3 +478,11 @@ def test_whole_episodes_that_never_come_are_not_waited_for():
         evaluate(POLICY, jax.tree.map(lambda x: x[None], agent.actor), env, 3, how=how)
     with pytest.raises(EnvError, match=text):
         record(agent, env, 3, how=how)
+
+
+def test_episodes_that_the_environment_itself_cuts_count():
+    env = GymnasiumEnvironment(Counter)  # every other episode
+    agent = Agent(POLICY, spec := describe(env, 8, ""), POLICY.actor(POLICY.init(random_key(0), spec)))
+    found = evaluate(POLICY, jax.tree.map(lambda x: x[None], agent.actor), env, 20, how={"workers": "serial"})
+    np.testing.assert_array_equal(found.returns, np.full((1, 20), 6.0))
+    assert {bool(x.truncations[-1]) for x in record(agent, env, 20)} == {True, False}
