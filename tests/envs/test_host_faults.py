@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -125,6 +126,21 @@ def test_a_first_step_that_fails_while_it_is_timed(kind, monkeypatch):
             batch.step(ZERO)
         assert time.monotonic() - start < 6
     assert FAULTS[kind][0] in str(caught.value)
+
+
+def test_outside_of_the_main_thread_the_time_out_holds_too():
+    def meet() -> tuple[str, str]:
+        with GymnasiumEnvironment(Faulty, kind="hangs", at=1).batch(1, 0, "auto", 0.5) as batch:
+            batch.reset()
+            with pytest.raises(EnvError) as caught:
+                batch.step(ZERO[:1])
+            return batch.workers, str(caught.value)
+
+    start = time.monotonic()
+    with ThreadPoolExecutor(1) as pool:
+        workers, text = pool.submit(meet).result(timeout=30)
+    assert time.monotonic() - start < 10
+    assert (workers, "it did not answer in time; its thread was abandoned" in text) == ("thread", True)
 
 
 def test_a_run_on_what_exits_says_so(tmp_path, capfd):

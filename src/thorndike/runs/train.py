@@ -79,7 +79,7 @@ def train(
         tensorboard: also write TensorBoard logs.
         workers: for host environments: "serial", "thread", "process" or "auto".
         env_timeout: seconds that a host environment may take for a step or a reset. With "serial" workers, which "auto"
-            takes for one environment or quick ones, it holds in the main thread, and code in C is waited for.
+            takes in the main thread for one environment or quick ones, code in C is waited for.
         on_env_error: "raise" an `EnvError` when a host environment raises, hangs, dies or breaks its contract; or
             "restart" it: the episode is cut there with a reward of 0, and `rollout/env_restarts` counts.
         dataset: recorded episodes to learn from, a `td.Dataset` or its directory; steps are then batches, and the

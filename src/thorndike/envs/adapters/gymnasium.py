@@ -7,6 +7,7 @@ import copy
 import difflib
 import importlib
 import inspect
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
@@ -118,11 +119,13 @@ class GymnasiumEnvironment:
     ) -> HostBatch:
         """`num_envs` copies that step together; see `HostBatch` for seeds, workers and faults.
 
-        "auto" steps one environment, or a quick batch (measured: all its steps below 300 µs), in this thread and
-        others in processes.
+        "auto" steps one environment, or a quick batch (measured: all its steps below 300 µs), in this thread, if it is
+        the main one and can be interrupted, or else in others, and what is slower in processes.
         """
         if workers == "auto":
-            workers = "process" if num_envs > 1 and cores() > 1 and self._slow(num_envs, timeout) else "serial"
+            slow = num_envs > 1 and cores() > 1 and self._slow(num_envs, timeout)
+            in_main = threading.current_thread() is threading.main_thread()
+            workers = "process" if slow else "serial" if in_main else "thread"
         itself = self._instance is not None and num_envs == 1 and workers != "process"
         return HostBatch(
             (lambda: self._instance) if itself else self._make,
