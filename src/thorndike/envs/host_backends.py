@@ -313,6 +313,7 @@ class Process:
             self._popen.kill()
             self._popen.wait()
             self.finish()
+            self._trace.close()
             with contextlib.suppress(OSError):
                 self._popen.stdin.close()
 
