@@ -136,6 +136,14 @@ class Slow(Counter):
         return super().step(action)
 
 
+class Dawdling(Counter):
+    """Begins slowly."""
+
+    def reset(self, *, seed=None, options=None):
+        time.sleep(0.3)
+        return super().reset(seed=seed)
+
+
 class Unhappy(Exception):
     """What a faulty environment raises."""
 

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 import pytest
 from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
-from host_cases import FAULTS, Answers, AtOnce, Counter, Echo, Faulty, Modules, Nested
+from host_cases import FAULTS, Answers, AtOnce, Counter, Dawdling, Echo, Faulty, Modules, Nested
 
 import thorndike as td
 from thorndike.cli import main
@@ -113,19 +113,41 @@ def test_a_run_does_not_wait_for_what_never_starts(tmp_path, monkeypatch):
     assert time.monotonic() - start < 5
 
 
-@pytest.mark.parametrize("kind", ["raises", "exits", "hangs"])
-def test_a_first_step_that_fails_while_it_is_timed(kind, monkeypatch):
-    """ "auto" leaves it to the batch; what hangs to processes, which can be killed."""
-    monkeypatch.setattr(adapter, "PATIENCE", 0.5)
-    env = GymnasiumEnvironment(AtOnce, kind=kind, phase="step")
-    with env.batch(2, 0, "auto", 1.0) as batch:
+@pytest.mark.parametrize("kind", ["raises", "exits"])
+def test_a_first_step_that_fails_while_it_is_timed_is_left_to_the_batch(kind, monkeypatch):
+    monkeypatch.setattr(adapter, "cores", lambda: 2)
+    with GymnasiumEnvironment(AtOnce, kind=kind, phase="step").batch(2) as batch:
         assert batch.workers == "process"
         batch.reset()
-        start = time.monotonic()
         with pytest.raises(EnvError, match="environment 0 failed in step 1 ") as caught:
             batch.step(ZERO)
-        assert time.monotonic() - start < 6
     assert FAULTS[kind][0] in str(caught.value)
+
+
+def test_a_first_step_that_hangs_while_it_is_timed(monkeypatch):
+    monkeypatch.setattr(adapter, "cores", lambda: 2)
+    env, start = GymnasiumEnvironment(AtOnce, kind="hangs", phase="step"), time.monotonic()
+    with pytest.raises(
+        EnvError, match=r"(?s)environment 0 \(AtOnce\) failed in its first steps: .* in time.*in step\n"
+    ):
+        env.batch(2, timeout=0.5)
+    assert time.monotonic() - start < 5.5
+    with env.batch(2, timeout=0.5, on_error="restart") as batch:
+        assert batch.workers == "process"  # where it can be killed
+
+
+@pytest.mark.parametrize("workers", BACKENDS)
+def test_no_time_out_at_all(workers):
+    with host_backends.starts_within(np.inf):
+        env = GymnasiumEnvironment(Counter)
+    with env.batch(2, 0, workers, np.inf) as batch:
+        assert [float(now.reward[0]) for now in cases.play(batch, ZERO, ZERO)] == [1, 2]
+
+
+def test_a_slow_reset_is_no_slow_step(monkeypatch):
+    monkeypatch.setattr(adapter, "cores", lambda: 2)
+    with GymnasiumEnvironment(Dawdling).batch(2) as batch:
+        assert batch.workers == "serial"
 
 
 def test_outside_of_the_main_thread_the_time_out_holds_too():

@@ -46,6 +46,52 @@ def test_rows_of_an_uneven_pair(pair):
         assert episode > 4
 
 
+class NoInfos(Telling):
+    """Its `infos` are none."""
+
+    def reset(self, seed=None, options=None):
+        return super().reset(seed, options)[0], None
+
+
+class OtherMask(Telling):
+    """Tells a mask of another size."""
+
+    def apart(self, seen):
+        seen, masks = super().apart(seen)
+        masks["short"] = {"action_mask": np.ones(9, np.int8)}
+        return seen, masks
+
+
+class ToldPainters(Painters):
+    """Acts in floats, and tells masks all the same."""
+
+    def reset(self, seed=None, options=None):
+        return super().reset(seed, options)[0], {agent: {"action_mask": np.ones(2)} for agent in self.agents}
+
+
+def test_infos_of_other_kinds():
+    env = td.ParallelEnvironment(NoInfos)  # whose masks are those of the actions that an agent has
+    with env.batch(2, workers="serial") as batch:
+        np.testing.assert_array_equal(batch.reset().info["mask"], [[1, 1, 1], [1, 1, 0]])
+    with pytest.raises(td.IncompatibleError, match=r"action_mask in infos has shape \(9,\), not \(2,\)"):
+        td.ParallelEnvironment(OtherMask)
+    env = td.ParallelEnvironment(ToldPainters)
+    assert not env.masked
+    with env.batch(2, workers="serial") as batch:
+        assert batch.reset().info == {}
+
+
+def test_a_world_that_cannot_begin_is_named():
+    def exits(*_, **__):
+        raise SystemExit(3)
+
+    with pytest.raises(td.EnvError, match="could not be made: SystemExit: 3"):
+        td.ParallelEnvironment(exits, name="pair")
+    broken = type("Broken", (Pair,), {"reset": exits})
+    with pytest.raises(td.EnvError, match="pair failed in its first reset: SystemExit: 3"):
+        td.ParallelEnvironment(broken)
+
+
 def test_pictures_and_actions_in_floats():
     env = td.ParallelEnvironment(Painters)
     assert env.observation_space == gymnasium.spaces.Box(0, 255, (2, 2, 1), np.uint8)

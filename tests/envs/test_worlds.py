@@ -50,6 +50,12 @@ def test_gymnaxs_parameters_are_drawn_too(tmp_path):
             np.testing.assert_allclose(later.final_obs[e], obs, atol=1e-6)
     assert 5 <= min(gravity for gravity, _ in worlds) < max(gravity for gravity, _ in worlds) <= 15
     assert len(worlds) == E + sum(now.first.sum() for now in times[1:])
+    assert "gravity" in td.make("gymnax/CartPole-v1", gravity=10).numbers
+    twice = (
+        td.Randomised(env=env, ranges=(("length", 1.0, 2.0),)).changed(np.array([1.5])).changed(np.array([6.0, 7.0]))
+    )
+    assert twice._loaded.params.replace(length=0.5) == params.replace(gravity=6.0, force_mag=7.0)
+    assert twice._loaded.params.length == 1.5
     harder = td.Curriculum(env=env.env, ranges=(("gravity", 5.0, 9.8),))
     assert harder.evaluation._loaded.params.gravity == pytest.approx(9.8)
     run = td.train(SMALL, harder, 64, out=tmp_path / "run", progress=False)

@@ -128,8 +128,11 @@ def test_images_of_minari_are_read(noisy, tmp_path, monkeypatch):
 def test_minaris_other_formats_are_named(tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "metadata.json").write_text('{"data_format": "arrow"}')
-    with pytest.raises(td.ConfigError, match="is Minari's, but not in its format hdf5, which alone is read"):
-        Dataset(tmp_path)
+    for path in (tmp_path, tmp_path / "data"):
+        with pytest.raises(td.ConfigError, match="is Minari's, but not in its format hdf5, which alone is read"):
+            Dataset(path)
+    with pytest.raises(td.ConfigError, match="there is no dataset at"):
+        Dataset(tmp_path.parent)
 
 
 # --- what is refused --------------------------------------------------------------------------------------------------
@@ -210,6 +213,16 @@ def pictures(file, group, path):
     group.create_dataset("rewards", data=rows, compression="gzip")
 
 
+def bomb(file, group, path):
+    """The header of a picture of 65,280 x 65,280."""
+    import h5py
+
+    buffer = io.BytesIO()
+    Image.new("L", (16, 16)).save(buffer, "JPEG")
+    data = buffer.getvalue().replace(b"\x08\x00\x10\x00\x10", b"\x08\xff\x00\xff\x00")
+    group.create_dataset("rewards", shape=(1,), dtype=h5py.vlen_dtype(np.uint8))[0] = np.frombuffer(data, np.uint8)
+
+
 def no_pictures(file, group, path):
     import h5py
 
@@ -234,6 +247,7 @@ def virtual(file, group, path):
         (stored_elsewhere, "rewards is in another file"),
         (virtual, "rewards is in another file"),
         (pictures, "rewards has larger images than can be in the file"),
+        (bomb, "could be decompression bomb"),
         (no_pictures, "cannot identify image file"),
     ],
 )

@@ -320,12 +320,25 @@ def test_a_run_that_ends_in_its_warm_up_says_that_nothing_is_learned(tmp_path, c
     assert "nothing is learned" not in capfd.readouterr().err
 
 
+@td.config
+class SlowToBegin(td.CartPole):
+    """Thinks for half a second or so before each episode."""
+
+    def reset(self, key):
+        step = super().reset(key)
+        thought = jax.lax.fori_loop(0, 20_000_000, lambda i, x: jax.numpy.sin(x), step.obs[0])
+        return step._replace(obs=step.obs.at[0].add(0 * thought))
+
+
 def test_compiled_work_that_does_not_answer_is_said_once(tmp_path, monkeypatch, capfd):
     small.train("PPO", tmp_path / "usual", steps=20_000, log_every=20_000)
     assert "no answer" not in capfd.readouterr().err
     monkeypatch.setattr(loop, "SILENCE", 0.0)
     small.train("PPO", tmp_path / "silent", steps=20_000, log_every=20_000)
     assert capfd.readouterr().err.count("no answer for 0 s after step ") == 1
+    monkeypatch.setattr(loop, "SILENCE", 0.05)
+    small.train("PPO", tmp_path / "slow", env=SlowToBegin(), steps=16)
+    assert "no answer for 0.05 s after step 0: an iteration takes that long, or a reset" in capfd.readouterr().err
 
 
 def test_an_algorithm_that_changes_the_kind_of_its_state_is_refused(tmp_path, monkeypatch):

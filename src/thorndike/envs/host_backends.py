@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import mmap
 import os
 import pickle
@@ -50,6 +51,11 @@ class Lost(Exception):
         super().__init__(text)
 
 
+def in_main_thread() -> bool:
+    """Whether this is the one that can be interrupted."""
+    return threading.current_thread() is threading.main_thread()
+
+
 class Overdue(BaseException):
     """The time is up. Not an `Exception`: an environment that catches those does not catch this."""
 
@@ -57,8 +63,8 @@ class Overdue(BaseException):
 @contextlib.contextmanager
 def alarm(deadline: float) -> Iterator[None]:
     """Raise `Overdue` here at the deadline: in the main thread, if nobody else has set this process's timer."""
-    in_main = threading.current_thread() is threading.main_thread() and hasattr(signal, "setitimer")
-    if not in_main or signal.getitimer(signal.ITIMER_REAL)[0]:
+    in_main = in_main_thread() and hasattr(signal, "setitimer")
+    if not in_main or deadline == math.inf or signal.getitimer(signal.ITIMER_REAL)[0]:
         yield
         return
 
@@ -77,7 +83,7 @@ def alarm(deadline: float) -> Iterator[None]:
 @contextlib.contextmanager
 def starts_within(seconds: float) -> Iterator[None]:
     """What is `guarded` in here may take a minute, or `seconds` if that is longer; elsewhere as long as it likes."""
-    token = _START.set(max(seconds, START) if isinstance(seconds, (int, float)) else START)
+    token = _START.set(max(seconds, START))
     try:
         yield
     finally:
@@ -94,8 +100,20 @@ def guarded(what: str) -> Iterator[None]:
     except ThorndikeError:
         raise
     except (Overdue, *CATCH) as error:
-        why = f"no answer in {limit:g} s" if isinstance(error, Overdue) else f"{type(error).__name__}: {error}"
-        raise EnvError(f"{what}: {why}\n\n{traceback.format_exc()}") from None
+        late = isinstance(error, Overdue)
+        why = f"no answer in {limit:g} s, and env_timeout is not longer" if late else f"{type(error).__name__}: {error}"
+        raise EnvError(f"{what}: {why}\n\n{where()}") from None
+
+
+def where() -> str:
+    """The traceback of the error that is handled, without the name of `Overdue`."""
+    return traceback.format_exc().replace(f"\n{Overdue.__module__}.{Overdue.__name__}", "")
+
+
+def put_away(env: Any) -> None:
+    """Close an environment, whatever it answers, if it does so soon."""
+    with contextlib.suppress(Overdue, *CATCH), alarm(time.monotonic() + GRACE):
+        env.close()
 
 
 class Local:
@@ -120,8 +138,7 @@ class Local:
             with alarm(deadline):
                 return _run(self._slice, *self._asked)
         except Overdue:
-            trace = traceback.format_exc().replace(f"\n{Overdue.__module__}.{Overdue.__name__}", "")
-            raise Lost(self.block, self.job, f"it did not answer in time\n\n{trace}") from None
+            raise Lost(self.block, self.job, f"it did not answer in time\n\n{where()}") from None
 
     def finish(self) -> None:
         """Nothing to prepare."""
@@ -169,7 +186,8 @@ class Threaded:
     def wait(self, deadline: float) -> bool:
         """Its answer: whether an episode ended."""
         try:
-            answer = self._done.get(timeout=max(deadline - time.monotonic(), 0.001))
+            left = max(deadline - time.monotonic(), 0.001)
+            answer = self._done.get(timeout=min(left, threading.TIMEOUT_MAX))
         except queue.Empty:
             frame = sys._current_frames().get(self._thread.ident or 0)  # type: ignore[union-attr]
             trace = "".join(traceback.format_stack(frame)) if frame else ""
@@ -302,8 +320,11 @@ class Process:
 
     def _traceback(self, seconds: float) -> str:
         """Where the process says, or has said within so many seconds, that it was; nothing if it did not."""
-        until = time.monotonic() + seconds
-        while not (text := os.pread(self._trace.fileno(), 1 << 16, 0)).endswith(b"\n") and time.monotonic() < until:
+        until, before, text = time.monotonic() + seconds, None, b""
+        while not text or text != before:  # until it is written to its end
+            before, text = text, os.pread(self._trace.fileno(), 1 << 16, 0)
+            if time.monotonic() > until:
+                break
             time.sleep(0.02)
         return f"\n\nTraceback: {text.decode(errors='replace')}" if text else ""
 

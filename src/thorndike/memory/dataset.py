@@ -66,7 +66,7 @@ class Dataset:
             from thorndike.memory.minari import read_minari
 
             stored = read_minari(minari[0] / "main_data.hdf5")
-        elif (self.path / "data" / "metadata.json").is_file():
+        elif any(_minaris(p / "metadata.json") for p in (self.path, self.path / "data")):
             raise ConfigError(
                 f"{self.path} is Minari's, but not in its format hdf5, which alone is read: write it with "
                 'data_format="hdf5", or its episodes with td.Dataset.write'
@@ -233,6 +233,14 @@ def write(path: str | Path, episodes: Sequence[Episode], about: dict[str, Any] |
 
 def _name(i: int, n: int) -> str:
     return "observations.npy" if n == 1 else f"observations.{i}.npy"
+
+
+def _minaris(metadata: Path) -> bool:
+    """Whether a file describes a dataset of Minari's."""
+    try:
+        return "data_format" in json.loads(metadata.read_text())
+    except (OSError, ValueError, TypeError, RecursionError):
+        return False
 
 
 def _read(path: Path) -> Stored:

@@ -13,6 +13,7 @@ from thorndike.errors import ConfigError, MissingExtraError
 from thorndike.memory.dataset import STEPS, Stored
 
 JPEG = (0xFF, 0xD8, 0xFF)  # how such a file begins
+BOMB = Image.DecompressionBombError
 
 
 def read_minari(path: Path) -> Stored:
@@ -88,7 +89,7 @@ def read_minari(path: Path) -> Stored:
             )
             observations, columns, legal = ([np.concatenate(x) for x in zip(*side, strict=True)] for side in parts)
         return Stored(observations, columns, np.concatenate(legal, -1) if legal else None, np.asarray(lengths))
-    except (OSError, LookupError, TypeError, ValueError, AttributeError, RuntimeError, MemoryError) as error:
+    except (OSError, LookupError, TypeError, ValueError, AttributeError, RuntimeError, MemoryError, BOMB) as error:
         if isinstance(error, ConfigError):
             raise
         raise ConfigError(f"{path} is not a dataset of Minari's, or damaged: {error}") from None

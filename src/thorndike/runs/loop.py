@@ -134,6 +134,7 @@ class Loop:
         program: bool | None = None
         per_iteration, log_every = math.inf, self.run.info["log_every"]
         last_save = time.monotonic()
+        self.wait_for_work(time.monotonic())
         self.status("running")
         while self.iterations < self.total and signals.caught is None:
             warm = self.iterations < self.warm_until
@@ -197,9 +198,11 @@ class Loop:
             time.sleep(0.001)
             if self.patient and time.monotonic() - start > SILENCE:
                 self.patient = False
+                compiled = self.driver.simulates and not self.run.info["dataset"]
+                ending = ", or a reset or a step of the environment never ends" if compiled else ""
                 self.progress.say(
-                    f"no answer for {SILENCE:g} s after step {self.steps}: an iteration takes that long, or a reset or "
-                    "a step of the environment never ends; Ctrl-C twice leaves at once"
+                    f"no answer for {SILENCE:g} s after step {self.steps}: an iteration takes that long{ending}; "
+                    "Ctrl-C twice leaves at once"
                 )
 
     def returns(self) -> np.ndarray:

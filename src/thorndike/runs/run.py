@@ -82,7 +82,8 @@ class Run:
             if isinstance(error, CheckpointError):
                 raise
             raise CheckpointError(f"{self.path / 'run.json'} is not the description of a run: {error}") from None
-        self._env = None if env is None else make(env)
+        with starts_within(self.info["env_timeout"]):
+            self._env = None if env is None else make(env)
         self._classes = [classes] if isinstance(classes, type) else classes
         self._newest: PyTree = None
 
@@ -290,7 +291,7 @@ class Run:
         from thorndike.runs.video import film
 
         out = out or self.path / "video" / f"{self.status['steps']}.gif"
-        return film(self.agent(seed), self.env, Path(out), episodes)
+        return film(self.agent(seed), self.env, Path(out), episodes, timeout=self.info["env_timeout"])
 
     def picture(self, out: str | Path | None = None, seed: int | None = None) -> Any:
         """Tabular agents on a grid: values and greedy actions as a matplotlib figure."""

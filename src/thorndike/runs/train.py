@@ -36,8 +36,9 @@ from thorndike.runs.validation import (
     open_dataset,
     validate,
     validate_batch,
-    validate_host,
     validate_options,
+    validate_restarts,
+    validate_stepping,
     whole_steps,
 )
 
@@ -98,6 +99,7 @@ def train(
     prepare_jax()
     kwargs = dict(env_kwargs or {})
     name = env if isinstance(env, str) else None
+    validate_stepping(workers, env_timeout, on_env_error)
     with starts_within(env_timeout):
         world = make(env, **kwargs)
     algorithm, steps = choose(algorithm, name, steps)
@@ -105,7 +107,7 @@ def train(
     validate(algorithm, world, steps, seeds)
     data = open_dataset(algorithm, dataset, bool(getattr(world, "masked", False)))
     validate_options(seed, seeds, log_every, checkpoint_every, keep, tensorboard)
-    validate_host(world, workers, env_timeout, on_env_error)
+    validate_restarts(world, on_env_error)
     if data is None:
         validate_batch(algorithm, world, seeds * (swept(algorithm) or 1))
     else:

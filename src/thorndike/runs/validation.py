@@ -128,13 +128,17 @@ def validate_options(
         summary_writer()
 
 
-def validate_host(env: Any, workers: str, timeout: float, on_error: str) -> None:
+def validate_stepping(workers: str, timeout: float, on_error: str) -> None:
     """What can be wrong with how environments on the host are stepped."""
     known = ("auto", "serial", "thread", "process")
     require(workers in known, f"workers must be one of {', '.join(known)}, got {workers!r}")
     seconds = isinstance(timeout, (int, float)) and timeout > 0
     require(seconds, f"env_timeout is seconds, more than 0, got {timeout!r}")
     require(on_error in ("raise", "restart"), f'on_env_error must be "raise" or "restart", got {on_error!r}')
+
+
+def validate_restarts(env: Any, on_error: str) -> None:
+    """What cannot be restarted is not to be."""
     restarts = on_error == "raise" or getattr(env, "restartable", True)
     require(restarts, 'these environments cannot be restarted: on_env_error has to be "raise"')
 

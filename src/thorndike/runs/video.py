@@ -5,6 +5,7 @@ from __future__ import annotations
 import colorsys
 import shutil
 import subprocess
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +40,12 @@ class Film:
         return f"{self.path} (return {', '.join(f'{x:.1f}' for x in self.returns)})"
 
 
-def film(agent: Agent, env: Any, out: Path, episodes: int = 1, most_frames: int = 1500, seed: int = 0) -> Film:
+def film(
+    agent: Agent, env: Any, out: Path, episodes: int = 1, most_frames: int = 1500, seed: int = 0, timeout: float = 60.0
+) -> Film:
     """Film whole episodes of the greedy agent to `out` (.gif or .mp4); what it sees, if the environment draws nothing.
+
+    `timeout`: seconds that an environment on the host may take for a step.
 
     Raises:
         ConfigError: another suffix, or an environment that neither draws nor shows images.
@@ -56,7 +61,7 @@ def film(agent: Agent, env: Any, out: Path, episodes: int = 1, most_frames: int 
         why = "it draws no frames, and its observations are no images"
         why = f"what its {env.agents} agents do is not drawn" if getattr(env, "agents", 1) > 1 else why
         raise ConfigError(f"{name} cannot be filmed: {why}")
-    record = _film_jax if is_jax(env) else _film_host if draws(env) else _film_rows
+    record = _film_jax if is_jax(env) else partial(_film_host if draws(env) else _film_rows, timeout=timeout)
     frames, returns, fps = record(agent, env, episodes, most_frames, seed)
     out.parent.mkdir(parents=True, exist_ok=True)
     if encoder is None:
@@ -97,8 +102,8 @@ def _film_jax(agent: Agent, env: Any, episodes: int, most: int, seed: int):
     return frames, returns, FPS if draws(env) else FPS // 2
 
 
-def _film_rows(agent: Agent, env: Any, episodes: int, most: int, seed: int):
-    with env.batch(1, seed=seed + APART) as batch:
+def _film_rows(agent: Agent, env: Any, episodes: int, most: int, seed: int, timeout: float):
+    with env.batch(1, seed=seed + APART, timeout=timeout) as batch:
         step = lambda now, action, key: batch.step(np.asarray(action))  # noqa: E731
         return (*_play(agent, batch.reset(), step, _seen_row, episodes, most, random_key(seed)), FPS // 2)
 
@@ -125,8 +130,8 @@ def _play(agent: Agent, now: Any, step: Any, draw: Any, episodes: int, most: int
     return frames, returns or [total]
 
 
-def _film_host(agent: Agent, env: Any, episodes: int, most: int, seed: int):
-    batch, world = env.drawing(seed + APART)
+def _film_host(agent: Agent, env: Any, episodes: int, most: int, seed: int, timeout: float):
+    batch, world = env.drawing(seed + APART, timeout)
 
     def draw(now):
         frame = world.render()

@@ -7,7 +7,6 @@ import copy
 import difflib
 import importlib
 import inspect
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
@@ -18,18 +17,18 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 
 from thorndike.envs.host import HostBatch, cores
-from thorndike.envs.host_backends import Overdue, alarm, guarded
+from thorndike.envs.host_backends import Overdue, alarm, guarded, in_main_thread, put_away, starts_within, where
 from thorndike.envs.host_layout import Layout, flat_mask, mask_size, stored_space
 from thorndike.envs.host_worker import CATCH
 from thorndike.errors import (
     ConfigError,
+    EnvError,
     IncompatibleError,
     MissingExtraError,
     UnknownNameError,
 )
 
 QUICK = 300e-6  # seconds: a step of the whole batch that takes less is not worth sending to processes
-PATIENCE = 5.0  # seconds until a reset and some steps are called slow
 
 _INSTALL = {  # what a message about a missing package mentions -> what to install
     "box2d": '"thorndike[box2d]"',
@@ -79,7 +78,7 @@ class GymnasiumEnvironment:
             self._probe(env)
         finally:
             if self._instance is None:
-                env.close()
+                put_away(env)
 
     def _probe(self, env: gymnasium.Env) -> None:
         self.id: str = env.spec.id if env.spec is not None else self._name
@@ -119,13 +118,14 @@ class GymnasiumEnvironment:
     ) -> HostBatch:
         """`num_envs` copies that step together; see `HostBatch` for seeds, workers and faults.
 
-        "auto" steps one environment, or a quick batch (measured: all its steps below 300 µs), in this thread, if it is
-        the main one and can be interrupted, or else in others, and what is slower in processes.
+        "auto" steps one environment, or a quick batch (measured: all its steps below 300 µs), in this thread, and what
+        is slower in processes. Where this is not the main thread, and cannot be interrupted, it takes threads that can
+        be abandoned, but not for a user's own instance. Raises `EnvError` where these steps get no answer.
         """
         if workers == "auto":
-            slow = num_envs > 1 and cores() > 1 and self._slow(num_envs, timeout)
-            in_main = threading.current_thread() is threading.main_thread()
-            workers = "process" if slow else "serial" if in_main else "thread"
+            slow = num_envs > 1 and cores() > 1 and self._slow(num_envs, timeout, on_error)
+            own = self._instance is not None and num_envs == 1
+            workers = "process" if slow else "serial" if own or in_main_thread() else "thread"
         itself = self._instance is not None and num_envs == 1 and workers != "process"
         return HostBatch(
             (lambda: self._instance) if itself else self._make,
@@ -140,10 +140,11 @@ class GymnasiumEnvironment:
             owned=not itself,
         )
 
-    def drawing(self, seed: int) -> tuple[HostBatch, gymnasium.Env]:
+    def drawing(self, seed: int, timeout: float) -> tuple[HostBatch, gymnasium.Env]:
         """A batch of one, stepped in this thread, and its environment, which draws; raises as `make_one` does."""
         env = self.make_one(render_mode="rgb_array")
-        return HostBatch(lambda: env, self._space, self.action_space, 1, seed, mask_key=self.mask_key), env
+        how = {"mask_key": self.mask_key, "timeout": timeout}
+        return HostBatch(lambda: env, self._space, self.action_space, 1, seed, **how), env  # type: ignore[arg-type]
 
     @cached_property
     def _make(self) -> Callable[..., Any]:
@@ -166,12 +167,13 @@ class GymnasiumEnvironment:
             ) from None
         return partial(copy.deepcopy, original)
 
-    def _slow(self, num_envs: int, timeout: float) -> bool:
-        """Whether `num_envs` steps, by the median of a few, take longer than `QUICK`; what hangs does."""
-        env = self.make_one()
+    def _slow(self, num_envs: int, timeout: float, on_error: str) -> bool:
+        """Whether `num_envs` steps, by the median of a few, take longer than `QUICK`."""
+        with starts_within(timeout):
+            env = self.make_one()
         taken: list[float] = []
         try:
-            with alarm(time.monotonic() + min(timeout, PATIENCE)):
+            with alarm(time.monotonic() + timeout):
                 _, info = env.reset(seed=0)
                 until = time.perf_counter() + 0.2
                 while len(taken) < 30 and time.perf_counter() < until:
@@ -182,11 +184,14 @@ class GymnasiumEnvironment:
                     if terminated or truncated:
                         _, info = env.reset()
         except Overdue:
-            return True
+            if on_error == "raise":
+                text = f"environment 0 ({self.id}) failed in its first steps: it did not answer in time\n\n{where()}"
+                raise EnvError(text) from None
+            return True  # to be killed where it hangs
         except CATCH:  # the batch will meet it and say where
             return not taken
         finally:
-            env.close()
+            put_away(env)
         return num_envs * float(np.median(taken)) > QUICK
 
     def _sampling_mask(self, info: Mapping) -> Any:

@@ -32,12 +32,11 @@ class Gymnax:
 
     `options` are pairs of a name and a value: parameters of the environment ("max_steps_in_episode", "gravity") or
     arguments of its class ("size" of DeepSea-bsuite). Its float parameters are the `numbers` that `Randomised` and
-    `Curriculum` change.
+    `Curriculum` change, one by one: CartPole's total_mass does not follow its masspole.
     """
 
     name: str = "CartPole-v1"
     options: tuple = ()
-    changed: tuple = ()  # pairs, too, that `with_numbers` has put before `options`; their values may be traced
 
     def check(self) -> None:
         """gymnax has it, and its clock is the one that is counted."""
@@ -84,23 +83,34 @@ class Gymnax:
     @property
     def numbers(self) -> list[str]:
         """The names of its float parameters."""
-        params = load(self.name, self.options).params
-        return [field.name for field in dataclasses.fields(params) if isinstance(getattr(params, field.name), float)]
+        return [field.name for field in dataclasses.fields(self._loaded.params) if isinstance(field.default, float)]
 
     def with_numbers(self, values: dict[str, Any]) -> Gymnax:
-        """Itself with other values of some of its `numbers`."""
-        return dataclasses.replace(self, changed=(*self.changed, *values.items()))
+        """Itself with other values of some of its `numbers`, which may be traced."""
+        before = self.changed if isinstance(self, _Changed) else ()
+        return _Changed(name=self.name, options=self.options, changed=(*before, *values.items()))  # type: ignore[call-arg]
 
     @property
     def _loaded(self) -> Loaded:
-        loaded = load(self.name, self.options)
-        return loaded._replace(params=loaded.params.replace(**dict(self.changed))) if self.changed else loaded
+        return load(self.name, self.options)
 
     def _given(self, obs: PyTree) -> PyTree:
         """The observation in its space's shapes and dtypes, which gymnax's own do not always have."""
         return jax.tree.map(
             lambda x, like: jnp.asarray(x, like.dtype).reshape(like.shape), obs, _zeros(self.observation_space)
         )
+
+
+@config
+class _Changed(Gymnax):
+    """A `Gymnax` with other numbers."""
+
+    changed: tuple = ()  # pairs of a name and a value
+
+    @property
+    def _loaded(self) -> Loaded:
+        loaded = load(self.name, self.options)
+        return loaded._replace(params=loaded.params.replace(**dict(self.changed)))
 
 
 def make(name: str, /, **options: Any) -> Gymnax:

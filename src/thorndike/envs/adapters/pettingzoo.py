@@ -15,7 +15,7 @@ import numpy as np
 from gymnasium import Space
 from gymnasium.spaces import Box, Dict, Discrete, MultiDiscrete
 
-from thorndike.envs.host_backends import guarded
+from thorndike.envs.host_backends import guarded, in_main_thread, put_away
 from thorndike.errors import ConfigError, IncompatibleError, MissingExtraError, UnknownNameError
 from thorndike.names import did_you_mean
 
@@ -31,7 +31,8 @@ class ParallelEnvironment:
     earns nothing until the episode ends, which it does for all agents at once: by truncation if any of them was cut.
     Returns are per agent.
 
-    Raises `IncompatibleError` where spaces do not fit together, `ConfigError` if `source` makes something else.
+    Raises `IncompatibleError` where spaces do not fit together, `ConfigError` if `source` makes something else,
+    `EnvError` if its first reset fails.
     """
 
     draws = False
@@ -41,12 +42,13 @@ class ParallelEnvironment:
             raise ConfigError(f"{source!r} is not a function that makes a ParallelEnv: give its parallel_env itself")
         make = partial(source, **kwargs)
         self.id = name or getattr(source, "__name__", type(source).__name__)
-        try:
-            env = make()
-        except ImportError as error:
-            raise MissingExtraError(f"{self.id} needs a package that is not installed: {error}") from None
-        except Exception as error:
-            raise ConfigError(f"{self.id} cannot be made with {kwargs}: {type(error).__name__}: {error}") from None
+        with guarded(f"{self.id} could not be made"):
+            try:
+                env = make()
+            except ImportError as error:
+                raise MissingExtraError(f"{self.id} needs a package that is not installed: {error}") from None
+            except Exception as error:
+                raise ConfigError(f"{self.id} cannot be made with {kwargs}: {type(error).__name__}: {error}") from None
         parallel = hasattr(env, "possible_agents") and hasattr(env, "observation_space")
         if not parallel or hasattr(env, "agent_iter"):
             raise ConfigError(f"{self.id} made a {type(env).__name__}, not a PettingZoo ParallelEnv: give parallel_env")
@@ -58,11 +60,15 @@ class ParallelEnvironment:
             with guarded(f"{self.id} failed in its first reset"):
                 _, infos = env.reset(seed=0)
         finally:
-            env.close()
+            put_away(env)
         self.action_space = _common_action(acted, self.id)
         observation = _common_observation([_seen(space) for space in seen], self.id)
         unequal = isinstance(self.action_space, Discrete) and len({int(space.n) for space in acted}) > 1
-        told = any(_legal(None, info) is not None for info in infos.values())
+        masks = [_legal(None, _of(infos, agent)) for agent in env.possible_agents]
+        told = isinstance(self.action_space, Discrete) and any(mask is not None for mask in masks)
+        for mask, space in zip(masks, acted):
+            if told and mask is not None and mask.shape != (space.n,):
+                raise IncompatibleError(f"{self.id}: an action_mask in infos has shape {mask.shape}, not ({space.n},)")
         self.masked = unequal or told or any(_seen(space) is not space for space in seen)
         ids = agent_ids and len(observation.shape) == 1 and self.agents > 1
         if ids:
@@ -90,7 +96,7 @@ class ParallelEnvironment:
             raise ConfigError(f"{self.id} has {self.agents} agents, so num_envs must be a multiple: {fitting}, say")
         worlds = num_envs // self.agents
         if workers == "auto":
-            workers = "process" if worlds > 1 and cores() > 1 else "serial"
+            workers = "process" if worlds > 1 and cores() > 1 else "serial" if in_main_thread() else "thread"
         space = self.action_space
         action: Space
         if isinstance(space, Discrete):
@@ -211,7 +217,7 @@ class World:
                 masks[i, int(self.env.action_space(agent).n) :] = False
             if agent not in obs:
                 continue
-            value, legal = obs[agent], _legal(obs[agent], infos.get(agent))
+            value, legal = obs[agent], _legal(obs[agent], _of(infos, agent))
             if masks is not None and legal is not None and legal.any():
                 masks[i, : len(legal)] &= legal
             value = np.asarray(value["observation"] if isinstance(value, dict) else value)
@@ -248,6 +254,11 @@ def _modules(package: str) -> list[str]:
         return []
     places = spec.submodule_search_locations if spec is not None else None
     return [found.name for found in pkgutil.iter_modules(places) if re.search(r"_v\d+$", found.name)] if places else []
+
+
+def _of(infos: Any, agent: Any) -> Any:
+    """What `infos`, which is not always a dictionary, says of an agent."""
+    return infos.get(agent) if isinstance(infos, Mapping) else None
 
 
 def _legal(obs: Any, info: Any) -> np.ndarray | None:
