@@ -1,9 +1,8 @@
-"""What one does with a run: evaluate, plot, watch, and an agent with its file."""
+"""What one does with a run: evaluate, plot, watch, act."""
 
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import threading
 
@@ -14,14 +13,12 @@ import pytest
 import small_runs as small
 from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 from PIL import Image
-from safetensors.numpy import save_file
 
 import thorndike as td
 from thorndike.drivers.evaluate import APART, evaluate
 from thorndike.envs.adapters.gymnasium import GymnasiumEnvironment
 from thorndike.envs.host_worker import env_seeds
 from thorndike.errors import (
-    CheckpointError,
     ConfigError,
     IncompatibleError,
 )
@@ -152,59 +149,6 @@ def test_a_run_draws_its_curve_and_films_its_agent(ppo, tmp_path):
         ppo.watch(tmp_path / "film.avi")
     with pytest.raises(ConfigError, match="tabular"):
         ppo.picture()
-
-
-class Drawn(small.FiveSteps):
-    """Draws itself."""
-
-    metadata = {"render_modes": ["rgb_array"], "render_fps": 10}
-
-    def __init__(self, render_mode=None):
-        self.render_mode = render_mode
-
-    def render(self):
-        return np.zeros((8, 8, 3), np.uint8)
-
-
-@pytest.mark.parametrize(("most", "returns"), [(100, [5.0] * 4), (12, [5.0, 5.0]), (10, [5.0, 5.0]), (3, [3.0])])
-def test_a_film_tells_the_returns_of_whole_episodes(most, returns, tmp_path):
-    env = GymnasiumEnvironment(Drawn)
-    spec = td.Spec(env.observation_space, env.action_space)
-    agent = td.Agent(small.PPO, spec, small.PPO.actor(small.PPO.init(jax.random.key(0), spec)))
-    assert film(agent, env, tmp_path / "film.gif", episodes=4, most_frames=most).returns == returns
-
-
-class Spoilt(Drawn):
-    """Its third step answers, or does, what it should not."""
-
-    def __init__(self, how, render_mode=None):
-        super().__init__(render_mode)
-        self.how = how
-
-    def step(self, action):
-        good = super().step(action)
-        return self.how(*good) if self.t == 3 else good
-
-
-def broken(*answer):
-    raise RuntimeError("out of order")
-
-
-@pytest.mark.parametrize(
-    ("how", "says"),
-    [
-        (broken, "RuntimeError: out of order"),
-        (lambda obs, *more: (obs * np.nan, *more), "observation is not finite"),
-        (lambda obs, reward, *more: (obs, np.nan, *more), "reward is nan"),
-    ],
-)
-def test_a_film_of_a_host_environment_at_fault_is_not_made(how, says, tmp_path):
-    env = GymnasiumEnvironment(Spoilt, how=how)
-    spec = td.Spec(env.observation_space, env.action_space)
-    agent = td.Agent(small.PPO, spec, small.PPO.actor(small.PPO.init(jax.random.key(0), spec)))
-    with pytest.raises(td.EnvError, match=f"environment 0 failed in step 3 .*{says}"):
-        film(agent, env, tmp_path / "film.gif")
-    assert not (tmp_path / "film.gif").exists()
 
 
 def test_a_tabular_run_paints_its_table(tmp_path):
@@ -340,73 +284,3 @@ def test_continuous_actions_lie_within_bounds(runs):
     assert actions.dtype == np.float32
     assert (np.abs(actions) <= 2).all()
     assert np.abs(actions).max() > 0.1
-
-
-# --- an agent's file --------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", ["PPO", "DQN", "SAC"])
-def test_a_loaded_agent_acts_the_same(name, runs, tmp_path):
-    agent = runs(name).agent()
-    with pytest.raises(ConfigError, match=r"is a directory: name a file in it, such as .*agent\.td"):
-        agent.save(tmp_path)
-    path = agent.save(tmp_path / "new" / "agent.td")
-    loaded = td.load(path)
-    assert loaded.algorithm == agent.algorithm
-    assert (loaded.spec.observation, loaded.spec.action) == (agent.spec.observation, agent.spec.action)
-    obs = np.random.default_rng(0).normal(size=(256, agent.spec.observation.shape[0])).astype(np.float32)
-    assert np.array_equal(loaded.act(obs), agent.act(obs))
-    agent.reset(1)
-    loaded.reset(1)
-    assert np.array_equal(loaded.act(obs, explore=True), agent.act(obs, explore=True))
-    if name == "PPO":
-        mean = np.asarray(jax.tree.leaves(loaded.actor.statistics)[0])
-        assert [np.asarray(x).tobytes() for x in jax.tree.leaves(loaded.actor)] == [
-            np.asarray(x).tobytes() for x in jax.tree.leaves(agent.actor)
-        ]
-        assert np.any(mean != 0)
-        fresh = small.PPO.init(jax.random.key(0), agent.spec).statistics
-        without = td.Agent(agent.algorithm, agent.spec, agent.actor._replace(statistics=fresh))
-        assert not np.array_equal(without.act(obs), agent.act(obs))  # they matter
-
-
-def test_flipped_bits_and_cuts_of_an_agents_file_are_noticed(ppo, tmp_path):
-    path = ppo.agent().save(tmp_path / "agent.td")
-    data, rng = path.read_bytes(), np.random.default_rng(0)
-    header = 8 + int.from_bytes(data[:8], "little")
-    flips = [
-        (int(at), 1 << rng.integers(8)) for at in [*rng.integers(0, header, 250), *rng.integers(0, len(data), 100)]
-    ]
-    for at, bit in flips:
-        changed = bytearray(data)
-        changed[at] ^= bit
-        path.write_bytes(changed)
-        with pytest.raises(CheckpointError, match=re.escape(str(path))):
-            td.load(path)
-    for length in {0, 1, 8, header, len(data) - 1, *map(int, rng.integers(0, len(data), 30))}:
-        path.write_bytes(data[:length])
-        with pytest.raises(CheckpointError, match=re.escape(str(path))):
-            td.load(path)
-
-
-def test_files_that_are_no_agents_are_refused(ppo, tmp_path):
-    path, rng = tmp_path / "agent.td", np.random.default_rng(0)
-    good = {"format": 1, "algorithm": {"type": "PPO"}, "spec": {}}
-    metas = ["", "{", "null", "[]", "5", "{}", '{"format": 2}', "[" * 10_000, json.dumps(good)]
-    for meta in metas:
-        save_file({"a": np.zeros(3, np.float32)}, path, {"thorndike": meta})
-        with pytest.raises(CheckpointError, match=re.escape(str(path))):
-            td.load(path)
-    save_file({"a": np.zeros(3, np.float32)}, path)
-    with pytest.raises(CheckpointError, match="is not an agent's file"):
-        td.load(path)
-    shutil.copy(ppo.path / "checkpoints" / f"{small.STEPS:012d}" / checkpoint.ARRAYS, path)
-    with pytest.raises(CheckpointError, match="is not an agent's file"):
-        td.load(path)
-    for junk in (b"", b"{}", b"\x80\x04\x95", b"PK\x03\x04", *(rng.bytes(n) for n in (1, 8, 9, 100, 10_000))):
-        path.write_bytes(junk)
-        with pytest.raises(CheckpointError, match="is not an agent's file"):
-            td.load(path)
-    for missing in (tmp_path / "nowhere.td", tmp_path):
-        with pytest.raises(CheckpointError, match="there is no file"):
-            td.load(missing)

@@ -20,13 +20,7 @@ from thorndike.envs.host import HostBatch, cores
 from thorndike.envs.host_backends import Overdue, alarm, guarded, in_main_thread, put_away, starts_within, where
 from thorndike.envs.host_layout import Layout, flat_mask, mask_size, stored_space
 from thorndike.envs.host_worker import CATCH
-from thorndike.errors import (
-    ConfigError,
-    EnvError,
-    IncompatibleError,
-    MissingExtraError,
-    UnknownNameError,
-)
+from thorndike.errors import ConfigError, EnvError, IncompatibleError, MissingExtraError, UnknownNameError
 
 QUICK = 300e-6  # seconds: a step of the whole batch that takes less is not worth sending to processes
 

@@ -1,0 +1,65 @@
+"""Films of environments on the host, which draw themselves."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+import pytest
+import small_runs as small
+
+import thorndike as td
+from thorndike.envs.adapters.gymnasium import GymnasiumEnvironment
+from thorndike.runs.video import film
+
+
+class Drawn(small.FiveSteps):
+    """Draws itself."""
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 10}
+
+    def __init__(self, render_mode=None):
+        self.render_mode = render_mode
+
+    def render(self):
+        return np.zeros((8, 8, 3), np.uint8)
+
+
+@pytest.mark.parametrize(("most", "returns"), [(100, [5.0] * 4), (12, [5.0, 5.0]), (10, [5.0, 5.0]), (3, [3.0])])
+def test_a_film_tells_the_returns_of_whole_episodes(most, returns, tmp_path):
+    env = GymnasiumEnvironment(Drawn)
+    spec = td.Spec(env.observation_space, env.action_space)
+    agent = td.Agent(small.PPO, spec, small.PPO.actor(small.PPO.init(jax.random.key(0), spec)))
+    assert film(agent, env, tmp_path / "film.gif", episodes=4, most_frames=most).returns == returns
+
+
+class Spoilt(Drawn):
+    """Its third step answers, or does, what it should not."""
+
+    def __init__(self, how, render_mode=None):
+        super().__init__(render_mode)
+        self.how = how
+
+    def step(self, action):
+        good = super().step(action)
+        return self.how(*good) if self.t == 3 else good
+
+
+def broken(*answer):
+    raise RuntimeError("out of order")
+
+
+@pytest.mark.parametrize(
+    ("how", "says"),
+    [
+        (broken, "RuntimeError: out of order"),
+        (lambda obs, *more: (obs * np.nan, *more), "observation is not finite"),
+        (lambda obs, reward, *more: (obs, np.nan, *more), "reward is nan"),
+    ],
+)
+def test_a_film_of_a_host_environment_at_fault_is_not_made(how, says, tmp_path):
+    env = GymnasiumEnvironment(Spoilt, how=how)
+    spec = td.Spec(env.observation_space, env.action_space)
+    agent = td.Agent(small.PPO, spec, small.PPO.actor(small.PPO.init(jax.random.key(0), spec)))
+    with pytest.raises(td.EnvError, match=f"environment 0 failed in step 3 .*{says}"):
+        film(agent, env, tmp_path / "film.gif")
+    assert not (tmp_path / "film.gif").exists()
