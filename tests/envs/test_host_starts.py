@@ -12,7 +12,7 @@ from host_cases import FAULTS, AtOnce, Counter, Dawdling, Faulty
 
 import thorndike as td
 from thorndike.cli import main
-from thorndike.envs import host_backends
+from thorndike.envs import guard
 from thorndike.envs.adapters import gymnasium as adapter
 from thorndike.envs.adapters.gymnasium import GymnasiumEnvironment
 from thorndike.errors import EnvError
@@ -25,9 +25,9 @@ ZERO = np.zeros(2, np.int32)
 @pytest.mark.parametrize(("phase", "says"), [("construction", "could not be made"), ("reset", "in its first reset")])
 def test_what_fails_at_once_is_named(kind, phase, says, monkeypatch):
     """Where the spaces are learned, before there is a batch."""
-    monkeypatch.setattr(host_backends, "START", 0.5)
+    monkeypatch.setattr(guard, "START", 0.5)
     start = time.monotonic()
-    with pytest.raises(EnvError, match="AtOnce") as caught, host_backends.starts_within(0.1):
+    with pytest.raises(EnvError, match="AtOnce") as caught, guard.starts_within(0.1):
         GymnasiumEnvironment(AtOnce, kind=kind, phase=phase)
     assert time.monotonic() - start < 5
     reason = "no answer in 0.5 s" if kind == "hangs" else FAULTS[kind][0]
@@ -37,7 +37,7 @@ def test_what_fails_at_once_is_named(kind, phase, says, monkeypatch):
 
 
 def test_a_run_does_not_wait_for_what_never_starts(tmp_path, monkeypatch):
-    monkeypatch.setattr(host_backends, "START", 0.5)
+    monkeypatch.setattr(guard, "START", 0.5)
     start = time.monotonic()
     with pytest.raises(EnvError, match=r"could not be made: no answer in 0\.6 s"):
         td.train(td.PPO(), partial(AtOnce, kind="hangs", phase="construction"), 2048, out=tmp_path, env_timeout=0.6)
@@ -69,7 +69,7 @@ def test_a_first_step_that_hangs_while_it_is_timed(monkeypatch):
 
 @pytest.mark.parametrize("workers", BACKENDS)
 def test_no_time_out_at_all(workers):
-    with host_backends.starts_within(np.inf):
+    with guard.starts_within(np.inf):
         env = GymnasiumEnvironment(Counter)
     with env.batch(2, 0, workers, np.inf) as batch:
         assert [float(now.reward[0]) for now in cases.play(batch, ZERO, ZERO)] == [1, 2]

@@ -20,7 +20,8 @@ import numpy as np
 from gymnasium import Space
 from gymnasium.spaces import Box
 
-from thorndike.envs.host_backends import BACKENDS, START, Lost, close_all
+from thorndike.envs.guard import START
+from thorndike.envs.host_backends import BACKENDS, Lost, close_all
 from thorndike.envs.host_layout import DROPPED, GOES_ON, TERMINATED, TRUNCATED, Layout, stored_space
 from thorndike.envs.host_worker import LIMIT, Failure, Job, env_seeds
 from thorndike.envs.wrap import to_environment

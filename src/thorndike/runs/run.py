@@ -23,7 +23,7 @@ from thorndike.envs import make
 from thorndike.envs.adapters.brax import Robot
 from thorndike.envs.adapters.gymnax import Gymnax
 from thorndike.envs.adapters.pgx import PgxGame
-from thorndike.envs.host_backends import starts_within
+from thorndike.envs.guard import starts_within
 from thorndike.envs.wrap import is_jax
 from thorndike.envs.wrappers import Wrapper
 from thorndike.errors import CheckpointError, ConfigError

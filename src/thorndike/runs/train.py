@@ -23,7 +23,7 @@ from thorndike.drivers.learner import steps_of
 from thorndike.drivers.offline import OfflineDriver
 from thorndike.drivers.scan import ScanDriver
 from thorndike.envs import make
-from thorndike.envs.host_backends import starts_within
+from thorndike.envs.guard import starts_within
 from thorndike.envs.wrap import is_jax
 from thorndike.errors import ConfigError
 from thorndike.memory.dataset import Dataset

@@ -15,7 +15,7 @@ import numpy as np
 from gymnasium import Space
 from gymnasium.spaces import Box, Dict, Discrete, MultiDiscrete
 
-from thorndike.envs.host_backends import guarded, in_main_thread, put_away
+from thorndike.envs.guard import guarded, in_main_thread, put_away
 from thorndike.errors import ConfigError, IncompatibleError, MissingExtraError, UnknownNameError
 from thorndike.names import did_you_mean
 

@@ -1,0 +1,84 @@
+"""Calls into environments from this process: what fails, exits or, in the main thread, hangs becomes a named error."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import signal
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from contextvars import ContextVar
+from typing import Any
+
+from thorndike.envs.host_worker import CATCH, GRACE
+from thorndike.errors import EnvError, ThorndikeError
+
+START = 60.0  # seconds that making environments may take, whatever the time-out
+_START: ContextVar[float | None] = ContextVar("start", default=None)
+
+
+def in_main_thread() -> bool:
+    """Whether this is the one that can be interrupted."""
+    return threading.current_thread() is threading.main_thread()
+
+
+class Overdue(BaseException):
+    """The time is up. Not an `Exception`: an environment that catches those does not catch this."""
+
+
+@contextlib.contextmanager
+def alarm(deadline: float) -> Iterator[None]:
+    """Raise `Overdue` here at the deadline: in the main thread, if nobody else has set this process's timer."""
+    in_main = in_main_thread() and hasattr(signal, "setitimer")
+    if not in_main or deadline == math.inf or signal.getitimer(signal.ITIMER_REAL)[0]:
+        yield
+        return
+
+    def overdue(number: int, frame: Any) -> None:
+        raise Overdue
+
+    old = signal.signal(signal.SIGALRM, overdue)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, max(deadline - time.monotonic(), 0.001))
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, old)
+
+
+@contextlib.contextmanager
+def starts_within(seconds: float) -> Iterator[None]:
+    """What is `guarded` in here may take a minute, or `seconds` if that is longer; elsewhere as long as it likes."""
+    token = _START.set(max(seconds, START))
+    try:
+        yield
+    finally:
+        _START.reset(token)
+
+
+@contextlib.contextmanager
+def guarded(what: str) -> Iterator[None]:
+    """Raise an `EnvError` that says `what` and why, where an environment fails, exits or, in the main thread, hangs."""
+    limit = _START.get()
+    try:
+        with alarm(time.monotonic() + limit) if limit is not None else contextlib.nullcontext():
+            yield
+    except ThorndikeError:
+        raise
+    except (Overdue, *CATCH) as error:
+        late = isinstance(error, Overdue)
+        why = f"no answer in {limit:g} s, and env_timeout is not longer" if late else f"{type(error).__name__}: {error}"
+        raise EnvError(f"{what}: {why}\n\n{where()}") from None
+
+
+def where() -> str:
+    """The traceback of the error that is handled, without the name of `Overdue`."""
+    return traceback.format_exc().replace(f"\n{Overdue.__module__}.{Overdue.__name__}", "")
+
+
+def put_away(env: Any) -> None:
+    """Close an environment, whatever it answers, if it does so soon."""
+    with contextlib.suppress(Overdue, *CATCH), alarm(time.monotonic() + GRACE):
+        env.close()
