@@ -81,6 +81,7 @@ class HostDriver:
         self.settings, self.replays = Packed(jax.device_put(algorithm)), replays(algorithm)
         self.chunk, self.warm_iterations = steps_of(algorithm), warm_iterations(algorithm)
         self.batch = env.batch(runs * algorithm.num_envs, seed=seeds, **how)
+        self.mends = how.get("on_error") == "restart"
         self.ahead = not getattr(self.batch, "asynchronous", False)  # acting on all at once, before the next rollout
         self.now: Timestep | None = None
         self.spare: Packed | None = None  # the agent before the present one, for its storage
@@ -109,8 +110,8 @@ class HostDriver:
             metrics = {name: jnp.float32(value) for name, value in metrics.items()}
             return Packed(set_clock(agent, clock.steps + self.chunk, clock.total)), metrics
 
-        def add(algorithm, memory, book, rollout, metrics, agent, carry, key, warm):
-            book = _written(algorithm, spec, book.tree, rollout, metrics)
+        def add(algorithm, memory, book, rollout, dropped, metrics, agent, carry, key, warm):
+            book = _written(algorithm, spec, book.tree, rollout, dropped, metrics)
             memory, healthy = collect(algorithm, memory.tree, rollout), book.tally.healthy()
             move = act(algorithm, agent, carry, rollout.last, key, warm) if self.ahead else None
             return Packed(memory), Packed(book), healthy, move
@@ -169,14 +170,15 @@ class HostDriver:
             if not np.asarray(healthy).all():
                 spare = None
                 break  # without what has just begun
-            rollout, carry, later = self.rollout(agent, carry, key, move, warm)
+            rollout, dropped, carry, later = self.rollout(agent, carry, key, move, warm)
             if not self.replays and not warm:
                 rollout = jax.device_put(rollout)
                 learned, metrics = self._learn(spare, settings, agent, memory, rollout, key, clock)
             if not warm:
                 agent, spare = learned, agent
             key = later
-            memory, book, healthy, move = self._add[warm](settings, memory, book, rollout, metrics, agent, carry, key)
+            told = rollout, dropped, metrics
+            memory, book, healthy, move = self._add[warm](settings, memory, book, *told, agent, carry, key)
         done = book.tree
         self.spare = spare
         if warm:  # learning has set them otherwise; copied, for the book is donated
@@ -184,7 +186,8 @@ class HostDriver:
         return done._replace(agent=agent.tree, memory=memory.tree, carry=carry, key=key)
 
     def rollout(self, agent: Packed, carry: PyTree, key: Array, move: Any, warm: bool):
-        """A `Rollout` of every environment of every run, leaves [R, T, E, ...]; the next carry and key.
+        """A `Rollout` of every environment of every run, leaves [R, T, E, ...]; where a restart dropped the episode, as
+        bool [R, T, E] (None if nothing restarts); the next carry and key.
 
         `move` is its first step's action, carry, extras and key; None for an asynchronous pool, acted on by halves.
         """
@@ -192,8 +195,8 @@ class HostDriver:
         if move is None:
             done, carry, key = overlap.rollout(act, self.batch, now, carry, key, length)
             self.now = done.last
-            return done, carry, key
-        start, steps = carry, []
+            return done, None, carry, key
+        start, steps, dropped = carry, [], []
         for i in range(length):
             action, carry, extras, key = act(carry, now, key) if i else move
             action = np.asarray(action)
@@ -202,13 +205,14 @@ class HostDriver:
             info = {"mask": now.info["mask"], "next_mask": later.info["final_mask"]} if now.info else {}
             ending = (later.reward, later.terminated, later.truncated, later.final_obs)
             steps.append(Transition(now.obs, now.first, action, extras, *ending, info))
+            dropped.append(self.split(self.batch.dropped))
             now = later
         self.now = now
         if len(steps) == 1:
             stacked = jax.tree.map(lambda x: x[:, None], steps[0])
         else:
             stacked = jax.tree.map(lambda *xs: np.stack(xs, 1), *steps)
-        return Rollout(stacked, start, now), carry, key
+        return Rollout(stacked, start, now), np.stack(dropped, 1) if self.mends else None, carry, key
 
     def observe(self) -> Timestep:
         """The present timestep, [R, E, ...]; the first call resets the environments."""
@@ -221,7 +225,7 @@ class HostDriver:
         """How often an environment was rebuilt after a fault."""
         return self.batch.restarts
 
-    def split(self, now: Timestep) -> Timestep:
+    def split(self, now: PyTree) -> PyTree:
         """[R·E, ...] to [R, E, ...]."""
         shape = (self.runs, self.algorithm.num_envs)
         return jax.tree.map(lambda x: x.reshape(shape + x.shape[1:]), now)
@@ -256,11 +260,13 @@ def _metrics(spec: Spec, rollout: Rollout, metrics: Metrics) -> tuple[Metrics, A
     return {**health, **named}, culprit
 
 
-def _written(algorithm: Any, spec: Spec, book: RunState, rollout: Rollout, metrics: Metrics | None) -> RunState:
+def _written(
+    algorithm: Any, spec: Spec, book: RunState, rollout: Rollout, dropped: Array | None, metrics: Metrics | None
+) -> RunState:
     """The book with a rollout, and what learning said beside it if it did, written down."""
     record = book.tally.watch if metrics is None else book.tally.add
     named, culprit = _metrics(spec, rollout, metrics or {})
     tally = record(named, book.iterations, culprit)
-    episodes = book.episodes.add(rollout.steps.reward, rollout.steps.ended)
+    episodes = book.episodes.add(rollout.steps.reward, rollout.steps.ended, dropped)
     steps, iterations = book.steps + steps_of(algorithm), book.iterations + 1
     return book._replace(steps=steps, iterations=iterations, episodes=episodes, tally=tally)

@@ -39,8 +39,8 @@ class Episodes(NamedTuple):
         nothing = jnp.zeros_like(self.running_return), jnp.zeros_like(self.running_length)
         return self._replace(running_return=nothing[0], running_length=nothing[1])
 
-    def add(self, reward: Array, ended: Array) -> Episodes:
-        """With a rollout's rewards and endings [T, E] counted in."""
+    def add(self, reward: Array, ended: Array, dropped: Array | None = None) -> Episodes:
+        """With a rollout's rewards and endings [T, E] counted in, but for the endings of episodes that were dropped."""
 
         def step(carry, x):
             total, length = carry
@@ -49,7 +49,7 @@ class Episodes(NamedTuple):
             return (jnp.where(ended, 0.0, total), jnp.where(ended, 0, length)), (total, length)
 
         running, (totals, lengths) = jax.lax.scan(step, (self.running_return, self.running_length), (reward, ended))
-        done = ended.ravel()
+        done = (ended if dropped is None else ended & ~dropped).ravel()
         rank = self.count + jnp.cumsum(done) - 1
         last = self.count + done.sum()
         slot = jnp.where(done & (rank >= last - WINDOW), rank % WINDOW, WINDOW)  # out of range: dropped

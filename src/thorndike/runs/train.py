@@ -82,7 +82,8 @@ def train(
         env_timeout: seconds that a host environment may take for a step or a reset. With "serial" workers, which "auto"
             takes in the main thread for one environment or quick ones, code in C is waited for.
         on_env_error: "raise" an `EnvError` when a host environment raises, hangs, dies or breaks its contract; or
-            "restart" it: the episode is cut there with a reward of 0, and `rollout/env_restarts` counts.
+            "restart" it: learning sees the episode cut there with a reward of 0, no mean return counts it, and
+            `rollout/env_restarts` counts them.
         dataset: recorded episodes to learn from, a `td.Dataset` or its directory; steps are then batches, and the
             environment only serves to evaluate.
 
