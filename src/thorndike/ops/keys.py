@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import partial
+from functools import partial, reduce
 from typing import Any
 
 import jax
@@ -114,6 +114,26 @@ def normal(key: Array, shape: tuple[int, ...]) -> Array:
     nothing = lambda data: jnp.zeros(n)  # noqa: E731
     row = jax.lax.platform_dependent(jax.random.key_data(key), cpu=partial(apart, draw, nothing), default=draw)
     return row.reshape(shape)
+
+
+def permutation(key: Array, n: int) -> Array:
+    """A random order of the first n whole numbers, int32 [n]: as `jax.random.permutation`, but the CPU sorts one number
+    for each of them and not a pair, which takes a fourth to a tenth of the time.
+
+    A number's high bits are random, its low ones say whose it is, all with the same random bits turned, so that where
+    the high ones are equal a coin decides who comes first. It is done again until so few are that this does no harm:
+    512 pairs are to be expected from n = 16,384 on, fewer below.
+    """
+    bits = (n - 1).bit_length()
+    low, name = np.uint32(2**bits - 1), jnp.arange(n, dtype=jnp.uint32)
+
+    def shuffled(key: Array) -> Array:
+        drawn = jax.random.bits(key, (n + 1,))
+        turn = drawn[n] & low
+        return (jnp.sort((drawn[:n] & ~low) | (name ^ turn)) & low) ^ turn
+
+    order, *again = map(shuffled, jax.random.split(key, max(1, -(-(2 * bits - 10) // (32 - bits)))))
+    return reduce(lambda order, places: order[places], again, order).astype(jnp.int32)
 
 
 def random_key(seed: int | Array) -> Array:

@@ -14,6 +14,7 @@ from thorndike.nets.mlp import Linear
 from thorndike.nets.policy import PolicyHead
 from thorndike.nets.recurrent import GRU, LSTM, Recurrent, unroll
 from thorndike.nets.torso import Network, Torso, example
+from thorndike.ops.keys import permutation
 from thorndike.ops.losses import explained_variance, standardise
 from thorndike.ops.optimise import adam, begin, descend
 from thorndike.ops.returns import discounted_sums, gae
@@ -266,7 +267,7 @@ class PPO:
         rows = jax.tree.map(lambda x: x.reshape((-1, units, *x.shape[2:])).swapaxes(0, 1), data)
 
         def epoch(carry, key):
-            order = jax.random.permutation(key, units).reshape(size // self.minibatch_size, -1)
+            order = permutation(key, units).reshape(size // self.minibatch_size, -1)
             shuffled = jax.tree.map(lambda x: x[order], rows)
             return jax.lax.scan(minibatch, carry, shuffled)
 
