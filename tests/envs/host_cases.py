@@ -3,6 +3,7 @@
 import ctypes
 import os
 import signal
+import subprocess
 import sys
 import time
 
@@ -266,3 +267,69 @@ def play(batch, *actions):
     """The timesteps after a reset and each of the actions."""
     batch.reset()
     return [batch.step(action) for action in actions]
+
+
+class Slower(Counter):
+    """Takes `seconds` for each step and reset; where its seed is `unlucky`, its first step never ends."""
+
+    def __init__(self, seconds, unlucky=None):
+        super().__init__()
+        self.seconds, self.unlucky, self.hangs = seconds, unlucky, False
+
+    def reset(self, *, seed=None, options=None):
+        self.hangs = seed is not None and seed == self.unlucky
+        time.sleep(self.seconds)
+        return super().reset(seed=seed)
+
+    def step(self, action):
+        time.sleep(60 if self.hangs else self.seconds)
+        return super().step(action)
+
+
+class Stubborn(Counter):
+    """Tries for a while what never works, and goes on whatever is raised."""
+
+    def step(self, action):
+        until = time.monotonic() + 20
+        while time.monotonic() < until:
+            try:
+                time.sleep(0.1)
+                raise Unhappy("not yet")
+            except:  # noqa: E722
+                time.sleep(0.05)
+        return super().step(action)
+
+
+class Wordless(Exception):
+    """Has no text."""
+
+    def __str__(self):
+        return self.args[1]
+
+
+class Speechless(Counter):
+    """Raises what cannot be printed."""
+
+    def step(self, action):
+        raise Wordless("x")
+
+
+class Parent(Counter):
+    """Starts a process, and observes its number; `hangs` in the first step of the first copy of a process."""
+
+    observation_space = Box(0, 2**31 - 1, (1,), np.int32)
+
+    def __init__(self, hangs):
+        super().__init__()
+        self.hangs = hangs
+        self.child = subprocess.Popen(["sleep", "100"])
+
+    def reset(self, *, seed=None, options=None):
+        self.hangs = self.hangs and seed is not None and seed < 1_000_003  # not where it was restarted
+        super().reset(seed=seed)
+        return np.array([self.child.pid], np.int32), {}
+
+    def step(self, action):
+        time.sleep(60 if self.hangs else 0)
+        _, *rest = super().step(action)
+        return np.array([self.child.pid], np.int32), *rest

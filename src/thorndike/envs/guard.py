@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import math
+import random
 import signal
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from typing import Any
 
-from thorndike.envs.host_worker import CATCH, GRACE
+from thorndike.envs.host_worker import CATCH, GRACE, named
 from thorndike.errors import EnvError, ThorndikeError
 
-START = 60.0  # seconds that making environments may take, whatever the time-out
+START = 60.0  # seconds that making an environment may take, whatever the time-out
+AGAIN = 0.05, 0.5  # seconds from one `Overdue` to the next: at odds with any rhythm
 _START: ContextVar[float | None] = ContextVar("start", default=None)
 
 
@@ -29,21 +31,29 @@ class Overdue(BaseException):
 
 
 @contextlib.contextmanager
-def alarm(deadline: float) -> Iterator[None]:
-    """Raise `Overdue` here at the deadline: in the main thread, if nobody else has set this process's timer."""
+def alarm(seconds: float, since: Callable[[], float] = lambda: 0.0) -> Iterator[None]:
+    """Raise `Overdue` here after so many seconds, counted anew from each moment that `since` tells; and then again and
+    again, for code that goes on whatever is raised. In the main thread, if nobody else has set this process's timer.
+    """
     in_main = in_main_thread() and hasattr(signal, "setitimer")
-    if not in_main or deadline == math.inf or signal.getitimer(signal.ITIMER_REAL)[0]:
+    if not in_main or seconds == math.inf or signal.getitimer(signal.ITIMER_REAL)[0]:
         yield
         return
+    start, inside = time.monotonic(), True
 
     def overdue(number: int, frame: Any) -> None:
-        raise Overdue
+        left = max(since(), start) + seconds - time.monotonic()
+        if inside:
+            signal.setitimer(signal.ITIMER_REAL, left if left > 0 else random.uniform(*AGAIN))
+            if left <= 0:
+                raise Overdue
 
     old = signal.signal(signal.SIGALRM, overdue)
     try:
-        signal.setitimer(signal.ITIMER_REAL, max(deadline - time.monotonic(), 0.001))
+        signal.setitimer(signal.ITIMER_REAL, seconds)
         yield
     finally:
+        inside = False
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, old)
 
@@ -63,13 +73,13 @@ def guarded(what: str) -> Iterator[None]:
     """Raise an `EnvError` that says `what` and why, where an environment fails, exits or, in the main thread, hangs."""
     limit = _START.get()
     try:
-        with alarm(time.monotonic() + limit) if limit is not None else contextlib.nullcontext():
+        with alarm(limit) if limit is not None else contextlib.nullcontext():
             yield
     except ThorndikeError:
         raise
     except (Overdue, *CATCH) as error:
         late = isinstance(error, Overdue)
-        why = f"no answer in {limit:g} s, and env_timeout is not longer" if late else f"{type(error).__name__}: {error}"
+        why = f"no answer in {limit:g} s, and env_timeout is not longer" if late else named(error)
         raise EnvError(f"{what}: {why}\n\n{where()}") from None
 
 
@@ -80,5 +90,5 @@ def where() -> str:
 
 def put_away(env: Any) -> None:
     """Close an environment, whatever it answers, if it does so soon."""
-    with contextlib.suppress(Overdue, *CATCH), alarm(time.monotonic() + GRACE):
+    with contextlib.suppress(Overdue, *CATCH), alarm(GRACE):
         env.close()

@@ -11,7 +11,6 @@ import dataclasses
 import itertools
 import logging
 import os
-import time
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -55,8 +54,8 @@ class HostBatch:
     the traceback, and closes the batch. With `on_error="restart"` it is made anew instead, and the step
     reported as a truncation: reward 0, final_obs the last good observation, and marked in `dropped` [E]. `restarts`
     counts, `last_fault` tells, the log warns; an environment's 11th failure without a good step in between raises.
-    Where a worker is lost, all of its environments restart, and each attempt may take `timeout` seconds. Making
-    environments may take a minute, or `timeout` if that is longer.
+    Where a worker is lost, all of its environments restart, and what they started ends. Each environment has `timeout`
+    seconds for each step and each reset; making one may take a minute, or `timeout` if that is longer.
     """
 
     def __init__(
@@ -97,7 +96,7 @@ class HostBatch:
                 job = Job(self._layout, rows.start, rows.stop - rows.start, seeds[rows], self._restart, owned)
                 self._workers.append(BACKENDS[workers](make, job))
                 self._workers[-1].start()
-            self._wait(self._start_deadline(), mend=False)
+            self._wait(self._start_limit, mend=False)
         except BaseException:
             self.close()
             raise
@@ -111,7 +110,7 @@ class HostBatch:
     def reset(self) -> Timestep:
         """Begin an episode in every environment. Raises `EnvError`."""
         self._send("reset")
-        self._wait(self._deadline())
+        self._wait(self._timeout)
         self._obs, self._mask = self._join("obs"), self._join("mask")[0] if self.masked else None
         obs = self._layout.nest(self._obs)
         reward: Any = np.zeros((self.num_envs, *self._layout.reward_shape), np.float32)
@@ -136,7 +135,7 @@ class HostBatch:
             raise ConfigError("call reset() before the first step()")
         self._steps += 1
         self._send("step", action)
-        any_ended = self._wait(self._deadline())
+        any_ended = self._wait(self._timeout)
         reward: Any = self._join("reward")[0]
         terminated: Any = np.zeros(self.num_envs, bool)
         truncated, first, self.dropped = (terminated.copy() for _ in range(3))
@@ -182,11 +181,9 @@ class HostBatch:
             final[first] = ended[first]
         return finals
 
-    def _deadline(self) -> float:
-        return time.monotonic() + self._timeout
-
-    def _start_deadline(self) -> float:
-        return time.monotonic() + max(self._timeout, START)
+    @property
+    def _start_limit(self) -> float:
+        return max(self._timeout, START)
 
     def _send(self, command: str, actions: np.ndarray | None = None) -> None:
         if self._unusable:
@@ -195,12 +192,12 @@ class HostBatch:
         for worker, rows in zip(self._workers, self._rows):
             worker.send(command, None if actions is None else actions[rows])
 
-    def _wait(self, deadline: float, mend: bool = True) -> bool:
+    def _wait(self, limit: float, mend: bool = True) -> bool:
         any_ended = False
         try:
             for k in range(len(self._workers)):
                 try:
-                    any_ended |= self._workers[k].wait(deadline)
+                    any_ended |= self._workers[k].wait(limit)
                 except Lost as lost:
                     if not (mend and self._restart):
                         self._workers[k].kill()
@@ -232,9 +229,9 @@ class HostBatch:
             self._workers[k] = new
             try:
                 new.start()
-                new.wait(self._start_deadline())
+                new.wait(self._start_limit)
                 new.send("reset")
-                new.wait(self._deadline())
+                new.wait(self._timeout)
                 break
             except (Failure, Lost) as again:
                 problem = again

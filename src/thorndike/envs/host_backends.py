@@ -1,8 +1,8 @@
 """Who steps a slice of host environments: this thread, a thread, or a process; each with arrays of its own.
 
 All have `block`, `notes`, `start` (then `wait`), `send`, `wait`, `finish` (ask to end), `close` and `kill`.
-`wait` raises `Failure` (an environment's fault) or `Lost` (no answer: the worker hung or died, and its
-environments with it).
+`wait` raises `Failure` (an environment's fault) or `Lost` (an environment gave no answer within the limit, or the
+worker died, and its environments with it).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Lost(Exception):
     """A worker gave no answer. `slot` is the environment of its slice that it was busy with (-1: none)."""
 
     def __init__(self, block: Block, job: Job, what: str):
-        slot, phase, step, age = (int(x) for x in block.at)
+        slot, phase, step, age, _ = block.at
         self.slot = slot
         if slot < 0:
             text = f"environments {job.first} to {job.first + job.size - 1} failed between two steps: {what}"
@@ -63,10 +63,10 @@ class Local:
         """Ask for "reset" or "step"."""
         self._asked = command, actions
 
-    def wait(self, deadline: float) -> bool:
+    def wait(self, limit: float) -> bool:
         """Do it; whether an episode ended."""
         try:
-            with alarm(deadline):
+            with alarm(limit, self.block.since):
                 return _run(self._slice, *self._asked)
         except Overdue:
             raise Lost(self.block, self.job, f"it did not answer in time\n\n{where()}") from None
@@ -80,7 +80,7 @@ class Local:
 
     def close(self, deadline: float) -> None:
         """Close the environments."""
-        with contextlib.suppress(Overdue), alarm(deadline):
+        with contextlib.suppress(Overdue), alarm(max(deadline - time.monotonic(), 0.001)):
             self._slice.close()
 
 
@@ -112,18 +112,20 @@ class Threaded:
 
     def send(self, command: str, actions: np.ndarray | None = None) -> None:
         """Ask for "reset" or "step"."""
+        self._asked = time.monotonic()
         self._todo.put((command, actions))
 
-    def wait(self, deadline: float) -> bool:
+    def wait(self, limit: float) -> bool:
         """Its answer: whether an episode ended."""
-        try:
-            left = max(deadline - time.monotonic(), 0.001)
-            answer = self._done.get(timeout=min(left, threading.TIMEOUT_MAX))
-        except queue.Empty:
+        answer: Any = None
+        while answer is None and (left := max(self._asked, self.block.since()) + limit - time.monotonic()) > 0:
+            with contextlib.suppress(queue.Empty):
+                answer = self._done.get(timeout=min(left, threading.TIMEOUT_MAX))
+        if answer is None:
             frame = sys._current_frames().get(self._thread.ident or 0)  # type: ignore[union-attr]
             trace = "".join(traceback.format_stack(frame)) if frame else ""
             text = f"it did not answer in time; its thread was abandoned\n\nTraceback (most recent call last):\n{trace}"
-            raise Lost(self.block, self.job, text) from None
+            raise Lost(self.block, self.job, text)
         if isinstance(answer, BaseException):
             raise answer
         return answer
@@ -188,8 +190,10 @@ class Process:
                 stdin=subprocess.PIPE,  # a lifeline: it closes with this process, however that ends
                 pass_fds=(theirs.fileno(), self._memory, self._trace.fileno()),
                 env={"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", **os.environ},
+                process_group=0,  # Ctrl-C is for the driver alone, and what it starts itself ends with it
             )
         os.close(self._memory)
+        self._asked = time.monotonic()
         self._sock.settimeout(60.0)
         with contextlib.suppress(OSError):  # it died at once: `wait` will say so
             host_worker.send(self._sock, pickle.dumps(self.job))
@@ -199,12 +203,13 @@ class Process:
         """Ask for "reset" or "step"."""
         if actions is not None:
             self.block.action[...] = actions
+        self._asked = time.monotonic()
         with contextlib.suppress(OSError):
             self._sock.sendall(b"r" if command == "reset" else b"s")
 
-    def wait(self, deadline: float) -> bool:
+    def wait(self, limit: float) -> bool:
         """Its answer: whether an episode ended."""
-        answer = self._answer(deadline)
+        answer = self._answer(limit)
         if answer in b".e":
             return answer == b"e"
         try:
@@ -218,15 +223,16 @@ class Process:
         self.notes += notes
         return ended
 
-    def _answer(self, deadline: float) -> bytes:
+    def _answer(self, limit: float) -> bytes:
         while True:
-            self._sock.settimeout(min(max(deadline - time.monotonic(), 0.001), 1.0))
+            left = max(self._asked, self.block.since()) + limit - time.monotonic()
+            self._sock.settimeout(min(max(left, 0.001), 1.0))
             try:
                 answer = self._sock.recv(1)
             except TimeoutError:
                 if self._popen.poll() is not None:  # a child of its own may hold the socket open
                     raise self._died() from None
-                if time.monotonic() >= deadline:
+                if max(self._asked, self.block.since()) + limit <= time.monotonic():
                     self._popen.send_signal(signal.SIGUSR1)  # for a traceback
                     text = f"it did not answer in time; its worker process was killed{self._traceback(0.5)}"
                     raise Lost(self.block, self.job, text) from None
@@ -260,9 +266,10 @@ class Process:
         return f"\n\nTraceback: {text.decode(errors='replace')}" if text else ""
 
     def kill(self) -> None:
-        """Kill the process and wait for its end."""
+        """Kill the process, and what it started, and wait for its end."""
         if self._popen is not None and os.getpid() == self._owner:
-            self._popen.kill()
+            with contextlib.suppress(ProcessLookupError, PermissionError):  # all have ended
+                os.killpg(self._popen.pid, signal.SIGKILL)
             self._popen.wait()
             self.finish()
             self._trace.close()

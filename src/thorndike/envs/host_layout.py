@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import time
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import Any
@@ -207,7 +208,16 @@ class Block:
         self.mask, self.final_mask = arrays["mask"], arrays["final_mask"]
         self.fails = arrays["fails"]  # consecutive failures
         self.rebuilds = arrays["rebuilds"]
-        self.at = arrays["at"]  # what is going on: environment (-1: none), phase, step, step in its episode
+        self.at = memoryview(arrays["at"])  # type: ignore[arg-type]  # what is going on: see `begins`; quicker than an array to write to
+
+    def begins(self, slot: int, phase: int, step: int, age: int) -> None:
+        """Note what is going on from now on: the environment (-1: none), the phase, the step, its episode's."""
+        at = self.at
+        at[0], at[1], at[2], at[3], at[4] = slot, phase, step, age, time.monotonic_ns()
+
+    def since(self) -> float:
+        """When that was, on the clock of `time.monotonic`, in this and other processes."""
+        return self.at[4] * 1e-9
 
     @staticmethod
     def size(layout: Layout, n: int) -> int:
@@ -227,7 +237,7 @@ def _fields(layout: Layout, n: int) -> Iterable[tuple[str, tuple[int, ...], Any]
     yield "final_mask", (n, width), bool
     yield "fails", (n,), np.int64
     yield "rebuilds", (n,), np.int64
-    yield "at", (4,), np.int64
+    yield "at", (5,), np.int64
 
 
 def _padded(shape: tuple[int, ...], dtype: Any) -> int:

@@ -79,7 +79,7 @@ class Slice:
     def build(self) -> None:
         """Make the environments; raises `Failure`."""
         for i in range(self._job.size):
-            self.block.at[:] = i, 0, self._steps, 0
+            self.block.begins(i, 0, self._steps, 0)
             try:
                 self._envs.append(self._make())
             except CATCH as error:
@@ -95,13 +95,12 @@ class Slice:
 
     def step(self, actions: np.ndarray) -> bool:
         """Step all with `actions` [n, ...] into the block; whether any episode ended. Raises `Failure`."""
-        block, layout, ages, at = self.block, self._layout, self._ages, self.block.at
+        block, layout, ages = self.block, self._layout, self._ages
         self._steps += 1
         any_ended = False
-        at[1], at[2] = 2, self._steps
         for i, env in enumerate(self._envs):
             ages[i] += 1
-            at[0], at[3] = i, ages[i]
+            block.begins(i, 2, self._steps, ages[i])
             try:
                 result = env.step(actions[i])
                 if type(result) is not tuple or len(result) != 5:
@@ -128,17 +127,16 @@ class Slice:
             if ended:
                 any_ended = True
                 self._begin(i)
-        at[0] = -1
+        block.at[0] = -1
         return any_ended
 
     def _begin(self, i: int) -> None:
-        self.block.at[:] = i, 1, self._steps, self._ages[i]
+        self.block.begins(i, 1, self._steps, self._ages[i])
         try:
             self._reset(i)
         except CATCH as error:
             self._failed(i, RESET, error)
             self._rebuild(i)
-        self.block.at[1] = 2
 
     def _reset(self, i: int) -> None:
         env, layout = self._envs[i], self._layout
@@ -171,7 +169,7 @@ class Slice:
             self._close(i)
             self.block.rebuilds[i] += 1
             self._seeded[i] = False
-            self.block.at[:] = i, 1, self._steps, self._ages[i]
+            self.block.begins(i, 1, self._steps, self._ages[i])
             try:
                 self._envs[i] = self._make()
                 return self._reset(i)
@@ -192,7 +190,7 @@ class Slice:
         if isinstance(error, Fault):
             text = str(error)
         else:
-            text = f"{type(error).__name__}: {error}\n\n{''.join(traceback.format_exception(error))}"
+            text = f"{named(error)}\n\n{''.join(traceback.format_exception(error))}"
         if action is not None and np.asarray(action).dtype.kind == "f" and not np.isfinite(action).all():
             text += f"\nThe action was not finite ({action}): the algorithm may have diverged."
         return Failure(self._job.first + i, phase, self._steps, self._ages[i], text)
@@ -213,6 +211,14 @@ def env_seeds(seed: int | Sequence[int], num_envs: int) -> tuple[int, ...]:
     """The seeds of the first resets: `(seed * 10007 + i) mod 2**31`; several seeds share the environments, in order."""
     seeds = seed if isinstance(seed, Sequence) else [seed]
     return tuple((int(one) * 10007 + i) % 2**31 for one in seeds for i in range(num_envs // len(seeds)))
+
+
+def named(error: BaseException) -> str:
+    """An error's type and text, whatever its own `__str__` does."""
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception as worse:
+        return f"{type(error).__name__} (its text cannot be had: {type(worse).__name__})"
 
 
 def _number(reward: Any) -> float:
@@ -279,7 +285,6 @@ def serve(channel: int, memory: int, trace: int) -> None:
     Answers: b"." done, b"e" done and an episode ended, b"n" the same with notes, b"f" a failure (JSON
     follows).
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the driver decides
     faulthandler.enable(trace)
     faulthandler.register(signal.SIGUSR1, trace, all_threads=False)
     threading.Thread(target=_follow_driver, daemon=True).start()
@@ -302,7 +307,7 @@ def _serve(sock: socket.socket, job: Job, block: Block) -> None:
             return _tell(sock, failure)
         except CATCH as error:
             trace = "".join(traceback.format_exception(error))
-            text = f"a worker process cannot unpickle it: {error}\n\n{trace}"
+            text = f"a worker process cannot unpickle it: {named(error)}\n\n{trace}"
             return _tell(sock, Failure(job.first, CONSTRUCTION, 0, 0, text))
         while command := sock.recv(1):
             try:
@@ -331,4 +336,4 @@ def _follow_driver() -> None:
         while os.read(0, 1):
             pass
     time.sleep(GRACE)
-    os._exit(1)
+    os.killpg(0, signal.SIGKILL)  # it leads a group of its own: see `Process`

@@ -121,6 +121,11 @@ class GymnasiumEnvironment:
             own = self._instance is not None and num_envs == 1
             workers = "process" if slow else "serial" if own or in_main_thread() else "thread"
         itself = self._instance is not None and num_envs == 1 and workers != "process"
+        if itself and workers == "thread" and on_error == "restart":
+            raise ConfigError(
+                "an environment that hangs in a thread is abandoned there, and another takes its place: pass its class "
+                "or a function that makes one, not an instance"
+            )
         return HostBatch(
             (lambda: self._instance) if itself else self._make,
             self._space,
@@ -167,7 +172,7 @@ class GymnasiumEnvironment:
             env = self.make_one()
         taken: list[float] = []
         try:
-            with alarm(time.monotonic() + timeout):
+            with alarm(timeout):
                 _, info = env.reset(seed=0)
                 until = time.perf_counter() + 0.2
                 while len(taken) < 30 and time.perf_counter() < until:
