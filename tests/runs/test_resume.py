@@ -210,6 +210,21 @@ def test_a_run_whose_environment_fails_says_so_in_its_status_and_goes_on_later(t
     assert "error" not in run.status
 
 
+def test_a_run_that_goes_on_begins_other_episodes(tmp_path, monkeypatch):
+    reset, seeds = small.FiveSteps.reset, []
+    monkeypatch.setattr(
+        small.FiveSteps, "reset", lambda self, seed=None, **how: (seeds.append(seed), reset(self, seed=seed))[1]
+    )
+    for steps in (32, 64, 96):
+        if steps == 32:
+            small.train("PPO", tmp_path / "run", env=small.FiveSteps, workers="serial", steps=steps, seed=5)
+        else:
+            td.resume(tmp_path / "run", steps, env=small.FiveSteps, progress=False)
+    first = [seed for seed in seeds if seed]  # when the spaces are learned it is 0, later in an episode None
+    assert first[:2] == [50_035, 50_036]
+    assert len(first) == len(set(first)) == 6
+
+
 def test_a_faulty_environment_is_restarted_where_that_is_asked_for(tmp_path, monkeypatch):
     step, calls = small.FiveSteps.step, iter(range(1000))
     monkeypatch.setattr(small.FiveSteps, "step", lambda self, a: 1 / 0 if next(calls) % 50 == 49 else step(self, a))

@@ -216,6 +216,9 @@ def _first(steps: int | None, preset: int | None) -> int:
     return steps if steps is not None else preset if preset is not None else 100_000
 
 
+AFRESH = 1_000_003  # times the steps done, added to seeds of environments on the host: see `driver_of`
+
+
 def driver_of(run: Run) -> Any:
     """The driver for a run's environment."""
     algorithm = expand(run.algorithm, run.seeds)
@@ -223,7 +226,9 @@ def driver_of(run: Run) -> Any:
         return OfflineDriver(algorithm, run.env, run.spec, run.runs, Dataset(run.info["dataset"]), run.stepping)
     if is_jax(run.env):
         return ScanDriver(algorithm, run.env, run.spec, run.runs)
-    return HostDriver(algorithm, run.env, run.spec, [member["seed"] for member in run.members()], **run.stepping)
+    done = run.status["steps"]  # a run that goes on begins other episodes than it began with
+    seeds = [member["seed"] + done * AFRESH for member in run.members()]
+    return HostDriver(algorithm, run.env, run.spec, seeds, **run.stepping)
 
 
 def seed_keys(run: Run) -> jax.Array:
