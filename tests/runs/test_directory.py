@@ -1,5 +1,7 @@
 """Two runs never write into one directory, and a run whose process is gone does not say that it goes on."""
 
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -80,6 +82,21 @@ def test_one_trains_in_a_directory_until_it_is_killed(tmp_path):
     assert run.status["state"] == "interrupted"
     steps = (run.status["steps"] // 16 + 1) * 16
     assert td.resume(path, steps, progress=False).status["state"] == "finished"
+
+
+def test_what_forks_does_not_keep_the_directory(tmp_path):
+    with training(tmp_path):
+        child = os.fork()
+        if not child:
+            time.sleep(30)
+            os._exit(0)
+    try:
+        assert not trained(tmp_path)
+        with training(tmp_path):
+            pass
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
 
 
 def test_looking_does_not_keep_from_training(tmp_path):

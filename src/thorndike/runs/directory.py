@@ -75,6 +75,7 @@ def training(path: Path) -> Iterator[None]:
                         time.sleep(0.05)
                 else:
                     raise ConfigError(f"{path} is being trained already: wait for it, or stop it")
+                stack.callback(fcntl.flock, file, fcntl.LOCK_UN)  # closing does not, where an environment has forked
         yield
 
 
