@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
+
 import jax
 import numpy as np
 import pytest
 import small_runs as small
 
 import thorndike as td
+from thorndike.envs import guard
 from thorndike.envs.adapters.gymnasium import GymnasiumEnvironment
 from thorndike.runs.video import film
 
@@ -63,3 +66,30 @@ def test_a_film_of_a_host_environment_at_fault_is_not_made(how, says, tmp_path):
     with pytest.raises(td.EnvError, match=f"environment 0 failed in step 3 .*{says}"):
         film(agent, env, tmp_path / "film.gif")
     assert not (tmp_path / "film.gif").exists()
+
+
+class Undrawn(Drawn):
+    """Its third picture fails, or never comes."""
+
+    drawn = 0
+
+    def __init__(self, seconds=0, render_mode=None):
+        super().__init__(render_mode)
+        self.seconds = seconds
+
+    def render(self):
+        self.drawn += 1
+        if self.drawn == 3:
+            time.sleep(self.seconds)
+            raise RuntimeError("no brush")
+        return super().render()
+
+
+@pytest.mark.parametrize(("seconds", "says"), [(0, "RuntimeError: no brush"), (30, "no answer in 0.5 s")])
+def test_a_picture_that_fails_or_never_comes_is_said(seconds, says, tmp_path, monkeypatch):
+    monkeypatch.setattr(guard, "START", 0.5)
+    env = GymnasiumEnvironment(Undrawn, seconds=seconds)
+    spec = td.Spec(env.observation_space, env.action_space)
+    agent = td.Agent(small.PPO, spec, small.PPO.actor(small.PPO.init(jax.random.key(0), spec)))
+    with pytest.raises(td.EnvError, match=rf"(?s)a frame could not be drawn: {says}.*in render"):
+        film(agent, env, tmp_path / "film.gif", timeout=0.5)

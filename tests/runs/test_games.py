@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import shutil
 
@@ -17,6 +18,7 @@ from thorndike.drivers.match import Match
 from thorndike.runs import games as runs_of_games
 from thorndike.runs.games import board, names, play
 from thorndike.runs.run import Run
+from thorndike.runs.video import film
 
 ALGORITHM = td.AlphaZero(
     torso=td.Torso(widths=(8,)), simulations=4, num_envs=8, rollout_length=8, gradient_steps=1,
@@ -39,6 +41,14 @@ def test_evaluation_is_against_a_random_player(run):
     np.testing.assert_array_equal(result.returns[0], run.match("random", 40).results)
     with pytest.raises(td.ConfigError, match="a seed must lie between"):
         run.evaluate(4, seed=-1)
+
+
+def test_a_film_is_of_what_the_search_plays(run, tmp_path, monkeypatch):
+    search, searched = td.AlphaZero.search, []
+    monkeypatch.setattr(td.AlphaZero, "search", lambda self, *args: searched.append(args[-1]) or search(self, *args))
+    agent = td.Agent(dataclasses.replace(ALGORITHM, simulations=3), run.spec, run.agent().actor)
+    film(agent, run.env, tmp_path / "film.gif", most_frames=2)
+    assert searched == [0.0]  # without noise, traced once
 
 
 def test_matches(run):

@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from thorndike.drivers.evaluate import APART, act, check_episodes, watched
+from thorndike.envs.guard import guarded, starts_within
 from thorndike.envs.wrap import Batched, is_jax
 from thorndike.errors import ConfigError, MissingExtraError
 from thorndike.nets.cnn import channels_first
@@ -45,12 +46,12 @@ def film(
 ) -> Film:
     """Film whole episodes of the greedy agent to `out` (.gif or .mp4); what it sees, if the environment draws nothing.
 
-    `timeout`: seconds that an environment on the host may take for a step.
+    `timeout`: seconds that an environment on the host may take for a step; for a picture, a minute at least.
 
     Raises:
         ConfigError: another suffix, or an environment that neither draws nor shows images.
         MissingExtraError: .mp4 without ffmpeg.
-        EnvError: where an environment shows or gives what is not finite, or is outside of its space.
+        EnvError: where an environment fails, or shows or gives what is not finite, or is outside of its space.
     """
     if out.suffix not in (".gif", ".mp4"):
         raise ConfigError(f"films are .gif or .mp4, not {out.name!r}")
@@ -62,7 +63,8 @@ def film(
         why = f"what its {env.agents} agents do is not drawn" if getattr(env, "agents", 1) > 1 else why
         raise ConfigError(f"{name} cannot be filmed: {why}")
     record = _film_jax if is_jax(env) else partial(_film_host if draws(env) else _film_rows, timeout=timeout)
-    frames, returns, fps = record(agent, env, episodes, most_frames, seed)
+    with starts_within(timeout):
+        frames, returns, fps = record(agent, env, episodes, most_frames, seed)
     out.parent.mkdir(parents=True, exist_ok=True)
     if encoder is None:
         _write_gif(out, frames, fps)
@@ -119,9 +121,10 @@ def _play(agent: Agent, now: Any, step: Any, draw: Any, episodes: int, most: int
     total = 0.0
     carry = agent.algorithm.carry(1)
     while len(returns) < episodes and len(frames) < most:
-        frames.append(draw(now))
+        with guarded("a frame could not be drawn"):
+            frames.append(draw(now))
         key, akey, skey = jax.random.split(key, 3)
-        action, carry = act(agent.algorithm, agent.actor, carry, now._replace(sim=()), akey, False)
+        action, carry = act(agent.algorithm, agent.actor, carry, now, akey, False)
         now = step(now, action, skey)
         total += float(now.reward[0])
         if bool(now.first[0]):
