@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from gymnasium.spaces import Box, Discrete
 
 import thorndike as td
 from every_reply import every_reply
@@ -278,6 +279,50 @@ def test_it_refuses_what_is_no_game(env):
 def test_games_of_chance_and_hidden_cards_are_refused(name):
     with pytest.raises(td.IncompatibleError, match="games without chance, hidden cards or stakes"):
         td.train(td.AlphaZero(), f"pgx/{name}", 1000, progress=False)
+
+
+@td.config
+class Nim:
+    """A game of one's own: who takes the last of two to five sticks, one or two at a time, has won."""
+
+    players = 2
+    max_steps = 10
+
+    @property
+    def observation_space(self):
+        return Box(0, 5, (1,), np.int32)
+
+    @property
+    def action_space(self):
+        return Discrete(2)
+
+    def reset(self, key):
+        left = jax.random.randint(key, (), 2, 6)
+        return td.Step((left, jnp.int32(0)), left[None])
+
+    def step(self, state, action, key):
+        left, mover = jnp.maximum(state[0] - 1 - action, 0), state[1]
+        won = left == 0
+        return td.Step((left, 1 - mover), left[None], jnp.where(won, 1.0, 0.0), won)
+
+
+@td.config
+class NimOfMovers(Nim):
+    """It says whose move it is."""
+
+    def player(self, state):
+        return state[1]
+
+
+def test_a_game_of_ones_own_is_learned_once_it_says_whose_move_it_is(tmp_path):
+    algorithm = td.AlphaZero(
+        torso=td.Torso(widths=(16,)), simulations=8, num_envs=8, rollout_length=8, learning_rate=5e-3
+    )
+    with pytest.raises(td.IncompatibleError, match=r"Nim needs a method player\(state\)"):
+        td.train(algorithm, Nim(), 64, out=tmp_path / "not", progress=False)
+    run = td.train(algorithm, NimOfMovers(), 8_192, out=tmp_path / "run", progress=False)
+    taken = 1 + run.agent().act(np.array([[5], [4], [2]], np.int32))
+    np.testing.assert_array_equal(taken, [2, 1, 2])  # the other is left with a multiple of three
 
 
 def test_unknown_games_are_named():

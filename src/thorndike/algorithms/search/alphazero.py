@@ -58,14 +58,16 @@ class State(NamedTuple):
 
 @config
 class AlphaZero:
-    """AlphaZero (Silver et al. 2018) with the root of Gumbel AlphaZero (Danihelka et al. 2022): it learns from games
-    against itself.
+    """AlphaZero (Silver et al. 2018) with the search of Gumbel AlphaZero (Danihelka et al. 2022, "full Gumbel"): it
+    learns from games against itself.
 
     L(θ) = -Σ_a π(a | s) log p(a | s; θ) + c (v(s; θ) - z)²
 
     π is the search's improved policy, z the game's result for the player to move at s. A game that is cut is
     scored by the search's own value at the cut. Games and their moves count as the environment's episodes and steps;
     the return of a game against itself is the result of whoever moved last.
+
+    A file of an agent holds its network alone, without the game: it plays by the network's best move, without search.
     """
 
     players = 2
@@ -92,7 +94,9 @@ class AlphaZero:
         """Games of two players whose rules can be compiled."""
         if spec.players != 2 or not isinstance(spec.action, Discrete):
             return "AlphaZero plays games of two players, like pgx/tic_tac_toe"
-        if not spec.model.perfect:
+        if not hasattr(spec.model, "player"):
+            return f"AlphaZero asks whose move it is: {type(spec.model).__name__} needs a method player(state)"
+        if not getattr(spec.model, "perfect", True):
             return "AlphaZero plays games without chance, hidden cards or stakes, like pgx/tic_tac_toe"
         _mctx()
         return None
