@@ -212,6 +212,8 @@ def test_the_value_of_a_successor_is_that_of_one_step_more(cut, shared):
 def test_time_is_never_cut():
     with pytest.raises(td.ConfigError, match="multiple of rollout_length"):
         td.train(dataclasses.replace(SMALL, minibatch_size=8), "CartPole-v1", 64, progress=False)
+    with pytest.raises(td.ConfigError, match="rollout_length must be above 1"):
+        td.train(dataclasses.replace(SMALL, rollout_length=1, minibatch_size=4), "CartPole-v1", 64, progress=False)
 
 
 SEEN = ["TMaze", *(pytest.param(name, marks=pytest.mark.slow) for name in ("CartPoleNoVel-v1", "RepeatPrevious"))]
@@ -379,6 +381,7 @@ def test_the_target_network_starts_from_the_same_carry():
     [
         ({"replay": td.Uniform()}, "a core needs sequences"),
         ({"core": None}, "a core needs sequences"),
+        ({"rollout_length": 1}, "rollout_length must be above 1"),
         ({"replay": td.Sequences(burn_in=-1)}, "0 or more"),
     ],
 )

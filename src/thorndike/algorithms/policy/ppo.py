@@ -138,6 +138,10 @@ class PPO:
             f"with a core, minibatch_size ({self.minibatch_size}) must be a multiple of rollout_length "
             f"({self.rollout_length}): time is never cut",
         )
+        require(
+            self.core is None or self.rollout_length > 1,
+            "with a core, rollout_length must be above 1: it is how far learning goes back in time",
+        )
 
     def supports(self, spec: Spec) -> str | None:
         """Discrete, MultiDiscrete, MultiBinary and Box actions."""

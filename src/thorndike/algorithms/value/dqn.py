@@ -66,8 +66,9 @@ class DQN:
 
     L(θ) = E[ huber( r + γ (1 - terminated) max_a' Q(s', a'; θ⁻) - Q(s, a; θ) ) ]
 
-    With a `core` and `Sequences` as its replay it is DRQN (Hausknecht & Stone 2015); with `burn_in`, R2D2's learner
-    (Kapturowski et al. 2019). Both networks then start from the carry that acting had.
+    With a `core` and `Sequences` as its replay it is DRQN (Hausknecht & Stone 2015); `burn_in` is R2D2's (Kapturowski
+    et al. 2019), whose priorities, longer returns and rescaled values are not here. Both networks then start from the
+    carry that acting had.
     """
 
     learning_rate: float = 5e-4  # Adam's step size
@@ -97,6 +98,11 @@ class DQN:
             "a core needs sequences to learn from, and nothing else does: give both, like "
             "DQN(core=td.GRU(), replay=td.Sequences(), rollout_length=16), on the command line "
             "--core gru --replay sequences --rollout-length 16, or neither",
+        )
+        require(
+            self.core is None or self.rollout_length > 1,
+            "with a core, rollout_length must be above 1: it is the length of the sequences that learning goes back "
+            "through",
         )
 
     def supports(self, spec: Spec) -> str | None:
