@@ -269,6 +269,51 @@ def test_refusals(act, error, says):
         act()
 
 
+def paint(dtype, shape=(2, 2, 1), value=0):
+    return lambda seen: seen.update(long=np.full(shape, value, dtype))
+
+
+@pytest.mark.parametrize(
+    ("world", "show", "says"),
+    [
+        (Pair, lambda seen: seen.update(long=np.zeros(2)), r"observation of 'long' has shape \(2,\), its space says"),
+        (Pair, lambda seen: seen.update(long=np.zeros(5)), r"observation of 'long' has shape \(5,\), its space says"),
+        (Pair, lambda seen: seen.update(long=1.0), r"observation of 'long' has shape \(\), its space says \(3,\)"),
+        (Pair, lambda seen: seen.update(long=np.full(3, 1e6)), "far outside of its space"),
+        (Pair, lambda seen: seen.pop("long"), "'long' is among its agents, and observations do not say what it sees"),
+        (Pair, lambda seen: seen["short"].update(action_mask=np.ones(3)), r"action_mask of 'short' has shape \(3,\)"),
+        (Painters, paint(np.uint8, (1, 2, 1)), r"observation of 'long' has shape \(1, 2, 1\), its space says"),
+        (Painters, paint(np.float32, value=0.5), "has dtype float32, its space says uint8"),
+        (Painters, paint(np.int64, value=300), "has dtype int64, its space says uint8"),
+    ],
+)
+def test_what_an_agent_may_not_see_is_named(world, show, says):
+    class Lying(world):
+        def _see(self):
+            seen = super()._see()
+            if self.t == 1:
+                show(seen)
+            return seen
+
+    with td.ParallelEnvironment(Lying).batch(4, workers="serial") as batch:
+        batch.reset()
+        with pytest.raises(td.EnvError, match=rf"environment 0 failed in step 1 .*{says}"):
+            batch.step(np.zeros((4, *batch.worlds.action_space.shape[1:]), batch.worlds.action_space.dtype))
+
+
+def test_a_reward_that_is_missing_is_named():
+    class Stingy(Pair):
+        def step(self, actions):
+            seen, rewards, *more = super().step(actions)
+            rewards.pop("short")
+            return seen, rewards, *more
+
+    with td.ParallelEnvironment(Stingy).batch(4, workers="serial") as batch:
+        batch.reset()
+        with pytest.raises(td.EnvError, match="'short' has played, and rewards do not say what it earned"):
+            batch.step(np.zeros(4, int))
+
+
 def test_bad_reward_names_the_world():
     with td.ParallelEnvironment(Pair, fault="nan").batch(4, workers="serial") as batch:
         batch.reset()

@@ -16,6 +16,7 @@ from gymnasium import Space
 from gymnasium.spaces import Box, Dict, Discrete, MultiDiscrete
 
 from thorndike.envs.guard import guarded, in_main_thread, put_away
+from thorndike.envs.host_layout import Fault, leaf_of
 from thorndike.errors import ConfigError, IncompatibleError, MissingExtraError, UnknownNameError
 from thorndike.names import did_you_mean
 
@@ -180,6 +181,8 @@ class World:
     def __init__(self, make: Callable[[], Any], observation: Box, action: Space, ids: bool, masked: bool):
         self.env, self.space, self.action, self.ids, self.masked = make(), observation, action, ids, masked
         self.agents = list(self.env.possible_agents)
+        own = {agent: _seen(self.env.observation_space(agent)) for agent in self.agents}
+        self.leaves = {agent: leaf_of(space, f"observation of {agent!r}") for agent, space in own.items()}
         self.cut = False  # whether an agent's episode was, while the others may go on
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[np.ndarray, dict]:
@@ -195,6 +198,9 @@ class World:
         obs, rewards, terminations, truncations, infos = self.env.step(actions)
         over = not self.env.agents or all(terminations.get(agent) or truncations.get(agent) for agent in playing)
         self.cut |= any(truncations[agent] and not terminations.get(agent) for agent in truncations)
+        for agent in playing:
+            if agent not in rewards:
+                raise Fault(f"{agent!r} has played, and rewards do not say what it earned")
         earned = np.array([rewards.get(agent, 0.0) for agent in self.agents])
         seen, info = self._seen(obs, infos)
         return seen, earned, over and not self.cut, over and self.cut, info
@@ -216,11 +222,16 @@ class World:
             if masks is not None:
                 masks[i, int(self.env.action_space(agent).n) :] = False
             if agent not in obs:
+                if agent in self.env.agents:
+                    raise Fault(f"{agent!r} is among its agents, and observations do not say what it sees")
                 continue
             value, legal = obs[agent], _legal(obs[agent], _of(infos, agent))
             if masks is not None and legal is not None and legal.any():
-                masks[i, : len(legal)] &= legal
-            value = np.asarray(value["observation"] if isinstance(value, dict) else value)
+                actions = int(self.env.action_space(agent).n)
+                if legal.shape != (actions,):
+                    raise Fault(f"the action_mask of {agent!r} has shape {legal.shape}, its space says ({actions},)")
+                masks[i, :actions] &= legal
+            value = self.leaves[agent].check(value["observation"] if isinstance(value, dict) else value)
             if value.ndim == 1:
                 out[i, : len(value)] = value
             else:
