@@ -59,6 +59,15 @@ def test_a_hopper_that_falls_has_ended(asynchronous):
     assert times.terminated.any()
 
 
+def test_a_task_without_a_limit():
+    """Three steps to the right and off the cliff, without an end: EnvPool's limit is the largest number there is."""
+    for options in ({}, {"max_episode_steps": 2**31 - 1}):
+        with td.make("envpool/CliffWalking-v0", **options).batch(2) as batch:
+            batch.reset()
+            rewards = [batch.step(np.array([0, 1])).reward for _ in range(3)]
+        np.testing.assert_array_equal(rewards, [[-1, -100], [-1, -100], [-1, -100]])
+
+
 def test_seeds():
     env = td.make("envpool/Pendulum-v1", max_episode_steps=LIMIT)
     (first, _), (again, _), (other, _) = (walk(env, seed=seed) for seed in (1, 1, 2))

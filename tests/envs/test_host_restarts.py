@@ -1,5 +1,6 @@
 """Host environments that are made anew after a fault, and what becomes of the episodes that it cut."""
 
+import gymnasium
 import host_cases as cases
 import jax
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from host_cases import FAULTS, Counter, Faulty
 
 import thorndike as td
+from thorndike.drivers import evaluate as evaluation
 from thorndike.drivers.evaluate import evaluate
 from thorndike.envs.adapters.gymnasium import GymnasiumEnvironment
 from thorndike.errors import EnvError
@@ -127,6 +129,21 @@ def test_whole_episodes_that_never_come_are_not_waited_for():
         evaluate(POLICY, jax.tree.map(lambda x: x[None], agent.actor), env, 3, how=how)
     with pytest.raises(EnvError, match=text):
         record(agent, env, 3, how=how)
+
+
+@pytest.mark.parametrize("limit", [None, 6])
+def test_an_episode_that_does_not_end_is_not_waited_for(limit, monkeypatch):
+    monkeypatch.setattr(evaluation, "LONGEST", 7)
+    env = GymnasiumEnvironment(lambda: gymnasium.wrappers.TimeLimit(Counter(9), limit) if limit else Counter(9))
+    agent = Agent(POLICY, spec := describe(env, 8, ""), POLICY.actor(POLICY.init(random_key(0), spec)))
+    actors, how = jax.tree.map(lambda x: x[None], agent.actor), {"workers": "serial"}
+    if limit:
+        assert (evaluate(POLICY, actors, env, 3, how=how).lengths == 6).all()
+        assert [len(x.rewards) for x in record(agent, env, 3, how=how)] == [6] * 3
+        return
+    for play in (lambda: evaluate(POLICY, actors, env, 3, how=how), lambda: record(agent, env, 3, how=how)):
+        with pytest.raises(EnvError, match=r"environment 0 .* has no time limit, and its episode has not ended in 7"):
+            play()
 
 
 def test_episodes_that_the_environment_itself_cuts_count():

@@ -21,6 +21,7 @@ from thorndike.ops.keys import random_key
 from thorndike.ops.summary import bootstrap_interval, iqm
 from thorndike.types import Array, PyTree, Timestep
 
+LONGEST = 100_000  # steps that an episode may have where its environment has no time limit
 APART = 2**20  # added to seeds of environments on the host: other episodes than those of training
 
 
@@ -84,7 +85,7 @@ def evaluate(
 
     Raises:
         EnvError: where an environment shows or gives what is not finite, or is outside of its space; where it fails, or
-            ten times as many episodes are dropped as are wanted.
+            ten times as many episodes are dropped as are wanted; where one has no end.
     """
     env = getattr(env, "evaluation", env)
     alone = getattr(env, "players", 1) == 1
@@ -105,6 +106,17 @@ def evaluate(
 def fault(env: Any, index: int, kind: int, when: str = "") -> EnvError:
     """What there is to say of a JAX environment with one of `FAULTS`."""
     return EnvError(f"environment {index} ({getattr(env, 'id', type(env).__name__)}) {FAULTS[int(kind)]}{when}")
+
+
+def check_ends(env: Any, lengths: Any) -> None:
+    """Raise `EnvError` where, of episodes under way, one seems to have no end: whole ones would never come."""
+    limit = getattr(env, "max_steps", None)
+    at = int(np.argmax(lengths))
+    if (limit is None or limit >= 2**31 - 1) and lengths[at] >= LONGEST:
+        raise EnvError(
+            f"environment {at} ({env.id}) has no time limit, and its episode has not ended in {LONGEST:,} steps: put "
+            "gymnasium.wrappers.TimeLimit around it, or give its function a max_episode_steps"
+        )
 
 
 def watched(world: Batched) -> Callable[[Timestep, Array, Array], Timestep]:
@@ -190,6 +202,7 @@ def _host(algorithm: Any, actors: PyTree, env: Any, episodes: int, seed: int, ho
                         finished[i].append((total[i], length[i]))
                     total[i], length[i] = 0.0, 0
                 lost = too_many(lost + dropped.sum(), episodes, batch.last_fault)
+                check_ends(env, length)
             done = [pair for f, q in zip(finished, quota) for pair in f[:q]]
             returns.append([pair[0] for pair in done])
             lengths.append([pair[1] for pair in done])

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from thorndike.drivers.evaluate import APART, act, check_episodes, too_many, watched
+from thorndike.drivers.evaluate import APART, act, check_ends, check_episodes, too_many, watched
 from thorndike.envs.wrap import Batched, is_jax, to_environment
 from thorndike.memory.dataset import Episode
 from thorndike.ops.keys import random_key
@@ -31,17 +31,17 @@ def record(
     quota = [len(range(i, episodes, n)) for i in range(n)]
     if is_jax(env):
         world, key = Batched(env, n), random_key(seed)
-        return _record(agent, jax.jit(world.reset)(key), watched(world), quota, seed, explore)
+        return _record(agent, env, jax.jit(world.reset)(key), watched(world), quota, seed, explore)
     agents = getattr(env, "agents", 1)  # each of whom gives episodes of its own
     n = -(-n // agents) * agents
     quota = [len(range(i, episodes, n)) for i in range(n)]
     with env.batch(n, seed=seed + APART, **(how or {})) as batch:
         hosted = lambda now, action, key: batch.step(np.asarray(action))  # noqa: E731
-        return _record(agent, batch.reset(), hosted, quota, seed, explore, batch)
+        return _record(agent, env, batch.reset(), hosted, quota, seed, explore, batch)
 
 
 def _record(
-    agent: Agent, now: Any, step: Any, quota: list[int], seed: int, explore: bool, batch: Any = None
+    agent: Agent, env: Any, now: Any, step: Any, quota: list[int], seed: int, explore: bool, batch: Any = None
 ) -> list[Episode]:
     carry, key, lost = agent.algorithm.carry(len(quota)), random_key(seed + 1), 0
     running: list[list[Any]] = [[] for _ in quota]
@@ -66,5 +66,6 @@ def _record(
                 observations, masks = jax.tree.map(lambda xs, x: np.concatenate([xs, x[None]]), shown, final)
                 found[i].append(Episode(observations, *columns)._replace(masks=masks))
                 steps.clear()
+        check_ends(env, [len(steps) for steps in running])
         now = later
     return [episode for f, q in zip(found, quota) for episode in f[:q]]

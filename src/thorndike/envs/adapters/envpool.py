@@ -112,7 +112,7 @@ class EnvPoolEnvironment:
         if self.asynchronous:  # EnvPool would take as many threads as it hands over environments at once: one
             options.setdefault("num_threads", min(num_envs, os.cpu_count() or 1))
         if self.max_steps is not None:  # which is counted here: EnvPool takes an end at its limit for a truncation
-            options["max_episode_steps"] = self.max_steps + 1
+            options["max_episode_steps"] = min(self.max_steps + 1, 2**31 - 1)  # which is no limit to it
         try:
             with _quiet():
                 pool = _envpool().make(self.id, **how, **options)
