@@ -27,12 +27,22 @@ class Drawn(small.FiveSteps):
         return np.zeros((8, 8, 3), np.uint8)
 
 
-@pytest.mark.parametrize(("most", "returns"), [(100, [5.0] * 4), (12, [5.0, 5.0]), (10, [5.0, 5.0]), (3, [3.0])])
-def test_a_film_tells_the_returns_of_whole_episodes(most, returns, tmp_path):
+@pytest.mark.parametrize(
+    ("most", "returns", "says"),
+    [
+        (100, [5.0] * 4, "(return 5.0, 5.0, 5.0, 5.0)"),
+        (12, [5.0, 5.0], "(return 5.0, 5.0; stopped after 12 frames, with 2.0 so far)"),
+        (10, [5.0, 5.0], "(return 5.0, 5.0; stopped after 10 frames, with 0.0 so far)"),
+        (3, [], "(no episode ended; stopped after 3 frames, with 3.0 so far)"),
+    ],
+)
+def test_a_film_tells_the_returns_of_whole_episodes(most, returns, says, tmp_path):
     env = GymnasiumEnvironment(Drawn)
     spec = td.Spec(env.observation_space, env.action_space)
     agent = td.Agent(small.PPO, spec, small.PPO.actor(small.PPO.init(jax.random.key(0), spec)))
-    assert film(agent, env, tmp_path / "film.gif", episodes=4, most_frames=most).returns == returns
+    found = film(agent, env, tmp_path / "film.gif", episodes=4, most_frames=most)
+    assert found.returns == returns
+    assert str(found).endswith(says)
 
 
 class Spoilt(Drawn):

@@ -280,18 +280,21 @@ class Run:
 
         return plot([self], out)
 
-    def watch(self, out: str | Path | None = None, seed: int | None = None, episodes: int = 1) -> Any:
+    def watch(
+        self, out: str | Path | None = None, seed: int | None = None, episodes: int = 1, frames: int = 1500
+    ) -> Any:
         """Film the agent, or what it sees where the environment draws nothing; a notebook shows the film.
 
         Args:
             out: .gif or .mp4; by default `video/<steps>.gif` in the run directory.
             seed: whose agent to watch.
             episodes: how many to film.
+            frames: where the film stops, also in the midst of an episode.
         """
         from thorndike.runs.video import film
 
         out = out or self.path / "video" / f"{self.status['steps']}.gif"
-        return film(self.agent(seed), self.env, Path(out), episodes, timeout=self.info["env_timeout"])
+        return film(self.agent(seed), self.env, Path(out), episodes, frames, timeout=self.info["env_timeout"])
 
     def picture(self, out: str | Path | None = None, seed: int | None = None) -> Any:
         """Tabular agents on a grid: values and greedy actions as a matplotlib figure."""

@@ -24,10 +24,13 @@ FPS = 30
 
 
 class Film:
-    """A file with a moving picture; notebooks show it."""
+    """A file with a moving picture; notebooks show it.
 
-    def __init__(self, path: Path, returns: list[float]):
-        self.path, self.returns = path, returns
+    `returns` are those of its whole episodes; `cut` says where it stopped in the midst of one.
+    """
+
+    def __init__(self, path: Path, returns: list[float], cut: str = ""):
+        self.path, self.returns, self.cut = path, returns, cut
 
     def _repr_html_(self) -> str:
         import base64
@@ -38,13 +41,15 @@ class Film:
         return f'<img src="data:image/gif;base64,{data}">'
 
     def __repr__(self) -> str:
-        return f"{self.path} (return {', '.join(f'{x:.1f}' for x in self.returns)})"
+        whole = f"return {', '.join(f'{x:.1f}' for x in self.returns)}" if self.returns else "no episode ended"
+        return f"{self.path} ({whole}{self.cut and '; '}{self.cut})"
 
 
 def film(
     agent: Agent, env: Any, out: Path, episodes: int = 1, most_frames: int = 1500, seed: int = 0, timeout: float = 60.0
 ) -> Film:
-    """Film whole episodes of the greedy agent to `out` (.gif or .mp4); what it sees, if the environment draws nothing.
+    """Film the greedy agent to `out` (.gif or .mp4): whole episodes, but `most_frames` in all; what it sees, if the
+    environment draws nothing.
 
     `timeout`: seconds that an environment on the host may take for a step; for a picture, a minute at least.
 
@@ -64,13 +69,13 @@ def film(
         raise ConfigError(f"{name} cannot be filmed: {why}")
     record = _film_jax if is_jax(env) else partial(_film_host if draws(env) else _film_rows, timeout=timeout)
     with starts_within(timeout):
-        frames, returns, fps = record(agent, env, episodes, most_frames, seed)
+        frames, returns, cut, fps = record(agent, env, episodes, most_frames, seed)
     out.parent.mkdir(parents=True, exist_ok=True)
     if encoder is None:
         _write_gif(out, frames, fps)
     else:
         _write_mp4(encoder, out, frames, fps)
-    return Film(out, returns)
+    return Film(out, returns, cut)
 
 
 def draws(env: Any) -> bool:
@@ -100,8 +105,8 @@ def _film_jax(agent: Agent, env: Any, episodes: int, most: int, seed: int):
     world, key = Batched(env, 1), random_key(seed)
     one = jax.jit(lambda sim: jax.tree.map(lambda x: x[0], sim))
     draw = (lambda now: env.render(jax.device_get(one(now.sim.state)))) if draws(env) else _seen_row
-    frames, returns = _play(agent, jax.jit(world.reset)(key), watched(world), draw, episodes, most, key)
-    return frames, returns, FPS if draws(env) else FPS // 2
+    played = _play(agent, jax.jit(world.reset)(key), watched(world), draw, episodes, most, key)
+    return *played, FPS if draws(env) else FPS // 2
 
 
 def _film_rows(agent: Agent, env: Any, episodes: int, most: int, seed: int, timeout: float):
@@ -115,7 +120,7 @@ def _seen_row(now: Any) -> np.ndarray:
 
 
 def _play(agent: Agent, now: Any, step: Any, draw: Any, episodes: int, most: int, key: Any):
-    """Frames and returns of the first `episodes` episodes, `most` frames in all."""
+    """Frames of the first `episodes` episodes, `most` in all, returns of those that ended, and where it was cut."""
     frames: list[np.ndarray] = []
     returns: list[float] = []
     total = 0.0
@@ -130,7 +135,8 @@ def _play(agent: Agent, now: Any, step: Any, draw: Any, episodes: int, most: int
         if bool(now.first[0]):
             returns.append(total)
             total = 0.0
-    return frames, returns or [total]
+    so_far = f"stopped after {most:,} frames, with {total:.1f} so far"
+    return frames, returns, so_far if len(returns) < episodes else ""
 
 
 def _film_host(agent: Agent, env: Any, episodes: int, most: int, seed: int, timeout: float):
@@ -144,8 +150,8 @@ def _film_host(agent: Agent, env: Any, episodes: int, most: int, seed: int, time
 
     with batch:
         step = lambda now, action, key: batch.step(np.asarray(action))  # noqa: E731
-        frames, returns = _play(agent, batch.reset(), step, draw, episodes, most, random_key(seed))
-    return frames, returns, int(world.metadata.get("render_fps") or FPS)
+        played = _play(agent, batch.reset(), step, draw, episodes, most, random_key(seed))
+    return *played, int(world.metadata.get("render_fps") or FPS)
 
 
 def _write_gif(out: Path, frames: list[np.ndarray], fps: int) -> None:
