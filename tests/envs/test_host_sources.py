@@ -10,6 +10,7 @@ import pytest
 from host_cases import Counter
 from test_host import ZERO
 
+import thorndike as td
 from thorndike.envs.adapters import gymnasium as adapter
 from thorndike.envs.adapters.gymnasium import GymnasiumEnvironment
 from thorndike.errors import ConfigError, EnvError, MissingExtraError, UnknownNameError
@@ -112,6 +113,14 @@ def test_no_source():
 def test_unknown_ids(name, hint):
     with pytest.raises(UnknownNameError, match=hint):
         GymnasiumEnvironment(name)
+
+
+def test_ids_with_a_family_are_gymnasiums_own():
+    """Their last part is a built-in environment's name."""
+    gym.register("family/CartPole-v1", Counter)
+    assert td.make("gymnasium/family/CartPole-v1").id == td.make("family/CartPole-v1").id == "family/CartPole-v1"
+    assert isinstance(td.make("gymnasium/CartPole-v1"), GymnasiumEnvironment)
+    assert isinstance(td.make("thorndike/CartPole-v1"), td.CartPole)
 
 
 def test_missing_extras():

@@ -14,6 +14,7 @@ from gymnasium.spaces import Box, Dict, Discrete, Tuple
 
 import thorndike as td
 from thorndike.errors import ConfigError, IncompatibleError, MissingExtraError, UnknownNameError
+from thorndike.runs import validation
 
 
 @td.config
@@ -30,6 +31,29 @@ class Walk:
     @property
     def action_space(self):
         return Discrete(2)
+
+    def reset(self, key):
+        return td.Step(jnp.float32(0), jnp.zeros(1))
+
+    def step(self, state, action, key):
+        return td.Step(state, jnp.zeros(1), 1.0)
+
+
+@td.config
+class Spaceless:
+    """It forgot its spaces."""
+
+    def reset(self, key):
+        return td.Step(jnp.float32(0), jnp.zeros(1))
+
+    def step(self, state, action, key):
+        return td.Step(state, jnp.zeros(1), 1.0)
+
+
+class Undecorated:
+    """It forgot `td.config`."""
+
+    observation_space, action_space = Box(-1, 1, (1,)), Discrete(2)
 
     def reset(self, key):
         return td.Step(jnp.float32(0), jnp.zeros(1))
@@ -116,6 +140,11 @@ class Shapeless(small.FiveSteps):
         ({"algorithm": Unfinished()}, ConfigError, r"Unfinished lacks init, .*learn \(or update\): see the Algorithm"),
         ({"algorithm": Agreeable()}, ConfigError, "Agreeable.supports must give None or what is missing, not True"),
         ({"env": Walk(size=1.0, max_steps=2**31)}, ConfigError, "Walk needs max_steps, its time limit, in 32 bits"),
+        ({"env": Walk}, ConfigError, "the spaces of Walk depend on its float fields"),
+        ({"env": Spaceless()}, IncompatibleError, "Spaceless is no JAX environment: it lacks observation_space"),
+        ({"env": Undecorated}, ConfigError, "a JAX environment is a class with @td.config"),
+        ({"env": Undecorated()}, ConfigError, "a JAX environment is a class with @td.config"),
+        ({"on_env_error": "restart"}, ConfigError, "cannot be restarted"),
         ({"tensorboard": True}, MissingExtraError, r"pip install \"thorndike\[tensorboard\]\""),
     ],
 )  # fmt: skip
@@ -126,6 +155,26 @@ def test_what_cannot_work_is_refused_before_anything_is_written(change, error, t
     with pytest.raises(error, match=text):
         td.train(arguments.pop("algorithm"), arguments.pop("env"), **arguments)
     assert not out.exists()
+
+
+@pytest.mark.parametrize("env", ["CartPole-v1", "gymnasium/CartPole-v1"])
+def test_a_memory_that_does_not_fit_is_refused(env, tmp_path, monkeypatch):
+    """A transition of CartPole is 4 + 4 float32, an action, a reward and three flags: 50 bytes or so."""
+    replay = dataclasses.replace(small.DQN.replay, capacity=10**12 // 50)
+    how = {"algorithm": dataclasses.replace(small.DQN, replay=replay), "env": env}
+    if replay.capacity < 2**31:
+        with pytest.raises(ConfigError, match=r"the replay memory takes 1,\d\d\d\.\d GB, and .* lower replay.capacity"):
+            small.train("DQN", tmp_path / "run", **how)
+    monkeypatch.setattr(validation, "free_memory", lambda: 2_000.0)
+    with pytest.raises(ConfigError, match=r"takes 0.0 GB, and 0.0 GB are free"):
+        small.train("DQN", tmp_path / "run", env=env)
+    monkeypatch.setattr(validation, "free_memory", lambda: 20_000.0)
+    assert small.train("DQN", tmp_path / "run", env=env, steps=64).status["state"] == "finished"
+
+
+def test_whole_numbers_of_numpy_are_whole_numbers(tmp_path):
+    run = small.train("PPO", tmp_path / "run", steps=16, seed=np.int64(3), seeds=np.int32(2), keep=np.uint8(1))
+    assert [member["seed"] for member in run.members()] == [3, 4]
 
 
 def test_double_precision_is_refused_with_the_name_of_what_asked_for_it(tmp_path):

@@ -54,7 +54,7 @@ def make(env: Any, **kwargs: Any) -> Any:
         library, _, name = env.partition("/")
         return _adapted(library, name, kwargs)
     if isinstance(env, str):
-        backend, _, name = env.rpartition("/") if env.startswith(("gymnasium/", "thorndike/")) else ("", "", env)
+        backend, _, name = env.partition("/") if env.startswith(("gymnasium/", "thorndike/")) else ("", "", env)
         if name in BUILT_IN and backend != "gymnasium":
             return built_in(name, **kwargs)
         if backend == "thorndike":
@@ -78,8 +78,14 @@ def make(env: Any, **kwargs: Any) -> Any:
             raise UnknownNameError(
                 f"no environment {name!r}{hint}; other libraries' ids begin with {prefixes}"
             ) from None
-    from thorndike.envs.wrap import is_jax
+    from thorndike.configuration import is_config
+    from thorndike.envs.wrap import PARTS, is_jax
 
+    if is_config(env) and isinstance(env, type):
+        env, kwargs = env(**kwargs), {}
+    if is_config(env) and not is_jax(env):
+        lacks = ", ".join(part for part in PARTS if not hasattr(type(env), part))
+        raise IncompatibleError(f"{type(env).__name__} is no JAX environment: it lacks {lacks} (see td.Environment)")
     if is_jax(env) or (hasattr(env, "masked") and hasattr(env, "batch") and not isinstance(env, type)):  # an adapter's
         if kwargs:
             raise ConfigError(f"{type(env).__name__} exists already and takes no arguments: {', '.join(kwargs)}")

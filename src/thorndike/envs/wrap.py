@@ -88,7 +88,9 @@ class Batched:
         return Timestep(obs, reward, terminated, truncated, stepped.obs, done, info, sim)
 
 
+PARTS = ("reset", "step", "observation_space", "action_space")
+
+
 def is_jax(env: Any) -> bool:
     """Whether `env` is a JAX environment: a config with pure `reset` and `step`."""
-    parts = ("reset", "step", "observation_space", "action_space")
-    return is_config(env) and not isinstance(env, type) and all(hasattr(type(env), part) for part in parts)
+    return is_config(env) and not isinstance(env, type) and all(hasattr(type(env), part) for part in PARTS)

@@ -13,9 +13,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import jax
 import numpy as np
 
-from thorndike.drivers.learner import set_clock
+from thorndike.drivers.learner import replays, set_clock
 from thorndike.drivers.state import STRAY, WINDOW, RunState
 from thorndike.errors import CheckpointError, DivergedError, EnvError
 from thorndike.runs import checkpoint
@@ -23,6 +24,7 @@ from thorndike.runs.heaps import Heaps
 from thorndike.runs.metrics import MetricsFile
 from thorndike.runs.progress import Progress
 from thorndike.runs.run import Run, write_json
+from thorndike.runs.validation import validate_memory
 
 CHUNK_SECONDS = 0.25  # of compiled work between two looks at the world: signals, progress
 SILENCE = 60.0  # seconds without an answer from compiled work, until that is said
@@ -65,6 +67,8 @@ class Loop:
 
         found, self.found = self.found, None
         if found is None:
+            if replays(self.algorithm):
+                validate_memory(self.driver.like().memory)
             keys = seed_keys(self.run)
             if not self.driver.simulates:  # environments on the host are for the main thread
                 self.state = self.driver.init(keys)
@@ -135,6 +139,7 @@ class Loop:
         per_iteration, log_every = math.inf, self.run.info["log_every"]
         last_save = time.monotonic()
         self.wait_for_work(time.monotonic())
+        jax.block_until_ready(self.state)  # raises what went wrong; to ask for its numbers would wait for ever
         self.status("running")
         while self.iterations < self.total and signals.caught is None:
             warm = self.iterations < self.warm_until

@@ -14,6 +14,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 import thorndike
 from thorndike.algorithms import algorithm_class
@@ -98,6 +99,7 @@ def train(
         KeyboardInterrupt: after Ctrl-C, once the run is saved; `td.resume(run.path)` goes on.
     """
     prepare_jax()
+    seed, seeds, keep = (int(x) if isinstance(x, np.integer) else x for x in (seed, seeds, keep))
     kwargs = dict(env_kwargs or {})
     name = env if isinstance(env, str) else None
     validate_stepping(workers, env_timeout, on_env_error)

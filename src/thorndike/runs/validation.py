@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -139,7 +141,7 @@ def validate_stepping(workers: str, timeout: float, on_error: str) -> None:
 
 def validate_restarts(env: Any, on_error: str) -> None:
     """What cannot be restarted is not to be."""
-    restarts = on_error == "raise" or getattr(env, "restartable", True)
+    restarts = on_error == "raise" or getattr(env, "restartable", not is_jax(env))
     require(restarts, 'these environments cannot be restarted: on_env_error has to be "raise"')
 
 
@@ -192,3 +194,26 @@ def able(env: Any) -> str:
     playing = {name: value for name, value in defaults.items() if not getattr(value, "offline", False)}
     names = [name for name, value in playing.items() if serves(value, spec) is None]
     return f" Algorithms that can serve it: {', '.join(names)}." if names else ""
+
+
+def validate_memory(shapes: Any) -> None:
+    """Raise `ConfigError` where a replay memory of such arrays, over all runs, is more than the device has left."""
+    need = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))
+    left = free_memory()
+    require(
+        left is None or need <= left,
+        f"the replay memory takes {need / 1e9:,.1f} GB, and {(left or 0) / 1e9:,.1f} GB are free: "
+        "lower replay.capacity",
+    )
+
+
+def free_memory() -> float | None:
+    """Bytes that the device has left, as far as that is known."""
+    device, table = jax.devices()[0], Path("/proc/meminfo")
+    stats = device.memory_stats() or {}
+    if "bytes_limit" in stats:
+        return stats["bytes_limit"] - stats["bytes_in_use"]
+    if device.platform != "cpu" or not table.is_file():
+        return None
+    lines = dict(line.split(":") for line in table.read_text().splitlines())
+    return 1024.0 * int(lines["MemAvailable"].split()[0]) if "MemAvailable" in lines else None

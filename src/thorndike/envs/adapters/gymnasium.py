@@ -62,6 +62,7 @@ class GymnasiumEnvironment:
             self._given = partial(source, **kwargs) if kwargs else source
         else:
             hint = "give td.ParallelEnvironment(its function): " if hasattr(source, "possible_agents") else ""
+            hint = hint or "a JAX environment is a class with @td.config: " * hasattr(source, "observation_space")
             raise ConfigError(
                 f"{hint}{type(source).__name__} is no Gymnasium environment: pass an id such as 'CartPole-v1', "
                 "a class, a function that makes an environment, or an environment"
@@ -207,6 +208,7 @@ class GymnasiumEnvironment:
         if isinstance(env, gymnasium.Env):
             return env
         hint = ": give td.ParallelEnvironment(it)" if hasattr(env, "possible_agents") else ""
+        hint = hint or ": a JAX environment is a class with @td.config" * hasattr(env, "observation_space")
         raise ConfigError(f"{self._name} made a {type(env).__name__}, not a gymnasium.Env{hint}")
 
 
