@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import resource
 import shutil
@@ -200,6 +201,14 @@ def test_hyperparameters_reach_the_algorithm(no_training, capsys):
 def test_exploration_is_chosen_by_its_name(flags, no_training):
     assert main(["train", "dqn", "CartPole-v1", *flags, "--exploration.end", "0.5"]) == 0
     assert no_training.pop()[0].exploration == td.Softmax(end=0.5)
+
+
+def test_the_memory_of_a_preset_can_be_left_out(no_training):
+    assert main(["train", "ppo", "CartPoleNoVel-v1"]) == 0
+    assert main(["train", "ppo", "CartPoleNoVel-v1", "--core", "none"]) == 0
+    without, preset = no_training.pop()[0], no_training.pop()[0]
+    assert preset.core is not None
+    assert without == dataclasses.replace(preset, core=None)
 
 
 def test_a_run_with_softmax_exploration_works(tmp_path):

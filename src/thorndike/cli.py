@@ -165,6 +165,8 @@ def _variants(cls: Any) -> dict[str, dict[str, type]]:
     fields = {}
     for field, hint in cls.__thorndike_hints__.items():
         kinds = {kind.__name__.lower(): kind for kind in typing.get_args(hint) if hasattr(kind, "__thorndike_hints__")}
+        if type(None) in typing.get_args(hint):
+            kinds["none"] = type(None)
         if len(kinds) > 1:
             fields[field] = kinds
     return fields
@@ -281,7 +283,13 @@ def evaluate(
 
 
 def watch(
-    run: Path, /, video: Path | None = None, seed: int | None = None, episodes: int = 1, env: str | None = None
+    run: Path,
+    /,
+    video: Path | None = None,
+    seed: int | None = None,
+    episodes: int = 1,
+    frames: int = 1500,
+    env: str | None = None,
 ) -> None:
     """Film the trained agent.
 
@@ -290,9 +298,10 @@ def watch(
         video: the file, .gif or .mp4; by default video/<steps>.gif in the run's directory
         seed: whose agent, where several were trained
         episodes: how many to film
+        frames: where the film stops, also in the midst of an episode
         env: the environment, where it is in a module of its own (my_package:MyEnv-v0)
     """
-    print(_open(run, env).watch(video, seed, episodes))
+    print(_open(run, env).watch(video, seed, episodes, frames))
 
 
 def play(run: Path, /, second: bool = False, seed: int = 0) -> None:
