@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from gymnasium.spaces import Box, Discrete, MultiBinary
+from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 
 import thorndike as td
 from thorndike.configuration import check
@@ -45,14 +45,15 @@ class Pictures:
 
 
 def play(env, steps=60, seed=0, num_envs=E):
-    """Random play: actions [T, E], timesteps at 0 ... T, and the simulators' states."""
+    """Random legal play: actions [T, E], timesteps at 0 ... T, and the simulators' states."""
     check(env)
     world, key = Batched(env, num_envs), random_key(seed)
     step = jax.jit(world.step)
     times, actions = [jax.jit(world.reset)(key)], []
     for _ in range(steps):
         key, akey, skey = jax.random.split(key, 3)
-        actions.append(jax.random.randint(akey, (num_envs,), 0, 2))
+        legal = times[-1].info.get("mask", jnp.ones((num_envs, 2)))
+        actions.append(jax.random.categorical(akey, jnp.log(legal)))
         times.append(step(times[-1], actions[-1], skey))
     return np.stack(actions), jax.device_get(times)
 
@@ -193,6 +194,50 @@ def test_sticky_actions():
     assert sticky_share(0.25) == pytest.approx(0.25, abs=0.06)
     assert sticky_share(0.0) == 0
     assert sticky_share(1.0) == 1
+
+
+# --- legal actions ----------------------------------------------------------------------------------------------------
+
+
+def test_what_sticks_is_legal():
+    """pgx takes an illegal action for a loss: -1 and the end of the episode, where 2048 pays what tiles add up to."""
+    actions, times = play(td.StickyActions(env=td.make("pgx/2048"), probability=1.0), 100)
+    kept = changed = 0
+    for action, now, later in zip(actions, times, times[1:]):
+        last, taken = now.sim.state.mine[0], later.sim.state.mine[0]
+        mask = now.sim.state.inner.legal_action_mask
+        sticks = mask[np.arange(E), last] & ~now.first
+        assert (taken == np.where(sticks, last, action))[~later.first].all()
+        kept, changed = kept + sticks.sum(), changed + (~sticks & ~now.first).sum()
+    assert min(kept, changed) > 20
+    assert min(now.reward.min() for now in times) == 0
+
+
+def test_what_is_repeated_is_legal():
+    """As many steps by pgx's own count as the action stays legal; all that 2048 pays is even, but for the -1."""
+    actions, times = play(td.ActionRepeat(env=td.make("pgx/2048"), times=4))
+    seen = set()
+    for action, now, later in zip(actions, times, times[1:]):
+        before, after = now.sim.state.inner, later.sim.state.inner
+        steps = (after._step_count - before._step_count)[~later.first]
+        legal = after.legal_action_mask[np.arange(E), action][~later.first]
+        assert ((steps == 4) | ((steps > 0) & ~legal)).all()
+        assert (later.reward % 2 == 0).all()
+        seen |= set(steps.tolist())
+    assert seen == {1, 2, 3, 4}
+
+
+@pytest.mark.parametrize("space", [Discrete(4, start=3), MultiDiscrete([2, 3]), MultiDiscrete([2, 3], start=[5, -1])])
+def test_actions_and_masks(space):
+    """Where one action is legal it is the one that Gymnasium samples under that mask."""
+    sizes = np.ravel(space.nvec if isinstance(space, MultiDiscrete) else space.n)
+    every = [np.reshape(parts, space.shape) + space.start for parts in np.ndindex(*sizes)]
+    for parts in np.ndindex(*sizes):
+        mask = tuple(np.eye(n, dtype=np.int8)[part] for n, part in zip(sizes, parts))
+        legal = space.sample(mask if isinstance(space, MultiDiscrete) else mask[0])
+        told = {"mask": jnp.asarray(np.concatenate(mask), bool)}
+        for action in every:
+            assert wrappers.allowed(space, told, action) == np.array_equal(action, legal)
 
 
 # --- potential-based shaping ------------------------------------------------------------------------------------------

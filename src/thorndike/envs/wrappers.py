@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from gymnasium import Space
-from gymnasium.spaces import Box, MultiBinary
+from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 
 from thorndike.configuration import Inner, check, config, require
 from thorndike.types import Array, PyTree, Step
@@ -78,6 +78,15 @@ def refuse(wrapper: Wrapper) -> None:
     name, inner = type(wrapper).__name__, wrapper.env
     require(not hasattr(inner, "again"), f"{type(inner).__name__} has to be outermost: {name} goes inside of it")
     require(getattr(inner, "players", 1) == 1, f"{name} is for environments of one player, not for games")
+
+
+def allowed(space: Space, info: dict[str, Array], action: Array) -> Array:
+    """Whether an environment's action is legal by `info["mask"]`; where there is no mask all are."""
+    if "mask" not in info or not isinstance(space, (Discrete, MultiDiscrete)):
+        return jnp.bool_(True)
+    sizes = np.ravel(space.nvec if isinstance(space, MultiDiscrete) else space.n)
+    begin = np.cumsum(sizes) - sizes  # of each part in the mask
+    return jnp.ravel(info["mask"])[begin + jnp.ravel(action - space.start)].all()
 
 
 @config
@@ -162,7 +171,7 @@ class FrameStack(Wrapper):
 
 @config
 class ActionRepeat(Wrapper):
-    """Each action is taken `times` times, or until the episode ends; rewards add up."""
+    """Each action is taken `times` times, or until the episode ends or the action is illegal; rewards add up."""
 
     times: int = 4
 
@@ -173,7 +182,7 @@ class ActionRepeat(Wrapper):
 
     @property
     def max_steps(self) -> int:
-        """The inner limit in these longer steps, rounded up."""
+        """The inner limit in these longer steps, rounded up, as if none was cut short."""
         return -(-self.env.max_steps // self.times)
 
     def reset(self, key: Array) -> Step:
@@ -196,6 +205,7 @@ class ActionRepeat(Wrapper):
             after = once(before.state, key)
             after = after._replace(reward=before.reward + after.reward)
             over = before.terminated | (before.state.mine >= self.env.max_steps)
+            over |= ~allowed(self.env.action_space, before.info, action)
             return jax.tree.map(lambda old, new: jnp.where(over, old, new), before, after), None
 
         key, *keys = jax.random.split(key, self.times)
@@ -205,7 +215,10 @@ class ActionRepeat(Wrapper):
 
 @config
 class StickyActions(Wrapper):
-    """With `probability`, the last action is taken again in the place of the new one (Machado et al. 2018)."""
+    """With `probability`, the last action is taken again in the place of the new one (Machado et al. 2018).
+
+    Where the last action is illegal now, the new one is taken.
+    """
 
     probability: float = 0.25
 
@@ -225,11 +238,12 @@ class StickyActions(Wrapper):
     def step(self, state: Wrapped, action: Array, key: Array) -> Step:
         """The new action, or the last one."""
         ckey, key = jax.random.split(key)
-        last, any_yet = state.mine
-        stick = any_yet & jax.random.bernoulli(ckey, self.probability)
+        last, again = state.mine
+        stick = again & jax.random.bernoulli(ckey, self.probability)
         action = jnp.where(stick, last, action).astype(last.dtype)
         step = self.env.step(state.inner, action, key)
-        return step._replace(state=Wrapped(step.state, (action, jnp.bool_(True))))
+        again = allowed(self.env.action_space, step.info, action)
+        return step._replace(state=Wrapped(step.state, (action, again)))
 
 
 @config
