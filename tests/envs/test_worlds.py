@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import gymnasium
 import jax
 import jax.numpy as jnp
@@ -121,6 +123,16 @@ def test_a_schedule_moves_with_every_episode():
     episodes = np.cumsum(first, 0) - 1
     np.testing.assert_allclose(level, np.minimum(0.25 * episodes, 1.0), atol=1e-6)
     assert float(env.changed(jnp.float32(0.5)).gravity) == pytest.approx(5.4)
+
+
+def test_the_usual_rule_rises_with_every_sixteenth_success():
+    """The least n with 1 - 0.9ⁿ of at least 0.8; a rate that does not divide 1 ends at 1 too."""
+    needed = math.ceil(math.log(1 - 0.8) / math.log(0.9))
+    assert needed == 16
+    env = td.Curriculum(env=td.CartPole(max_steps=1), ranges=(("gravity", 1.0, 9.8),), success=1.0, rate=0.4)
+    level, _ = levels(env, 60)
+    rises = np.arange(61) // needed
+    np.testing.assert_allclose(level, np.broadcast_to(np.minimum(0.4 * rises, 1.0)[:, None], level.shape), atol=1e-6)
 
 
 def test_a_curriculum_is_evaluated_at_its_hardest(tmp_path):

@@ -348,20 +348,26 @@ class Curriculum(Wrapper):
     """The environment becomes harder as it is mastered: its numbers move from the easy ones to the hard ones.
 
     Each copy has a level of its own, from 0 to 1. After an episode the level rises by `rate` if the running mean of
-    successes (returns of at least `success`) is at least `threshold`, and the mean begins anew; with a threshold of 0
-    it rises after every episode, which is a schedule. It has to be the outermost wrapper. Evaluation, recordings and
-    films are at level 1; a resumed run goes on at its levels.
+    successes (returns of at least `success`) is at least `threshold`, and the mean begins anew at 0: as the defaults
+    are, every rise takes 16 successes in a row, or more with failures among them. With a threshold of 0 the level rises
+    after every episode, which is a schedule. It has to be the outermost wrapper. Evaluation, recordings and films are
+    at level 1; a resumed run goes on at its levels.
     """
 
     ranges: tuple[tuple[str, float, float], ...]  # (field, easy, hard)
     success: float = 0.0
-    threshold: float = 0.8
+    threshold: float = 0.8  # at least 0 and less than 1, which a running mean from 0 only comes near
     rate: float = 0.1
     memory: float = 0.9  # of the running mean: 1 - memory is the weight of the newest episode
 
     def check(self) -> None:
-        """The fields exist and are floats."""
+        """The fields exist and are floats, and the level can rise."""
         refuse(self)
+        for name in ("threshold", "memory"):
+            share = np.asarray(getattr(self, name), np.float32)
+            least = bool(((share >= 0) & (share < 1)).all())
+            require(least, f"Curriculum.{name} must be at least 0 and less than 1, got {share}")
+        require(bool((np.asarray(self.rate) >= 0).all()), f"Curriculum.rate must not be negative, got {self.rate}")
         for name, low, high in self.ranges:
             check(Randomised(env=self.env, ranges=((name, min(low, high), max(low, high)),)))
 
