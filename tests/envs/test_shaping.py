@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,8 +12,11 @@ import pytest
 from test_wrappers import E, play
 
 import thorndike as td
+from thorndike.configuration import check
 from thorndike.envs import wrappers
+from thorndike.envs.grid_world import GridState
 from thorndike.ops.keys import random_key
+from thorndike.runs.validation import validate
 
 MAP = ("S..#G", ".C...", "..#..", ".....")
 GAMMA = 0.9
@@ -21,19 +27,25 @@ def potential(obs):
     return 3.0 * jnp.sin(5.0 * obs)
 
 
+def at(env, cell):
+    """The environment's state in a cell, as at the beginning of an episode."""
+    if isinstance(env, td.GridWorld):
+        return GridState(jnp.int32(cell))
+    inner = at(env.env, cell)
+    if isinstance(env, td.Shaping):
+        return wrappers.Wrapped(inner, jnp.float32(potential(jnp.int32(cell))))
+    return wrappers.Wrapped(inner, jnp.int32(0)) if isinstance(env, td.ActionRepeat) else inner
+
+
 def optimal(env, discount=GAMMA):
     """Best actions [S, A] by value iteration over the environment's own steps."""
-    inner = td.GridWorld(map=MAP)
-    states = inner.reset(random_key(0)).state._fields
-    cells = np.flatnonzero(~(inner.layout.wall | inner.layout.goal | inner.layout.cliff))
+    layout = td.GridWorld(map=MAP).layout
+    cells = np.flatnonzero(~(layout.wall | layout.goal | layout.cliff))
     q, step = np.zeros((20, 4)), jax.jit(env.step)
     tables = {}
     for cell in cells:
-        state = type(inner.reset(random_key(0)).state)(**dict.fromkeys(states, jnp.int32(cell)))
-        if isinstance(env, td.Shaping):
-            state = wrappers.Wrapped(state, jnp.float32(potential(jnp.int32(cell))))
         for action in range(4):
-            after = step(state, action, random_key(0))
+            after = step(at(env, cell), action, random_key(0))
             tables[cell, action] = (float(after.reward), bool(after.terminated), int(after.obs))
     for _ in range(200):
         value = q.max(1)
@@ -63,6 +75,46 @@ def test_other_shaping_changes_the_best_policy(bug):
 
         env = Bonus(env=plain, potential=potential, discount=GAMMA)
     assert not np.array_equal(optimal(plain)[0], optimal(env)[0])
+
+
+@pytest.mark.parametrize(
+    "outer", [partial(td.ActionRepeat, times=2), partial(td.RewardScale, clip=1.0)], ids=["repeat", "clip"]
+)
+def test_the_order_of_wrappers_that_changes_the_best_policy_is_refused(outer):
+    """And the one that the error offers leaves it as it is."""
+    plain = td.GridWorld(map=MAP)
+    wrong = outer(env=td.Shaping(env=plain, potential=potential, discount=GAMMA))
+    right = td.Shaping(env=outer(env=plain), potential=potential, discount=GAMMA)
+    assert not np.array_equal(optimal(outer(env=plain))[0], optimal(wrong)[0])
+    np.testing.assert_array_equal(optimal(outer(env=plain))[0], optimal(right)[0])
+    check(right)
+    between = td.TimeLimit(env=wrong.env, steps=9)
+    for refused in (wrong, td.TimeLimit(env=wrong, steps=9), dataclasses.replace(wrong, env=between)):
+        with pytest.raises(td.ConfigError, match=rf"outside, Shaping\(env={type(wrong).__name__}\(env=...\)\)"):
+            check(refused)
+
+
+def test_rewards_and_potentials_may_be_scaled_together():
+    plain = td.GridWorld(map=MAP)
+    scaled = td.RewardScale(env=td.Shaping(env=plain, potential=potential, discount=GAMMA), scale=0.5)
+    check(scaled)
+    np.testing.assert_array_equal(optimal(plain)[0], optimal(scaled)[0])
+
+
+@pytest.mark.parametrize("learned", [0.98, 1.0, np.array([0.99, 0.9])])
+def test_rewards_are_shaped_with_the_discount_that_is_learned_with(learned, tmp_path):
+    """On any depth, and for all of a sweep."""
+    env = td.TimeLimit(env=td.Shaping(env=td.CartPole(), potential=lambda obs: obs[0], discount=0.99), steps=9)
+    with pytest.raises(td.ConfigError, match=r"Shaping.discount is 0.99 and PPO.discount .*the same value"):
+        td.train(td.PPO(discount=learned), env, 8, out=tmp_path / "run", progress=False)
+    for same in (0.99, np.float32(0.99), np.array([0.99, 0.99])):
+        validate(td.PPO(discount=same), env, 8, 1)
+
+
+def test_the_discount_of_shaping_is_not_drawn_anew():
+    env = td.Shaping(env=td.CartPole(), potential=lambda obs: obs[0])
+    with pytest.raises(td.ConfigError, match="Shaping has no number 'discount'; it has gravity"):
+        check(td.Randomised(env=env, ranges=(("discount", 0.9, 0.99),)))
 
 
 def test_the_shaped_return_is_minus_the_potential_of_the_start():

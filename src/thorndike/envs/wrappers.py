@@ -80,6 +80,13 @@ def refuse(wrapper: Wrapper) -> None:
     require(getattr(inner, "players", 1) == 1, f"{name} is for environments of one player, not for games")
 
 
+def refuse_shaped(wrapper: Wrapper, does: str) -> None:
+    """Raise `ConfigError` for shaped rewards inside, to which the wrapper does what changes the best policy."""
+    name, shaped = type(wrapper).__name__, any(isinstance(layer, Shaping) for layer in layers(wrapper.env))
+    right = f"put Shaping outside, Shaping(env={name}(env=...))"
+    require(not shaped, f"{name} around Shaping {does}, which changes the best policy: {right}")
+
+
 def allowed(space: Space, info: dict[str, Array], action: Array) -> Array:
     """Whether an environment's action is legal by `info["mask"]`; where there is no mask all are."""
     if "mask" not in info or not isinstance(space, (Discrete, MultiDiscrete)):
@@ -117,6 +124,8 @@ class RewardScale(Wrapper):
         """A bound that leaves something."""
         refuse(self)
         require(self.clip is None or self.clip > 0, f"RewardScale.clip must be positive, got {self.clip}")
+        if self.clip is not None:
+            refuse_shaped(self, "clips what it adds")
 
     def step(self, state: PyTree, action: Array, key: Array) -> Step:
         """The inner step with its reward changed."""
@@ -179,6 +188,7 @@ class ActionRepeat(Wrapper):
         """At least once."""
         refuse(self)
         require(self.times > 0, f"ActionRepeat.times must be positive, got {self.times}")
+        refuse_shaped(self, "sums what it adds without a discount")
 
     @property
     def max_steps(self) -> int:
@@ -250,12 +260,17 @@ class StickyActions(Wrapper):
 class Shaping(Wrapper):
     """Rewards plus γ Φ(s') - Φ(s), with Φ = 0 where an episode terminates: the best policy stays (Ng et al. 1999).
 
-    `discount` has to be the algorithm's γ, and `potential` a function of one observation. Evaluations report returns
-    with what is added.
+    `discount` has to be the algorithm's γ, and `potential` a function of one observation. `ActionRepeat` and
+    `RewardScale` with a `clip` go inside of it. Evaluations report returns with what is added.
     """
 
     potential: Callable[[PyTree], Array]
     discount: float = 0.99
+
+    @property
+    def numbers(self) -> list[str]:
+        """None that another wrapper may change: the discount is the algorithm's."""
+        return []
 
     def reset(self, key: Array) -> Step:
         """Remembers Φ(s)."""

@@ -15,6 +15,7 @@ from thorndike.algorithms import algorithm_class
 from thorndike.configuration import check, is_config, require, swept
 from thorndike.drivers.learner import random_action, replays
 from thorndike.envs.wrap import Batched, is_jax
+from thorndike.envs.wrappers import Shaping, layers, numbers
 from thorndike.errors import ConfigError, EnvError, IncompatibleError
 from thorndike.memory.dataset import Dataset
 from thorndike.memory.sequences import Sequences
@@ -50,6 +51,7 @@ def validate(algorithm: Any, env: Any, steps: int, seeds: int) -> None:
         require(whole, f"{name} needs max_steps, its time limit, in 32 bits: it is {limit!r}")
         check_spaces(env)
         check_answers(env)
+        check_shaping(algorithm, env)
     swept(algorithm)
     require(isinstance(seeds, int) and seeds > 0, f"seeds must be a positive whole number, got {seeds!r}")
     check_observations(algorithm, env.observation_space)
@@ -94,6 +96,18 @@ def check_answers(env: Any) -> None:
         jax.eval_shape(look, jax.eval_shape(lambda: random_key(0)))
     except EnvError as error:
         raise EnvError(str(error)) from None
+
+
+def check_shaping(algorithm: Any, env: Any) -> None:
+    """Rewards are shaped with the discount that they are learned with: with another the best policy changes."""
+    if "discount" not in numbers(algorithm):
+        return
+    name, learned = f"{type(algorithm).__name__}.discount", algorithm.discount
+    for layer in layers(env):
+        if isinstance(layer, Shaping):
+            same = bool(np.all(np.asarray(learned, np.float32) == np.float32(layer.discount)))
+            both = f"Shaping.discount is {layer.discount} and {name} {learned}"
+            require(same, f"{both}: rewards shaped so have another best policy; give both the same value")
 
 
 def check_observations(algorithm: Any, space: Space) -> None:
