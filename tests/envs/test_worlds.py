@@ -12,7 +12,7 @@ import pytest
 from test_wrappers import RANGES, SMALL, E, play
 
 import thorndike as td
-from thorndike.configuration import check
+from thorndike.configuration import check, require
 from thorndike.runs.video import filmable
 
 
@@ -110,6 +110,38 @@ def test_a_number_has_one_wrapper_that_draws_it():
         check(outer(env=inner, ranges=(("force", 8.0, 12.0),)))
         with pytest.raises(td.ConfigError, match="gravity is drawn anew by a wrapper inside"):
             check(outer(env=td.RewardScale(env=inner), ranges=(("gravity", 8.0, 12.0),)))
+
+
+@td.config
+class Heavy(td.CartPole):
+    """A CartPole whose cart has to outweigh its pole."""
+
+    def check(self):
+        require(self.cart_mass > self.pole_mass, "the cart is too light")
+
+
+@pytest.mark.parametrize("outer", [td.Randomised, td.Curriculum])
+@pytest.mark.parametrize(
+    ("env", "ranges", "text"),
+    [
+        (td.GridWorld(), (("slip", 0.0, 5.0),), "slip = 5.0: GridWorld.slip is a probability, got 5.0"),
+        (td.GridWorld(), (("goal_reward", 1.0, 2.0), ("slip", -1.0, 1.0)), "slip = -1.0: GridWorld.slip is a"),
+        (td.FrameStack(env=td.StickyActions(env=td.CartPole())), (("probability", 0.0, 3.0),), "probability = 3.0: St"),
+        (Heavy(), (("cart_mass", 1.0, 2.0), ("pole_mass", 0.5, 2.5)), "cart_mass = 2.0, pole_mass = 2.5: the cart is"),
+    ],
+)
+def test_the_environment_can_be_what_its_ranges_reach(outer, env, ranges, text):
+    with pytest.raises(td.ConfigError, match=f"the ranges of {outer.__name__} reach .*{text}"):
+        check(outer(env=env, ranges=ranges))
+
+
+def test_what_ranges_reach_together_is_what_is_looked_at():
+    """Beside the cart as it is, of 1 kg, such poles would be too heavy."""
+    for outer in (td.Randomised, td.Curriculum):
+        check(outer(env=Heavy(), ranges=(("cart_mass", 4.0, 5.0), ("pole_mass", 2.0, 3.0))))
+    check(td.Curriculum(env=td.GridWorld(), ranges=(("slip", 1.0, 0.0),)))
+    with pytest.raises(td.ConfigError, match=r"slip = 5.0: GridWorld.slip is a probability"):
+        check(td.Curriculum(env=td.GridWorld(), ranges=(("slip", 5.0, 0.0),)))
 
 
 def levels(env, steps=400):

@@ -16,6 +16,7 @@ from gymnasium import Space
 from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 
 from thorndike.configuration import Inner, check, config, require
+from thorndike.errors import ConfigError
 from thorndike.types import Array, PyTree, Step
 
 
@@ -305,6 +306,22 @@ def with_numbers(env: Any, values: dict[str, Any]) -> Any:
     return dataclasses.replace(env, **own, **({"env": with_numbers(env.env, rest)} if rest else {}))
 
 
+def check_ranges(wrapper: Any) -> None:
+    """Raise `ConfigError` unless the environment inside has the numbers in `ranges`, and can have them at both ends."""
+    env, kind = wrapper.env, type(wrapper).__name__
+    found = [name for layer in layers(env) for name in numbers(layer)]
+    drawn = [name for layer in layers(env) if isinstance(layer, Randomised) for name, *_ in layer.ranges]
+    for name, *_ in wrapper.ranges:
+        require(name in found, f"{type(env).__name__} has no number {name!r}; it has {', '.join(found)}")
+        require(name not in drawn, f"{name} is drawn anew by a wrapper inside: name it in one of the two")
+    for ends in ({name: first for name, first, _ in wrapper.ranges}, {name: last for name, _, last in wrapper.ranges}):
+        try:
+            check(with_numbers(env, ends))
+        except ConfigError as error:
+            reached = ", ".join(f"{name} = {value}" for name, value in ends.items())
+            raise ConfigError(f"the ranges of {kind} reach {reached}: {error}") from None
+
+
 @config
 class Randomised(Wrapper):
     """Domain randomisation: at the start of each episode the environment's numbers are drawn anew.
@@ -317,14 +334,11 @@ class Randomised(Wrapper):
     ranges: tuple[tuple[str, float, float], ...]
 
     def check(self) -> None:
-        """The fields exist and are floats."""
+        """The fields exist, are floats, and may have these values."""
         refuse(self)
-        found = [name for layer in layers(self.env) for name in numbers(layer)]
-        drawn = [name for layer in layers(self.env) if isinstance(layer, Randomised) for name, *_ in layer.ranges]
         for name, low, high in self.ranges:
-            require(name in found, f"{type(self.env).__name__} has no number {name!r}; it has {', '.join(found)}")
             require(low <= high, f"the range of {name} is empty: {low} to {high}")
-            require(name not in drawn, f"{name} is drawn anew by a wrapper inside: name it in one of the two")
+        check_ranges(self)
 
     def changed(self, values: Array) -> Any:
         """The inner environment with these values in its fields."""
@@ -376,15 +390,14 @@ class Curriculum(Wrapper):
     memory: float = 0.9  # of the running mean: 1 - memory is the weight of the newest episode
 
     def check(self) -> None:
-        """The fields exist and are floats, and the level can rise."""
+        """The fields exist, are floats, and may have these values; and the level can rise."""
         refuse(self)
         for name in ("threshold", "memory"):
             share = np.asarray(getattr(self, name), np.float32)
             least = bool(((share >= 0) & (share < 1)).all())
             require(least, f"Curriculum.{name} must be at least 0 and less than 1, got {share}")
         require(bool((np.asarray(self.rate) >= 0).all()), f"Curriculum.rate must not be negative, got {self.rate}")
-        for name, low, high in self.ranges:
-            check(Randomised(env=self.env, ranges=((name, min(low, high), max(low, high)),)))
+        check_ranges(self)
 
     @property
     def evaluation(self) -> Any:
