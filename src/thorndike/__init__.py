@@ -47,9 +47,9 @@ _NAMES = {
     "envs.mountain_car_continuous": ("MountainCarContinuous",),
     "envs.pendulum": ("Pendulum",),
     "envs.wrappers": (
-        "TimeLimit", "RewardScale", "FrameStack", "ActionRepeat", "StickyActions", "Shaping", "Randomised",
-        "Curriculum",
+        "TimeLimit", "RewardScale", "FrameStack", "ActionRepeat", "StickyActions", "Shaping",
     ),
+    "envs.domains": ("Randomised", "Curriculum"),
     "envs.grid_world": ("GridWorld", "cliff_walking", "four_rooms"),
     "types": ("Algorithm", "Environment", "Rollout", "Spec", "Step", "Timestep", "Transition"),
     "errors": (

@@ -19,13 +19,12 @@ from thorndike.configuration import from_json, swept, to_json, type_name, types_
 from thorndike.drivers.evaluate import Evaluation, check_episodes, evaluate
 from thorndike.drivers.match import Match, Random, Trained, match
 from thorndike.drivers.scan import member
-from thorndike.envs import make
+from thorndike.envs import domains, make, wrappers
 from thorndike.envs.adapters.brax import Robot
 from thorndike.envs.adapters.gymnax import Gymnax
 from thorndike.envs.adapters.pgx import PgxGame
 from thorndike.envs.guard import starts_within
 from thorndike.envs.wrap import is_jax
-from thorndike.envs.wrappers import Wrapper
 from thorndike.errors import CheckpointError, ConfigError
 from thorndike.memory.dataset import Dataset, new
 from thorndike.ops.keys import random_key
@@ -346,8 +345,9 @@ def remake(described: dict[str, Any], classes: Any = ()) -> Any:
             )
         return make(described["id"], **described["kwargs"])
     if "fields" in described:
-        wrappers = [cls for cls in Wrapper.__subclasses__() if cls.__module__ == Wrapper.__module__]
-        ours = [*(type(value) for value in _built_in_values()), PgxGame, Gymnax, Robot, *wrappers]
+        modules = (wrappers.__name__, domains.__name__)
+        around = [cls for cls in wrappers.Wrapper.__subclasses__() if cls.__module__ in modules]
+        ours = [*(type(value) for value in _built_in_values()), PgxGame, Gymnax, Robot, *around]
         return from_json(described["fields"], {type_name(cls): cls for cls in [*ours, *classes]})
     raise ConfigError(
         f"this run's environment ({described['id']}) was an object of yours, which a file cannot name: "

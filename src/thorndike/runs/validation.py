@@ -14,8 +14,9 @@ from gymnasium.spaces import Box, Dict, Tuple
 from thorndike.algorithms import algorithm_class
 from thorndike.configuration import check, is_config, require, swept
 from thorndike.drivers.learner import random_action, replays
+from thorndike.envs.domains import numbers
 from thorndike.envs.wrap import Batched, is_jax
-from thorndike.envs.wrappers import Shaping, layers, numbers
+from thorndike.envs.wrappers import Shaping, layers
 from thorndike.errors import ConfigError, EnvError, IncompatibleError
 from thorndike.memory.dataset import Dataset
 from thorndike.memory.sequences import Sequences
