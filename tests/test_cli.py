@@ -149,7 +149,7 @@ def test_list(capsys):
     assert set(json.loads(capsys.readouterr().out)) == set(ALGORITHMS)
     assert main(["list"]) == 0
     text = capsys.readouterr().out
-    assert all(name in text for name in [*ALGORITHMS, "GridWorld", "Taxi"])
+    assert all(name in text for name in [*ALGORITHMS, "GridWorld", "Taxi", "pettingzoo/"])
 
 
 @pytest.fixture

@@ -269,12 +269,12 @@ def evaluate(
     if elo and opponent is not None:
         raise ConfigError("--elo rates the checkpoints among each other: leave out --opponent, or --elo")
     if elo:
-        ratings = _open(run).elo(episodes, run / "elo.png", seed)
+        ratings = _open(run, env).elo(episodes, run / "elo.png", seed)
         lines = [f"{step:12,} steps  {rating:8.1f}" for step, rating in ratings.items()]
         print(_json(ratings) if json else "\n".join([*lines, str(run / "elo.png")]))
         return
     if opponent is not None:
-        result = _open(run).match(opponent, episodes, seed)
+        result = _open(run, env).match(opponent, episodes, seed)
         sides = {"first": result.first.tolist(), "second": result.second.tolist(), "score": result.score}
         print(_json(sides) if json else result)
         return
@@ -366,7 +366,7 @@ def list_(what: Literal["all", "algorithms", "environments"] = "all", /, json: b
     """
     import gymnasium
 
-    from thorndike.envs import BUILT_IN
+    from thorndike.envs import ADAPTERS, BUILT_IN
 
     algorithms = {name: line for name, (_, _, line) in ALGORITHMS.items()}
     registered = sorted(name for name in gymnasium.registry if not name.startswith(("phys2d/", "tabular/", "GymV")))
@@ -382,6 +382,7 @@ def list_(what: Literal["all", "algorithms", "environments"] = "all", /, json: b
         print("environments, built in (JAX)\n  " + "\n  ".join(BUILT_IN))
         print("environments, Gymnasium's (prefix gymnasium/ to force it)")
         print("  " + "\n  ".join(name for name in registered if name not in BUILT_IN))
+        print("environments of other libraries, by their prefix\n  " + "\n  ".join(f"{name}/" for name in ADAPTERS))
 
 
 def _open(path: Path, env: str | None = None) -> Any:

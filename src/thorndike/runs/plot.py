@@ -45,7 +45,8 @@ def plot(runs: Iterable[Any], out: str | Path | None = None) -> Any:
             axes.fill_between(steps, np.nanmin(returns, 1), np.nanmax(returns, 1), color=colour, alpha=0.2, linewidth=0)
         drawn += 1
     if not drawn:
-        raise ConfigError("nothing to plot yet: no episode has ended in " + ", ".join(str(r.path) for r in runs))
+        where = ", ".join(str(run.path) for run in runs) or "no run: give at least one"
+        raise ConfigError(f"nothing to plot yet: no episode has ended in {where}")
     offline = sorted({bool(run.info.get("dataset")) for run in runs})
     of = " or ".join("each evaluation" if kind else "the last 100 episodes" for kind in offline)
     dress(axes, f"return, mean of {of}", "batches" if all(offline) else "environment steps")

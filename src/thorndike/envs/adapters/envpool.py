@@ -48,7 +48,8 @@ class EnvPoolEnvironment:
         envpool = _envpool()
         known = envpool.list_all_envs()
         if name not in known:
-            raise UnknownNameError(f"EnvPool has no task {name!r}{did_you_mean(name, known)}")
+            hint = did_you_mean(name, known) or "; see envpool.list_all_envs()"
+            raise UnknownNameError(f"EnvPool has no task {name!r}{hint}")
         fields = envpool.make_spec(name).config._fields
         fields = [field for field in fields if field not in _OURS]
         unknown = [key for key in options if key not in fields]
