@@ -208,7 +208,8 @@ class Block:
         self.mask, self.final_mask = arrays["mask"], arrays["final_mask"]
         self.fails = arrays["fails"]  # consecutive failures
         self.rebuilds = arrays["rebuilds"]
-        self.at = memoryview(arrays["at"])  # type: ignore[arg-type]  # what is going on: see `begins`; quicker than an array to write to
+        # What is going on, see `begins`; it is quicker to write to than an array.
+        self.at = memoryview(arrays["at"])  # type: ignore[arg-type]
 
     def begins(self, slot: int, phase: int, step: int, age: int) -> None:
         """Note what is going on from now on: the environment (-1: none), the phase, the step, its episode's."""
