@@ -59,6 +59,12 @@ def observed(statistics: PyTree, steps: Transition) -> tuple[PyTree, Transition]
     return statistics, steps._replace(obs=obs, next_obs=next_obs)
 
 
+def counted(statistics: PyTree) -> Array:
+    """How many observations there were, by the leaf that counts most; NaN where any count is."""
+    is_running = lambda s: isinstance(s, Running)  # noqa: E731
+    return jnp.stack([s.count for s in jax.tree.leaves(statistics, is_leaf=is_running) if is_running(s)]).max()
+
+
 def _zip(f, statistics, tree, otherwise):
     leaf = lambda s: isinstance(s, Running) or s == ()  # noqa: E731
     return jax.tree.map(

@@ -18,7 +18,7 @@ from thorndike.ops.keys import permutation
 from thorndike.ops.losses import explained_variance, standardise
 from thorndike.ops.optimise import adam, begin, descend
 from thorndike.ops.returns import discounted_sums, gae
-from thorndike.ops.statistics import Running, normalise_tree, running, running_tree, update_tree
+from thorndike.ops.statistics import Running, counted, normalise_tree, running, running_tree, update_tree
 from thorndike.types import Array, Clock, Metrics, PyTree, Rollout, Spec, Timestep
 
 
@@ -239,6 +239,8 @@ class PPO:
         params, optimiser, metrics = self.descend(state, data, key)
 
         statistics = update_tree(state.statistics, steps.obs)
+        if self.normalize_observation:
+            metrics |= {"observations": counted(statistics)}
         metrics |= {"explained_variance": explained_variance(value, target), "value": value.mean()}
         return State(params, optimiser, state.clock, statistics, returns), metrics
 
