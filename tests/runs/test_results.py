@@ -6,6 +6,7 @@ import json
 import shutil
 import threading
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -237,12 +238,14 @@ def test_whole_numbers_beyond_32_bits_are_refused():
 def test_whoever_else_is_evaluated(env, ppo):
     """An agent's episodes are its own: beside others, and whatever these did."""
     one = ppo.actors()
-    other = jax.tree.map(lambda x: -x, one)
-    both = jax.tree.map(lambda *xs: np.concatenate(xs), other, one)
+    nothing = jax.tree.map(np.zeros_like, one)
+    bias = lambda actor: actor.policy.head.linear.bias  # noqa: E731
+    left, right = (eqx.tree_at(bias, nothing, np.array([push], np.float32)) for push in ([1, 0], [0, 1]))
+    three = jax.tree.map(lambda *xs: np.concatenate(xs), left, one, right)
     algorithm = expand(ppo.algorithm, 1)
-    alone, beside = (evaluate(algorithm, actors, td.make(env), 9) for actors in (one, both))
+    alone, beside = (evaluate(algorithm, actors, td.make(env), 9) for actors in (one, three))
     np.testing.assert_array_equal(alone.returns[0], beside.returns[1])
-    assert not np.array_equal(beside.returns[0], beside.returns[1])
+    assert not np.array_equal(beside.returns[0], beside.returns[2])
 
 
 def test_environments_are_stepped_as_in_training_when_they_are_looked_at(tmp_path, monkeypatch):
