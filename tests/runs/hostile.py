@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import time
 import unicodedata  # noqa: F401  (Python's parser imports it for names that are not ASCII)
 from pathlib import Path
+
+from peak import Peak
 
 import thorndike as td
 from thorndike.memory.dataset import Dataset
@@ -31,18 +32,17 @@ def main() -> None:
     sys.addaudithook(hook)
     for i, line in enumerate(sys.stdin):
         kind, path = line.split(maxsplit=1)
-        watching = i >= int(sys.argv[1])
-        before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
-        try:
-            OPEN[kind](Path(path.strip()))
-            outcome = "opened"
-        except td.ThorndikeError as error:
-            outcome = "refused" if len(str(error)) > 20 else "mute"
-        except BaseException as error:  # the test fails with it
-            outcome = f"{type(error).__name__}: {str(error)[:200]}"
-        watching = False
-        spent, grown = time.monotonic() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-        print(json.dumps([kind, path.strip(), outcome, spent, grown / 1024, seen.copy()]), flush=True)
+        with Peak() as peak:
+            watching, start = i >= int(sys.argv[1]), time.monotonic()
+            try:
+                OPEN[kind](Path(path.strip()))
+                outcome = "opened"
+            except td.ThorndikeError as error:
+                outcome = "refused" if len(str(error)) > 20 else "mute"
+            except BaseException as error:  # the test fails with it
+                outcome = f"{type(error).__name__}: {str(error)[:200]}"
+            watching, spent = False, time.monotonic() - start
+        print(json.dumps([kind, path.strip(), outcome, spent, peak.megabytes, seen.copy()]), flush=True)
         seen.clear()
 
 

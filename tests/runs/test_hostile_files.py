@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import small_runs as small
+from peak import Peak
 from safetensors import safe_open
 
 from thorndike.memory.dataset import Episode, write
@@ -193,3 +194,14 @@ def test_the_hook_would_see_a_pickle(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "True"
+
+
+def test_the_measure_sees_memory_that_was_taken_before():
+    """Each time anew, also where something larger came first."""
+    for megabytes in (96, 96, 32, 96):
+        with Peak() as peak:
+            np.ones(megabytes * 2**20, np.uint8)
+        assert 0.9 * megabytes < peak.megabytes < 1.1 * megabytes + 8
+    with Peak() as peak:
+        pass
+    assert peak.megabytes < 8

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import io
-import resource
 
 import gymnasium
 import numpy as np
 import pytest
 from gymnasium.spaces import Box, Dict, Discrete
+from peak import Peak
 from PIL import Image
 
 import thorndike as td
@@ -175,10 +175,9 @@ def test_a_minari_file_that_claims_more_than_it_holds_is_refused_unread(rows, co
     minari_file(tmp_path / "good")
     Dataset(tmp_path / "good")
     minari_file(tmp_path / "bomb", **{column: (rows,)})
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(td.ConfigError, match="larger than the file"):
+    with Peak() as peak, pytest.raises(td.ConfigError, match="larger than the file"):
         Dataset(tmp_path / "bomb")
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50 * 1024
+    assert peak.megabytes < 50
 
 
 def text_of(file, group, path):
@@ -259,7 +258,6 @@ def test_a_minari_file_is_read_from_itself_alone(rewards, text, tmp_path):
     with h5py.File(tmp_path / "bad" / "main_data.hdf5", "r+") as file:
         del file["episode_0"]["rewards"]
         rewards(file, file["episode_0"], tmp_path)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(td.ConfigError, match=text):
+    with Peak() as peak, pytest.raises(td.ConfigError, match=text):
         Dataset(tmp_path / "bad")
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50 * 1024
+    assert peak.megabytes < 50
