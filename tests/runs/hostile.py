@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import resource
+import signal
 import sys
 import time
 import unicodedata  # noqa: F401  (Python's parser imports it for names that are not ASCII)
@@ -13,8 +15,18 @@ from peak import Peak
 import thorndike as td
 from thorndike.memory.dataset import Dataset
 from thorndike.runs import checkpoint
+from thorndike.runs.directory import trained, training
 
-OPEN = {"model": td.load, "checkpoint": checkpoint.load, "dataset": Dataset, "run": lambda path: td.open_run(path).env}
+OPEN = {
+    "model": td.load,
+    "checkpoint": checkpoint.load,
+    "dataset": Dataset,
+    "run": lambda path: td.open_run(path).env,
+    "status": lambda path: td.open_run(path).status,
+    "metrics": lambda path: td.open_run(path).metrics(),
+    "lock": lambda path: locked(path),
+}
+ENOUGH = 2**31  # bytes, and 10 seconds: then what is opened is given up
 FORBIDDEN = ("exec", "import", "socket.", "subprocess.", "os.system", "os.exec", "os.fork", "pickle.", "ctypes.")
 seen: list[str] = []
 watching = False
@@ -26,12 +38,32 @@ def hook(event: str, args: tuple) -> None:
         seen.append(f"{event} {str(args)[:80]}")
 
 
+class Overdue(BaseException):
+    """The time is up."""
+
+
+def locked(path: Path) -> None:
+    """Train there, and see that somebody does."""
+    with training(path):
+        assert trained(path)
+
+
+def overdue(number: int, frame: object) -> None:
+    """It hangs."""
+    raise Overdue
+
+
 def main() -> None:
     """The good ones first, so that all that opening needs is imported."""
     global watching
     sys.addaudithook(hook)
+    signal.signal(signal.SIGALRM, overdue)
     for i, line in enumerate(sys.stdin):
         kind, path = line.split(maxsplit=1)
+        if i == int(sys.argv[1]):
+            taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+            resource.setrlimit(resource.RLIMIT_AS, (taken + ENOUGH, resource.RLIM_INFINITY))
+        signal.alarm(10)
         with Peak() as peak:
             watching, start = i >= int(sys.argv[1]), time.monotonic()
             try:
@@ -42,6 +74,7 @@ def main() -> None:
             except BaseException as error:  # the test fails with it
                 outcome = f"{type(error).__name__}: {str(error)[:200]}"
             watching, spent = False, time.monotonic() - start
+        signal.alarm(0)
         print(json.dumps([kind, path.strip(), outcome, spent, peak.megabytes, seen.copy()]), flush=True)
         seen.clear()
 

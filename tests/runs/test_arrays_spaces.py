@@ -13,8 +13,9 @@ import pytest
 from gymnasium.spaces import Box, Dict, Discrete, Graph, MultiBinary, MultiDiscrete, Space, Text, Tuple
 
 from thorndike.errors import CheckpointError
+from thorndike.files import read_json
 from thorndike.ops.keys import random_key
-from thorndike.runs.arrays import digest, encode, from_arrays, read, read_json, to_arrays
+from thorndike.runs.arrays import digest, encode, from_arrays, read, to_arrays
 from thorndike.runs.spaces import space_from_json, space_to_json
 
 INF = np.inf

@@ -145,15 +145,15 @@ def newest(folder: Path) -> int:
 def test_what_is_kept_is_said_as_it_is(tmp_path, monkeypatch):
     """Nothing, where the very first save fails."""
 
-    def full(path, data):
+    def full(path, pieces):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    write = checkpoint._write
+    write = checkpoint.write
     for kept in ("There is none yet", "The last good one is kept"):
-        monkeypatch.setattr(checkpoint, "_write", full)
+        monkeypatch.setattr(checkpoint, "write", full)
         with pytest.raises(CheckpointError, match=f"No space left on device. {kept}; free some space"):
             save(tmp_path, 2)
-        monkeypatch.setattr(checkpoint, "_write", write)
+        monkeypatch.setattr(checkpoint, "write", write)
         save(tmp_path, 1)
 
 
@@ -163,7 +163,7 @@ class Crash:
     def __init__(self, monkeypatch, at: int, error: BaseException, when: str):
         self.at, self.error, self.when, self.calls = at, error, when, 0
         for owner, name in [
-            (os, "fsync"), (os, "open"), (Path, "rename"), (Path, "mkdir"), (shutil, "rmtree"), (checkpoint, "_write"),
+            (os, "fsync"), (os, "open"), (Path, "rename"), (Path, "mkdir"), (shutil, "rmtree"), (checkpoint, "write"),
         ]:  # fmt: skip
             monkeypatch.setattr(owner, name, self.wrap(getattr(owner, name), name))
 
@@ -174,8 +174,9 @@ class Crash:
                 return function(*args, **kwargs)
             if self.when == "after":
                 function(*args, **kwargs)
-            elif self.when == "halfway" and name == "_write":
-                args[0].write_bytes(args[1][: len(args[1]) // 2])
+            elif self.when == "halfway" and name == "write":
+                data = b"".join(args[1])
+                args[0].write_bytes(data[: len(data) // 2])
             elif self.when == "halfway" and name == "rmtree" and Path(args[0]).is_dir():
                 sorted(Path(args[0]).iterdir())[0].unlink()
             if kwargs.get("ignore_errors") and isinstance(self.error, OSError):

@@ -12,13 +12,17 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 import small_runs as small
 from peak import Peak
 from safetensors import safe_open
 
+from thorndike.files import LARGEST_JSON
 from thorndike.memory.dataset import Episode, write
+from thorndike.runs import checkpoint
 from thorndike.runs.agent import digest
 from thorndike.runs.arrays import encode
+from thorndike.runs.directory import LOCK
 
 EACH = 100
 
@@ -90,23 +94,103 @@ def opened(good: list, bad: list, **environment: str) -> list:
     return rows[len(good) :]
 
 
+def check(rows: list, **allowed: tuple[str, ...]) -> None:
+    """All were refused, or what is allowed for their kind, at once, and nothing in them was executed."""
+    for kind, path, outcome, seconds, megabytes, events in rows:
+        assert outcome in allowed.get(kind, ("refused",)), (kind, path, outcome)
+        assert events == [], (path, events)
+        assert seconds < 2, (path, seconds)
+        assert megabytes < 256, (path, megabytes)
+
+
+def recorded(path: Path) -> Path:
+    """A dataset of one episode."""
+    last = np.arange(8) == 7
+    return write(path, [Episode(np.zeros((9, 4), np.float32), np.zeros(8, int), np.ones(8), last, ~last)])
+
+
 def test_hostile_files(tmp_path):
     rng = np.random.default_rng(0)
     run = small.train("PPO", tmp_path / "run")
     model = run.agent().save(tmp_path / "model.safetensors")
     saved = max((run.path / "checkpoints").iterdir())
-    last = np.arange(8) == 7
-    data = write(tmp_path / "data", [Episode(np.zeros((9, 4), np.float32), np.zeros(8, int), np.ones(8), last, ~last)])
-    good = [("model", model), ("checkpoint", saved), ("dataset", data)]
+    good = [("model", model), ("checkpoint", saved), ("dataset", recorded(tmp_path / "data"))]
     bad = [item for kind, path in good for item in hostile(path, kind, tmp_path, rng)]
     rows = opened(good, bad)
-    for kind, path, outcome, seconds, megabytes, events in rows:
-        allowed = ("refused", "opened") if kind == "dataset" else ("refused",)  # a dataset has no checksums
-        assert outcome in allowed, (path, outcome)
-        assert events == [], (path, events)
-        assert seconds < 2, (path, seconds)
-        assert megabytes < 256, (path, megabytes)
+    check(rows, dataset=("refused", "opened"))  # which has no checksums
     assert sum(row[2] == "refused" for row in rows) >= 0.9 * 3 * EACH
+
+
+# --- what is no file --------------------------------------------------------------------------------------------------
+
+
+def endless(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+def linked_pipe(path: Path) -> None:
+    os.mkfifo(path.with_name("pipe"))
+    path.symlink_to("pipe")
+
+
+def sparse(path: Path) -> None:
+    path.touch()
+    os.truncate(path, 2**36)
+
+
+def deserts(path: Path) -> None:
+    """JSON of the size that is read, which takes as much memory as any."""
+    path.write_text("[" + "{}," * (LARGEST_JSON // 3 - 1) + "0]")
+
+
+NO_FILES = [os.mkfifo, linked_pipe, endless, os.mkdir]
+PLACES = {
+    "model": [""],
+    "checkpoint": [checkpoint.ARRAYS, checkpoint.STATE, checkpoint.MANIFEST],
+    "dataset": ["metadata.json", "observations.npy", "actions.npy", "rewards.npy", "truncations.npy"],
+    "run": ["run.json"],
+    "status": ["status.json"],
+    "metrics": ["metrics.jsonl"],
+}
+
+
+def test_pipes_devices_and_endless_texts_in_the_place_of_files(ppo, tmp_path):
+    saved = max((ppo.path / "checkpoints").iterdir())
+    model, data = ppo.agent().save(tmp_path / "model.safetensors"), recorded(tmp_path / "data")
+    good = [("model", model), ("checkpoint", saved), ("dataset", data)]
+    good += [(kind, ppo.path) for kind in ("run", "status", "metrics")]
+    bad = []
+    for kind, path in good:
+        for name in PLACES[kind]:
+            for instead in NO_FILES + [sparse, deserts] * name.endswith(".json"):
+                folder = tmp_path / f"{kind}_{name}_{instead.__name__}"
+                victim = folder / name if name else folder / "model.safetensors"
+                shutil.copytree(path, folder) if name else folder.mkdir()
+                victim.unlink(missing_ok=True)
+                instead(victim)
+                bad.append((kind, folder if name else victim))
+    check(opened(good, bad))
+
+
+@pytest.mark.parametrize("name", ["data/main_data.hdf5", "data/metadata.json", "metadata.json"])
+def test_pipes_and_devices_in_the_place_of_minaris_files(name, tmp_path):
+    bad = []
+    for instead in NO_FILES:
+        victim = tmp_path / instead.__name__ / name
+        victim.parent.mkdir(parents=True)
+        instead(victim)
+        bad.append(("dataset", tmp_path / instead.__name__))
+    check(opened([("dataset", recorded(tmp_path / "good"))], bad))
+
+
+def test_a_lock_that_is_a_pipe_is_not_waited_for(tmp_path):
+    bad = []
+    for instead in (os.mkfifo, linked_pipe, endless):
+        (tmp_path / instead.__name__).mkdir()
+        instead(tmp_path / instead.__name__ / LOCK)
+        bad.append(("lock", tmp_path / instead.__name__))
+    (tmp_path / "good").mkdir()
+    check(opened([("lock", tmp_path / "good")], bad), lock=("opened",))
 
 
 # --- what a checksum does not keep out --------------------------------------------------------------------------------
@@ -176,11 +260,7 @@ def test_content_behind_a_checksum_that_is_right(ppo, tmp_path):
         bad.append(("run", path))
     (tmp_path / "payload_of_a_run.py").write_text("import os; os.system('true')")
     rows = opened(good, bad, PYTHONPATH=str(tmp_path))
-    for kind, path, outcome, seconds, megabytes, events in rows:
-        assert outcome == "refused", (kind, path, outcome)
-        assert events == [], (path, events)
-        assert seconds < 2, (path, seconds)
-        assert megabytes < 256, (path, megabytes)
+    check(rows)
 
 
 def test_the_hook_would_see_a_pickle(tmp_path):

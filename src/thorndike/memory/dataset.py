@@ -19,7 +19,8 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete, MultiDiscrete
 
 from thorndike.envs.host_layout import mask_size
-from thorndike.errors import ConfigError
+from thorndike.errors import CheckpointError, ConfigError
+from thorndike.files import check_regular, read_json
 from thorndike.nets.torso import example
 from thorndike.types import PyTree, Spec, Transition
 
@@ -71,7 +72,7 @@ class Dataset:
                 f"{self.path} is Minari's, but not in its format hdf5, which alone is read: write it with "
                 'data_format="hdf5", or its episodes with td.Dataset.write'
             )
-        elif (self.path / "metadata.json").is_file():
+        elif (self.path / "metadata.json").exists():
             stored = _read(self.path)
         else:
             raise ConfigError(f"there is no dataset at {self.path}: neither metadata.json nor data/main_data.hdf5")
@@ -238,22 +239,27 @@ def _name(i: int, n: int) -> str:
 def _minaris(metadata: Path) -> bool:
     """Whether a file describes a dataset of Minari's."""
     try:
-        return "data_format" in json.loads(metadata.read_text())
-    except (OSError, ValueError, TypeError, RecursionError):
+        return "data_format" in read_json(metadata)
+    except (CheckpointError, TypeError):
         return False
 
 
 def _read(path: Path) -> Stored:
     try:
-        metadata = json.loads((path / "metadata.json").read_text())
+        metadata = read_json(path / "metadata.json")
         if metadata["format"] != FORMAT:
             raise ConfigError(f"{path} has format {metadata['format']}, this version reads {FORMAT}")
         lengths, n = np.asarray(metadata["lengths"], np.int64), int(metadata["observations"])
-        load = lambda name: np.load(path / name, mmap_mode="r", allow_pickle=False)  # noqa: E731
-        observations = [load(_name(i, n)) for i in range(n)]
-        masks = load("masks.npy") if metadata.get("masks") else None
-        return Stored(observations, [load(f"{name}.npy") for name in STEPS], masks, lengths.reshape(-1))
+        observations = [_mapped(path / _name(i, n)) for i in range(n)]
+        masks = _mapped(path / "masks.npy") if metadata.get("masks") else None
+        return Stored(observations, [_mapped(path / f"{name}.npy") for name in STEPS], masks, lengths.reshape(-1))
     except ConfigError:
         raise
     except Exception as error:  # whatever NumPy's parser of headers, which is Python's, makes of it
         raise ConfigError(f"{path} is not a dataset, or damaged: {error}") from None
+
+
+def _mapped(path: Path) -> np.ndarray:
+    """The array in an .npy file, mapped into memory."""
+    check_regular(path)
+    return np.lib.format.open_memmap(path, mode="r")

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from thorndike.errors import CheckpointError
-from thorndike.runs.arrays import encode, read, read_json, to_arrays
+from thorndike.files import open_regular, parse_json, read_json, read_small, write
+from thorndike.runs.arrays import encode, read, to_arrays
 from thorndike.types import PyTree
 
 ARRAYS, STATE, MANIFEST = "arrays.safetensors", "state.json", "manifest.json"
@@ -32,7 +33,7 @@ def save(folder: Path, step: int, tree: PyTree, meta: dict[str, Any], keep: int 
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
         for name, data in files.items():
-            _write(temporary / name, data)
+            write(temporary / name, [data])
         _sync(temporary)
         if final.exists():
             shutil.rmtree(final)
@@ -66,15 +67,16 @@ def load(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     manifest = read_json(path / MANIFEST)
     if not isinstance(manifest, dict) or set(manifest) != {ARRAYS, STATE}:
         raise CheckpointError(f"{path / MANIFEST} is not a manifest")
-    for name, expected in manifest.items():
-        try:
-            with (path / name).open("rb") as file:
-                found = hashlib.file_digest(file, "sha256").hexdigest()
-        except OSError as error:
-            raise CheckpointError(f"{path / name} cannot be read: {error.strerror}") from None
-        if found != expected:
+    try:
+        state = read_small(path / STATE)
+        with open_regular(path / ARRAYS) as file:
+            found = {STATE: hashlib.sha256(state).hexdigest(), ARRAYS: hashlib.file_digest(file, "sha256").hexdigest()}
+    except OSError as error:
+        raise CheckpointError(f"{error.filename or path} cannot be read: {error.strerror or error}") from None
+    for name in found:
+        if found[name] != manifest[name]:
             raise CheckpointError(f"{path / name} is damaged: its SHA-256 is not the one in the manifest")
-    return read(path / ARRAYS), read_json(path / STATE)
+    return read(path / ARRAYS), parse_json(state, path / STATE)
 
 
 def load_newest(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, Any], list[str]] | None:
@@ -91,13 +93,6 @@ def load_newest(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, Any], li
     if damaged:
         raise CheckpointError("no checkpoint is whole:\n  " + "\n  ".join(damaged))
     return None
-
-
-def _write(path: Path, data: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _sync(folder: Path) -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from thorndike.configuration import require
-from thorndike.errors import ConfigError
+from thorndike.errors import CheckpointError, ConfigError
+from thorndike.files import no_wait, open_regular, read_json
 
 try:
     import fcntl
@@ -45,7 +45,7 @@ def begun(path: Path) -> bool:
     """Whether the run at `path` has left anything to look at: a row of metrics, a checkpoint, why it diverged."""
     metrics, status = path / "metrics.jsonl", path / "status.json"
     rows = metrics.is_file() and metrics.stat().st_size > 0
-    diverged = status.is_file() and json.loads(status.read_text())["state"] == "diverged"
+    diverged = status.is_file() and read_json(status)["state"] == "diverged"
     return rows or diverged or any((path / "checkpoints").glob("*"))
 
 
@@ -66,7 +66,7 @@ def training(path: Path) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         if fcntl is not None:
             with contextlib.suppress(OSError):  # a directory that cannot be written into is for others to report
-                file = stack.enter_context(open(path / LOCK, "ab"))
+                file = stack.enter_context(open(path / LOCK, "ab", opener=no_wait))
                 for _ in range(20):  # for who only looks has it for a moment
                     try:
                         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -84,10 +84,10 @@ def trained(path: Path) -> bool:
     if fcntl is None:
         return True
     try:
-        with open(path / LOCK, "rb") as file:
+        with open_regular(path / LOCK) as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except FileNotFoundError:
         return False
-    except OSError:
+    except (OSError, CheckpointError):
         return True
     return False

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from thorndike.errors import CheckpointError, MissingExtraError
+from thorndike.files import open_regular, replace
 
 
 class MetricsFile:
@@ -20,9 +20,7 @@ class MetricsFile:
         """Open for appending; with `keep_until`, drop rows beyond that step first (they will be written again)."""
         if keep_until is not None and path.exists():
             rows = [row for row in read(path) if row["steps"] <= keep_until]
-            temporary = path.with_suffix(".tmp")
-            temporary.write_text("".join(json.dumps(row) + "\n" for row in rows))
-            os.replace(temporary, path)
+            replace(path, (f"{json.dumps(row)}\n".encode() for row in rows))
         self.file = path.open("a", buffering=1)
         self.board = summary_writer()(str(path.parent / "tensorboard")) if tensorboard else None
 
@@ -49,8 +47,12 @@ class MetricsFile:
 
 def read(path: Path) -> list[dict[str, Any]]:
     """All whole rows; a line that is damaged, or was cut short by a crash, is passed over."""
+    if not path.exists():
+        return []
+    with open_regular(path) as file:
+        lines = file.read().decode(errors="replace").splitlines()
     rows = []
-    for line in path.read_text(errors="replace").splitlines() if path.exists() else []:
+    for line in lines:
         with contextlib.suppress(ValueError, RecursionError):
             row = json.loads(line)
             if _whole(row):

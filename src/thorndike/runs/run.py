@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shlex
 import sys
 import warnings
@@ -26,11 +25,12 @@ from thorndike.envs.adapters.pgx import PgxGame
 from thorndike.envs.guard import starts_within
 from thorndike.envs.wrap import is_jax
 from thorndike.errors import CheckpointError, ConfigError
+from thorndike.files import read_json, replace, small_json
 from thorndike.memory.dataset import Dataset, new
 from thorndike.ops.keys import random_key
 from thorndike.runs import checkpoint
 from thorndike.runs.agent import Agent
-from thorndike.runs.arrays import from_arrays, read_json
+from thorndike.runs.arrays import from_arrays
 from thorndike.runs.directory import trained
 from thorndike.runs.metrics import read, table
 from thorndike.types import PyTree, Spec
@@ -112,7 +112,7 @@ class Run:
         """
         path = self.path / "status.json"
         try:
-            status = read_json(path) if path.is_file() else {"state": "new", "steps": 0, "seconds": 0.0}
+            status = read_json(path) if path.exists() else {"state": "new", "steps": 0, "seconds": 0.0}
         except CheckpointError:
             status = None
         if not isinstance(status, dict) or not {"state", "steps", "seconds"} <= status.keys():
@@ -383,13 +383,5 @@ def _swept_fields(data: dict[str, Any], prefix: str = "") -> dict[str, list[floa
 
 
 def write_json(path: Path, data: Any) -> None:
-    """Write JSON whole or not at all."""
-    temporary = path.with_suffix(".tmp")
-    try:
-        with temporary.open("w") as file:
-            file.write(json.dumps(data, indent=2) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise CheckpointError(f"could not write {path}: {error.strerror or error}") from error
+    """Write JSON whole or not at all. Raises `CheckpointError`."""
+    replace(path, [small_json(data, str(path))])
