@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import re
+import resource
 import shutil
 
 import jax
@@ -13,10 +16,7 @@ import small_runs as small
 from safetensors.numpy import save_file
 
 import thorndike as td
-from thorndike.errors import (
-    CheckpointError,
-    ConfigError,
-)
+from thorndike.errors import CheckpointError, ConfigError
 from thorndike.runs import checkpoint
 
 
@@ -85,3 +85,55 @@ def test_files_that_are_no_agents_are_refused(ppo, tmp_path):
     for missing in (tmp_path / "nowhere.td", tmp_path):
         with pytest.raises(CheckpointError, match="there is no file"):
             td.load(missing)
+
+
+@contextlib.contextmanager
+def files_up_to(size: int):
+    """As if the disk were full behind so many bytes of a file."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("part", [0.0, 0.1, 0.5, 0.99])
+def test_a_full_disk_leaves_the_file_that_was_there(part, runs, tmp_path):
+    path = runs("PPO").agent().save(tmp_path / "agent.td")
+    good, other = path.read_bytes(), runs("DQN").agent()
+    full = int(part * len(other.save(tmp_path / "other.td").read_bytes()))
+    (tmp_path / "other.td").unlink()
+    for name, kept in (("agent.td", "agent.td is as it was before"), ("new.td", "There is no new.td yet")):
+        with files_up_to(full), pytest.raises(CheckpointError, match=f"could not write .*: File too large. {kept}"):
+            other.save(tmp_path / name)
+    assert path.read_bytes() == good
+    assert list(tmp_path.iterdir()) == [path]
+    assert other.save(path).read_bytes() != good
+
+
+def test_an_agent_is_on_the_disk_before_it_has_its_name(ppo, tmp_path, monkeypatch):
+    order, fsync, replace = [], os.fsync, os.replace
+
+    def synced(handle):
+        order.append(os.fstat(handle).st_size)
+        fsync(handle)
+
+    def replaced(old, new):
+        order.append(new.name)
+        replace(old, new)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "replace", replaced)
+    path = ppo.agent().save(tmp_path / "agent.td")
+    assert order == [path.stat().st_size, "agent.td"]
+
+
+def test_an_agent_is_saved_where_a_link_leads_and_in_place_of_no_pipe(ppo, tmp_path):
+    (tmp_path / "newest.td").symlink_to("agent.td")
+    assert ppo.agent().save(tmp_path / "newest.td") == tmp_path / "newest.td"
+    assert td.load(tmp_path / "agent.td").algorithm == ppo.algorithm
+    assert (tmp_path / "newest.td").is_symlink()
+    os.mkfifo(tmp_path / "pipe.td")
+    with pytest.raises(ConfigError, match=r"pipe\.td is a pipe or a device: name a file"):
+        ppo.agent().save(tmp_path / "pipe.td")

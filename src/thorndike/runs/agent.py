@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from thorndike.drivers.evaluate import act
 from thorndike.envs.host_layout import flat_mask, kept, mask_size
 from thorndike.envs.wrap import to_environment
 from thorndike.errors import CheckpointError, ConfigError, IncompatibleError
+from thorndike.files import replace
 from thorndike.nets.torso import leaves
 from thorndike.ops.keys import random_key
 from thorndike.runs.arrays import digest, encode, from_arrays, read, to_arrays
@@ -90,10 +92,17 @@ class Agent:
         return action if batched else action[0]
 
     def save(self, path: str | Path) -> Path:
-        """Write one file: the arrays of the actor, the algorithm's settings and the spaces."""
+        """Write one file: the arrays of the actor, the algorithm's settings and the spaces.
+
+        Raises:
+            ConfigError: `path` is a directory, or a device.
+            CheckpointError: the disk refuses; a file that was there is as it was.
+        """
         path = Path(path)
         if path.is_dir():
             raise ConfigError(f"{path} is a directory: name a file in it, such as {path / 'agent.td'}")
+        if path.exists() and not path.is_file():
+            raise ConfigError(f"{path} is a pipe or a device: name a file")
         spec = {
             "observation": space_to_json(self.spec.observation),
             "action": space_to_json(self.spec.action),
@@ -102,8 +111,8 @@ class Agent:
         }
         arrays = to_arrays(self.actor)
         meta = json.dumps({"format": FORMAT, "algorithm": to_json(self.algorithm), "spec": spec})
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(encode(arrays, {"thorndike": meta, "sha256": digest(arrays, meta)}))
+        where = Path(os.path.realpath(path))  # a link stays one
+        replace(where, [encode(arrays, {"thorndike": meta, "sha256": digest(arrays, meta)})])
         return path
 
     def __repr__(self) -> str:
