@@ -70,7 +70,7 @@ def small_json(data: Any, what: str) -> bytes:
     return text
 
 
-def write(path: Path, pieces: Iterable[Any]) -> str:
+def write(path: Path, pieces: Iterable[bytes | memoryview]) -> str:
     """Write a new file, buffer after buffer, until the disk has it; its SHA-256. Raises `OSError`."""
     sha = hashlib.sha256()
     with path.open("xb") as file:
@@ -82,7 +82,7 @@ def write(path: Path, pieces: Iterable[Any]) -> str:
     return sha.hexdigest()
 
 
-def replace(path: Path, pieces: Iterable[Any]) -> None:
+def replace(path: Path, pieces: Iterable[bytes | memoryview]) -> None:
     """Write a file in the place of what may be there. Raises `CheckpointError` if the disk refuses; that stays then."""
     temporary = path.with_name(f".{path.name}.tmp")
     try:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
-import resource
 import shutil
 
 import jax
@@ -87,17 +85,6 @@ def test_files_that_are_no_agents_are_refused(ppo, tmp_path):
             td.load(missing)
 
 
-@contextlib.contextmanager
-def files_up_to(size: int):
-    """As if the disk were full behind so many bytes of a file."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
 @pytest.mark.parametrize("part", [0.0, 0.1, 0.5, 0.99])
 def test_a_full_disk_leaves_the_file_that_was_there(part, runs, tmp_path):
     path = runs("PPO").agent().save(tmp_path / "agent.td")
@@ -105,7 +92,10 @@ def test_a_full_disk_leaves_the_file_that_was_there(part, runs, tmp_path):
     full = int(part * len(other.save(tmp_path / "other.td").read_bytes()))
     (tmp_path / "other.td").unlink()
     for name, kept in (("agent.td", "agent.td is as it was before"), ("new.td", "There is no new.td yet")):
-        with files_up_to(full), pytest.raises(CheckpointError, match=f"could not write .*: File too large. {kept}"):
+        with (
+            small.files_up_to(full),
+            pytest.raises(CheckpointError, match=f"could not write .*: File too large. {kept}"),
+        ):
             other.save(tmp_path / name)
     assert path.read_bytes() == good
     assert list(tmp_path.iterdir()) == [path]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import itertools
 import json
 import os
@@ -16,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import small_runs as small
+from peak import Peak
 
 import thorndike as td
 from thorndike.drivers.scan import ScanDriver
@@ -121,6 +123,37 @@ def test_a_folder_that_only_looks_like_a_step_is_none(tmp_path):
     assert checkpoint.steps(tmp_path) == [5]
     save(tmp_path, 6)
     assert newest(tmp_path) == 6
+
+
+def test_a_checkpoint_is_held_in_memory_once_and_only_what_is_read_of_it(tmp_path):
+    """Saving needs no copy of the state, reading one, and reading the agents no more than they are."""
+    size = 96  # MiB
+    state = {"memory": jnp.ones((3, size, 2**20 // 3), jnp.uint8), "agent": jnp.ones(1000), "odd": jnp.ones(7, bool)}
+    small_state = jax.tree.map(lambda x: x[:1], state)
+    checkpoint.load(checkpoint.save(tmp_path, 1, small_state, {}), "['agent']")  # imports what it needs
+    with Peak() as peak:
+        checkpoint.save(tmp_path, 2, state, {})
+    assert peak.megabytes < 16
+    with Peak() as peak:
+        found = checkpoint.load_newest(tmp_path)
+    assert 0.9 * size < peak.megabytes < size + 16
+    assert all(np.array_equal(found[0][f"[{name!r}]"], x) for name, x in state.items())
+    with Peak() as peak:
+        found = checkpoint.load_newest(tmp_path, "['agent']")
+    assert peak.megabytes < 16
+    assert list(found[0]) == ["['agent']"]
+
+
+def test_the_agents_of_a_run_are_read_without_its_memory(runs, monkeypatch):
+    run, asked = td.open_run(runs("DQN").path), []
+    read = checkpoint.read
+    monkeypatch.setattr(checkpoint, "read", lambda path, prefix: asked.append(read(path, prefix)) or asked[-1])
+    step = checkpoint.steps(run.path / "checkpoints")[-1]
+    assert all(np.array_equal(*pair) for pair in zip(jax.tree.leaves(run.actors()), jax.tree.leaves(run.actors(step))))
+    assert len(asked) == 2
+    for found in asked:
+        assert found.arrays
+        assert all(name.startswith(".agent.") for name in found.arrays)
 
 
 # --- crashes ----------------------------------------------------------------------------------------------------------
@@ -311,6 +344,23 @@ def test_a_missing_file_is_noticed(name, instead, good, tmp_path):
     assert_noticed(folder, name)
 
 
+@pytest.mark.parametrize("kind", ["F8_E4M3", "F8_E5M2", "F8_E8M0", "F99"])
+def test_a_dtype_that_is_not_known_is_noticed_also_behind_the_right_hash(kind, good, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(good, folder)
+    path = folder / f"{32:012d}"
+    data = (path / checkpoint.ARRAYS).read_bytes()
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    header[".now.first"]["dtype"] = kind
+    text = json.dumps(header).encode()
+    data = len(text).to_bytes(8, "little") + text + data[8 + int.from_bytes(data[:8], "little") :]
+    (path / checkpoint.ARRAYS).write_bytes(data)
+    manifest = json.loads((path / checkpoint.MANIFEST).read_text())
+    manifest[checkpoint.ARRAYS] = hashlib.sha256(data).hexdigest()
+    (path / checkpoint.MANIFEST).write_text(json.dumps(manifest))
+    assert_noticed(folder, checkpoint.ARRAYS)
+
+
 def test_other_things_in_the_folder_do_not_matter(good, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(good, folder)
@@ -389,3 +439,13 @@ def test_a_full_disk_costs_no_checkpoint(tmp_path, monkeypatch):
     assert newest(tmp_path) == 1
     save(tmp_path, 2)
     assert newest(tmp_path) == 2
+
+
+@pytest.mark.parametrize("part", [0.0, 0.3, 0.7, 0.99])
+def test_a_disk_that_is_full_at_any_place_costs_no_checkpoint(part, tmp_path):
+    save(tmp_path, 1)
+    size = (tmp_path / f"{1:012d}" / checkpoint.ARRAYS).stat().st_size
+    with small.files_up_to(int(part * size)), pytest.raises(CheckpointError, match=r"File too large.*is kept"):
+        save(tmp_path, 2)
+    assert [p.name for p in tmp_path.iterdir()] == [f"{1:012d}"]
+    assert newest(tmp_path) == 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pickle
 import shutil
@@ -15,13 +14,10 @@ import numpy as np
 import pytest
 import small_runs as small
 from peak import Peak
-from safetensors import safe_open
+from watched import check, opened, recorded
 
 from thorndike.files import LARGEST_JSON
-from thorndike.memory.dataset import Episode, write
 from thorndike.runs import checkpoint
-from thorndike.runs.agent import digest
-from thorndike.runs.arrays import encode
 from thorndike.runs.directory import LOCK
 
 EACH = 100
@@ -79,34 +75,6 @@ def hostile(good: Path, kind: str, folder: Path, rng) -> list[tuple[str, Path]]:
             victim.write_bytes(changed)
         made.append((kind, path))
     return made
-
-
-def opened(good: list, bad: list, **environment: str) -> list:
-    """What happened to each bad file, after the good ones were opened, in a process that is watched."""
-    done = subprocess.run(
-        [sys.executable, str(Path(__file__).with_name("hostile.py")), str(len(good))],
-        input="\n".join(f"{kind} {path}" for kind, path in good + bad), capture_output=True, text=True, check=False,
-        env=os.environ | environment,
-    )  # fmt: skip
-    rows = [json.loads(line) for line in done.stdout.splitlines()]
-    assert len(rows) == len(good) + len(bad), done.stderr[-2000:]
-    assert [row[2] for row in rows[: len(good)]] == ["opened"] * len(good)
-    return rows[len(good) :]
-
-
-def check(rows: list, **allowed: tuple[str, ...]) -> None:
-    """All were refused, or what is allowed for their kind, at once, and nothing in them was executed."""
-    for kind, path, outcome, seconds, megabytes, events in rows:
-        assert outcome in allowed.get(kind, ("refused",)), (kind, path, outcome)
-        assert events == [], (path, events)
-        assert seconds < 2, (path, seconds)
-        assert megabytes < 256, (path, megabytes)
-
-
-def recorded(path: Path) -> Path:
-    """A dataset of one episode."""
-    last = np.arange(8) == 7
-    return write(path, [Episode(np.zeros((9, 4), np.float32), np.zeros(8, int), np.ones(8), last, ~last)])
 
 
 def test_hostile_files(tmp_path):
@@ -193,76 +161,6 @@ def test_a_lock_that_is_a_pipe_is_not_waited_for(tmp_path):
     check(opened([("lock", tmp_path / "good")], bad), lock=("opened",))
 
 
-# --- what a checksum does not keep out --------------------------------------------------------------------------------
-
-DEEP = "[" * 700 + "]" * 700
-CONTENTS = [  # of a model: where in its description, and what is there instead
-    (("algorithm", "learning_rate"), ["a"]),
-    (("algorithm", "learning_rate"), {"type": "PPO"}),
-    (("algorithm", "learning_rate"), "DEEP"),
-    (("algorithm", "num_envs"), -1),
-    (("algorithm", "type"), "__import__('os')"),
-    (("algorithm", "torso", "widths"), [10**12]),
-    (("algorithm", "torso", "widths"), [1] * 3000),
-    (("algorithm", "torso", "widths"), "DEEP"),
-    (("spec",), []),
-    (("spec", "observation"), "DEEP"),
-    (("spec", "observation", "shape"), [8000, 8000]),
-    (("spec", "observation", "shape"), [-1, 4]),
-    (("spec", "observation", "dtype"), "O"),
-    (("spec", "observation"), {"type": "MultiBinary", "shape": [10**5, 10**5]}),
-    (("spec", "observation"), {"type": "Tuple", "spaces": [{"type": "MultiBinary", "shape": 10**9}]}),
-    (("spec", "action", "n"), 10**30),
-    (("spec", "action", "n"), "2"),
-]
-RUNS = [
-    (("environment",), {"id": "payload_of_a_run:X-v0", "kwargs": {}}),
-    (("environment",), {"id": "gymnasium/payload_of_a_run:X-v0", "kwargs": {}}),
-    (("environment",), {"id": "pettingzoo/payload_of_a_run", "kwargs": {}}),
-    (("environment",), "DEEP"),
-    (("environment", "id"), 5),
-    (("environment",), {"id": "x", "fields": {"type": "os"}}),
-    (("algorithm", "learning_rate"), "DEEP"),
-    (("steps",), "many"),
-    (("log_every",), None),
-    (("seeds",), "many"),
-]
-
-
-def changed(data: dict, place: tuple, value) -> str:
-    """JSON of the data with one value replaced."""
-    data = inner = json.loads(json.dumps(data))
-    for name in place[:-1]:
-        inner = inner[name]
-    inner[place[-1]] = value
-    return json.dumps(data).replace('"DEEP"', DEEP)
-
-
-def test_content_behind_a_checksum_that_is_right(ppo, tmp_path):
-    good = [("model", ppo.agent().save(tmp_path / "model.safetensors")), ("run", ppo.path)]
-    for name in ("gymnasium/CartPole-v1", "pettingzoo/simple_spread_v3"):
-        path = tmp_path / name.partition("/")[0]
-        path.mkdir()
-        (path / "run.json").write_text(changed(ppo.info, ("environment",), {"id": name, "kwargs": {}}))
-        good.append(("run", path))
-    with safe_open(good[0][1], "np") as file:
-        meta, arrays = file.metadata()["thorndike"], {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    bad = []
-    for i, (place, value) in enumerate(CONTENTS):
-        text = changed(json.loads(meta), place, value)
-        path = tmp_path / f"model_{i}.safetensors"
-        path.write_bytes(encode(arrays, {"thorndike": text, "sha256": digest(arrays, text)}))
-        bad.append(("model", path))
-    for i, (place, value) in enumerate(RUNS):
-        path = tmp_path / f"run_{i}"
-        path.mkdir()
-        (path / "run.json").write_text(changed(ppo.info, place, value))
-        bad.append(("run", path))
-    (tmp_path / "payload_of_a_run.py").write_text("import os; os.system('true')")
-    rows = opened(good, bad, PYTHONPATH=str(tmp_path))
-    check(rows)
-
-
 def test_the_hook_would_see_a_pickle(tmp_path):
     """Numpy told to unpickle runs the payload: the test above could fail."""
     path = tmp_path / "rewards.npy"
@@ -278,7 +176,7 @@ def test_the_hook_would_see_a_pickle(tmp_path):
 
 def test_the_measure_sees_memory_that_was_taken_before():
     """Each time anew, also where something larger came first."""
-    for megabytes in (96, 96, 32, 96):
+    for megabytes in (96, 96, 64, 96):
         with Peak() as peak:
             np.ones(megabytes * 2**20, np.uint8)
         assert 0.9 * megabytes < peak.megabytes < 1.1 * megabytes + 8

@@ -12,7 +12,6 @@ import jax.numpy as jnp
 import numpy as np
 from gymnasium import Space
 from gymnasium.spaces import Dict, Tuple
-from safetensors import SafetensorError, safe_open
 
 from thorndike.algorithms import known_configs
 from thorndike.configuration import from_json, to_json
@@ -112,7 +111,7 @@ class Agent:
         arrays = to_arrays(self.actor)
         meta = json.dumps({"format": FORMAT, "algorithm": to_json(self.algorithm), "spec": spec})
         where = Path(os.path.realpath(path))  # a link stays one
-        replace(where, [encode(arrays, {"thorndike": meta, "sha256": digest(arrays, meta)})])
+        replace(where, encode(arrays, {"thorndike": meta, "sha256": digest(arrays, meta)}))
         return path
 
     def __repr__(self) -> str:
@@ -133,17 +132,15 @@ def load(path: str | Path, classes: Any = ()) -> Agent:
     if not path.is_file():
         raise CheckpointError(f"there is no file {path}")
     try:
-        with safe_open(path, "np") as file:  # type: ignore[no-untyped-call]
-            header = file.metadata() or {}
+        arrays, header, _ = read(path)
         meta = json.loads(header.get("thorndike", '"it holds no settings"'))
         if isinstance(meta, str):
             raise ValueError(meta)
-    except (SafetensorError, OSError, ValueError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is not an agent's file: {error}") from None
     try:
         if meta["format"] != FORMAT:
             raise CheckpointError(f"{path} has format {meta['format']}, this version reads {FORMAT}")
-        arrays = read(path)
         if digest(arrays, header["thorndike"]) != header.get("sha256"):
             raise CheckpointError(f"{path} is damaged: its contents are not those that were saved")
         algorithm = from_json(meta["algorithm"], known_configs(classes))

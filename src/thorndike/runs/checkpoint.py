@@ -16,24 +16,23 @@ from typing import Any
 import numpy as np
 
 from thorndike.errors import CheckpointError
-from thorndike.files import open_regular, parse_json, read_json, read_small, write
+from thorndike.files import parse_json, read_json, read_small, write
 from thorndike.runs.arrays import encode, read, to_arrays
 from thorndike.types import PyTree
 
 ARRAYS, STATE, MANIFEST = "arrays.safetensors", "state.json", "manifest.json"
+AGENT = ".agent"  # how the names of the agents' arrays begin
 
 
 def save(folder: Path, step: int, tree: PyTree, meta: dict[str, Any], keep: int = 3) -> Path:
     """Write `checkpoints/<step>` and remove all but the newest `keep`. Raises `CheckpointError` if the disk refuses."""
     final, temporary = folder / f"{step:012d}", folder / f".{step:012d}.tmp"
-    files = {ARRAYS: encode(to_arrays(tree)), STATE: json.dumps(meta).encode()}
-    manifest = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
-    files[MANIFEST] = json.dumps(manifest).encode()
+    files = {ARRAYS: encode(to_arrays(tree)), STATE: [json.dumps(meta).encode()]}
     try:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
-        for name, data in files.items():
-            write(temporary / name, [data])
+        manifest = {name: write(temporary / name, pieces) for name, pieces in files.items()}
+        write(temporary / MANIFEST, [json.dumps(manifest).encode()])
         _sync(temporary)
         if final.exists():
             shutil.rmtree(final)
@@ -62,32 +61,34 @@ def _is_step(name: str) -> bool:
     return name.isascii() and name.isdigit()
 
 
-def load(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Arrays and metadata of one checkpoint, after checking its hashes. Raises `CheckpointError`."""
+def load(path: Path, prefix: str = "") -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Arrays and metadata of one checkpoint, after checking its hashes. Raises `CheckpointError`.
+
+    Only arrays whose names begin with `prefix` are kept: those of the agents alone are `AGENT`.
+    """
     manifest = read_json(path / MANIFEST)
     if not isinstance(manifest, dict) or set(manifest) != {ARRAYS, STATE}:
         raise CheckpointError(f"{path / MANIFEST} is not a manifest")
     try:
         state = read_small(path / STATE)
-        with open_regular(path / ARRAYS) as file:
-            found = {STATE: hashlib.sha256(state).hexdigest(), ARRAYS: hashlib.file_digest(file, "sha256").hexdigest()}
     except OSError as error:
-        raise CheckpointError(f"{error.filename or path} cannot be read: {error.strerror or error}") from None
-    for name in found:
-        if found[name] != manifest[name]:
+        raise CheckpointError(f"{path / STATE} cannot be read: {error.strerror or error}") from None
+    found = read(path / ARRAYS, prefix)
+    for name, sha256 in {STATE: hashlib.sha256(state).hexdigest(), ARRAYS: found.sha256}.items():
+        if sha256 != manifest[name]:
             raise CheckpointError(f"{path / name} is damaged: its SHA-256 is not the one in the manifest")
-    return read(path / ARRAYS), parse_json(state, path / STATE)
+    return found.arrays, parse_json(state, path / STATE)
 
 
-def load_newest(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, Any], list[str]] | None:
+def load_newest(folder: Path, prefix: str = "") -> tuple[dict[str, np.ndarray], dict[str, Any], list[str]] | None:
     """The newest checkpoint that is whole, with a message for each damaged one passed over; None without any.
 
-    Raises `CheckpointError` where there are checkpoints and none is whole.
+    `prefix` is that of `load`. Raises `CheckpointError` where there are checkpoints and none is whole.
     """
     damaged: list[str] = []
     for step in reversed(steps(folder)):
         try:
-            return *load(folder / f"{step:012d}"), damaged
+            return *load(folder / f"{step:012d}", prefix), damaged
         except CheckpointError as error:
             damaged.append(str(error))
     if damaged:

@@ -169,9 +169,9 @@ class Run:
     def actors(self, step: int | None = None) -> PyTree:
         """The acting part of every agent, leading axis [runs]; at the checkpoint of `step`, by default the newest."""
         if step is not None:
-            return self._actors(checkpoint.load(self.path / "checkpoints" / f"{step:012d}")[0])
+            return self._actors(checkpoint.load(self.path / "checkpoints" / f"{step:012d}", checkpoint.AGENT)[0])
         if self._newest is None:
-            found = checkpoint.load_newest(self.path / "checkpoints")
+            found = checkpoint.load_newest(self.path / "checkpoints", checkpoint.AGENT)
             if found is None:
                 raise CheckpointError(f"{self.path} has no checkpoint yet: nothing to act with")
             for message in found[2]:
@@ -180,7 +180,7 @@ class Run:
         return self._newest
 
     def _actors(self, arrays: dict[str, np.ndarray]) -> PyTree:
-        arrays = {k.removeprefix(".agent"): v for k, v in arrays.items() if k.startswith(".agent")}
+        arrays = {name.removeprefix(checkpoint.AGENT): x for name, x in arrays.items()}
         algorithm = expand(self.algorithm, self.seeds)
         like = jax.eval_shape(lambda: stacked_init(algorithm, self.spec, self.runs))
         agents = from_arrays(arrays, like, f"the checkpoint of {self.path}")
