@@ -404,6 +404,24 @@ def test_a_damaged_later_one_never_costs_the_good_one(keep, tmp_path):
     assert newest(tmp_path) == 20
 
 
+@pytest.mark.parametrize("moment", ["before", "while"])
+def test_what_a_trainer_removes_meanwhile_is_not_missed(moment, tmp_path, monkeypatch):
+    """The next checkpoint is there when the last one goes: three times before one is read, or while it is."""
+    save(tmp_path, 1)
+    name = "load" if moment == "before" else "read"
+    real, moves = getattr(checkpoint, name), iter([2, 3, 4])
+
+    def meanwhile(path, prefix):
+        if (step := next(moves, None)) is not None:
+            save(tmp_path, step, 1)
+        return real(path, prefix)
+
+    monkeypatch.setattr(checkpoint, name, meanwhile)
+    found, meta, damaged = checkpoint.load_newest(tmp_path)
+    assert (meta["step"], damaged) == (4, [])
+    assert np.array_equal(found["['a']"], np.arange(1000) * 4)
+
+
 # --- a disk that refuses ----------------------------------------------------------------------------------------------
 
 

@@ -85,14 +85,18 @@ def load_newest(folder: Path, prefix: str = "") -> tuple[dict[str, np.ndarray], 
 
     `prefix` is that of `load`. Raises `CheckpointError` where there are checkpoints and none is whole.
     """
-    damaged: list[str] = []
-    for step in reversed(steps(folder)):
+    damaged: dict[int, str] = {}
+    found = None
+    while found is None and (left := [step for step in steps(folder) if step not in damaged]):
         try:
-            return *load(folder / f"{step:012d}", prefix), damaged
+            found = load(folder / f"{left[-1]:012d}", prefix)
         except CheckpointError as error:
-            damaged.append(str(error))
-    if damaged:
-        raise CheckpointError("no checkpoint is whole:\n  " + "\n  ".join(damaged))
+            damaged[left[-1]] = str(error)
+    there = [message for step, message in damaged.items() if step in steps(folder)]  # the others were removed meanwhile
+    if found is not None:
+        return *found, there
+    if there:
+        raise CheckpointError("no checkpoint is whole:\n  " + "\n  ".join(there))
     return None
 
 
