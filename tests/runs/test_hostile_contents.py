@@ -13,7 +13,18 @@ from thorndike.files import LARGEST_JSON
 from thorndike.runs import checkpoint
 from thorndike.runs.arrays import digest, encode
 
-DEEP = "[" * 700 + "]" * 700
+
+def tuple_of(spaces: list) -> dict:
+    return {"type": "Tuple", "spaces": spaces}
+
+
+def deep(space: dict, depth: int) -> dict:
+    return space if depth == 0 else tuple_of([deep(space, depth - 1)])
+
+
+DEEP, NAN, SIDES = "[" * 700 + "]" * 700, float("nan"), ("observation", "action")
+BOUNDS, MANY = {"low": 0, "high": 1, "dtype": "float32"}, {"type": "MultiBinary", "shape": 1}
+IMAGE = {"type": "Box", "low": 0, "high": 255, "shape": [36, 36, 3], "dtype": "uint8"}
 CONTENTS = [  # of a model: where in its description, and what is there instead
     (("algorithm", "learning_rate"), ["a"]),
     (("algorithm", "learning_rate"), {"type": "PPO"}),
@@ -30,6 +41,15 @@ CONTENTS = [  # of a model: where in its description, and what is there instead
     (("spec", "observation", "dtype"), "O"),
     (("spec", "observation"), {"type": "MultiBinary", "shape": [10**5, 10**5]}),
     (("spec", "observation"), {"type": "Tuple", "spaces": [{"type": "MultiBinary", "shape": 10**9}]}),
+    (("spec", "observation"), tuple_of([{"type": "Box", **BOUNDS, "shape": [10**9]}, MANY | {"shape": -(10**9)}])),
+    (("spec", "observation"), tuple_of([MANY | {"shape": [NAN]}, {"type": "Box", **BOUNDS, "shape": [10**9]}])),
+    (("spec", "observation"), MANY | {"shape": [3] * 10**6}),
+    (("spec", "observation"), tuple_of([MANY] * 1000)),
+    (("spec", "observation"), tuple_of([MANY] * 10_000)),
+    (("spec", "observation"), tuple_of([deep(MANY, 200)] * 100)),
+    (("spec", "observation"), tuple_of([IMAGE] * 16)),
+    (("spec", "observation"), tuple_of([IMAGE] * 128)),
+    *((("spec", part), {"type": "MultiDiscrete", "nvec": [2] * 10**6, "start": [0] * 10**6}) for part in SIDES),
     (("spec", "action", "n"), 10**30),
     (("spec", "action", "n"), "2"),
 ]
@@ -77,7 +97,7 @@ def test_content_behind_a_checksum_that_is_right(ppo, tmp_path):
         (path / "run.json").write_text(changed(ppo.info, place, value))
         bad.append(("run", path))
     (tmp_path / "payload_of_a_run.py").write_text("import os; os.system('true')")
-    rows = opened(good, bad, PYTHONPATH=str(tmp_path))
+    rows = opened(good, bad, tmp_path)
     check(rows)
 
 

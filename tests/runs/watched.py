@@ -13,12 +13,16 @@ import numpy as np
 from thorndike.memory.dataset import Episode, write
 
 
-def opened(good: list, bad: list, **environment: str) -> list:
-    """What happened to each bad file, after the good ones were opened, in a process that is watched."""
+def opened(good: list, bad: list, modules: str | Path = "") -> list:
+    """What happened to each bad file, after the good ones were opened, in a process that is watched.
+
+    It may import what is in the folder `modules`, too.
+    """
+    places = os.pathsep.join(filter(None, [str(modules), os.environ.get("PYTHONPATH")]))
     done = subprocess.run(
         [sys.executable, str(Path(__file__).with_name("hostile.py")), str(len(good))],
         input="\n".join(f"{kind} {path}" for kind, path in good + bad), capture_output=True, text=True, check=False,
-        env=os.environ | environment,
+        env=os.environ | {"PYTHONPATH": places},
     )  # fmt: skip
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(rows) == len(good) + len(bad), done.stderr[-2000:]

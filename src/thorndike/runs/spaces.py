@@ -11,11 +11,35 @@ from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tu
 
 from thorndike.errors import CheckpointError
 
-LARGEST = 2**22  # numbers in an observation or action that a file may describe
+NUMBERS = 2**22  # in an observation or action that a file may describe
+CHOICES = 2**16  # of its MultiDiscrete parts
+SPACES = 1024  # in it, those that hold others too
+AXES = 32
 
 
 def space_to_json(space: Space) -> dict[str, Any]:
-    """Plain data for a Discrete, Box, MultiDiscrete, MultiBinary, Dict or Tuple space."""
+    """Plain data for a Discrete, Box, MultiDiscrete, MultiBinary, Dict or Tuple space.
+
+    Raises `CheckpointError` for another one, or one so large that `space_from_json` would not read it.
+    """
+    data = _describe(space)
+    try:
+        _check_size(data)
+    except ValueError as error:
+        raise CheckpointError(f"cannot describe the space {str(space)[:200]} in JSON: {error}") from None
+    return data
+
+
+def space_from_json(data: Any) -> Space:
+    """The space that `space_to_json` described; raises `CheckpointError` for anything else, or larger."""
+    try:
+        _check_size(data)
+        return _space(data)
+    except (KeyError, TypeError, AttributeError, ValueError, AssertionError, OverflowError, MemoryError) as error:
+        raise CheckpointError(f"not the description of a space: {str(data)[:200]} ({error})") from None
+
+
+def _describe(space: Space) -> dict[str, Any]:
     if isinstance(space, Discrete):
         return {"type": "Discrete", "n": int(space.n), "start": int(space.start), "dtype": space.dtype.name}
     if isinstance(space, Box):
@@ -27,44 +51,52 @@ def space_to_json(space: Space) -> dict[str, Any]:
     if isinstance(space, MultiBinary):
         return {"type": "MultiBinary", "shape": space.n if isinstance(space.n, int) else list(space.n)}
     if isinstance(space, Dict):
-        return {"type": "Dict", "spaces": {name: space_to_json(part) for name, part in space.spaces.items()}}
+        return {"type": "Dict", "spaces": {name: _describe(part) for name, part in space.spaces.items()}}
     if isinstance(space, Tuple):
-        return {"type": "Tuple", "spaces": [space_to_json(part) for part in space.spaces]}
+        return {"type": "Tuple", "spaces": [_describe(part) for part in space.spaces]}
     raise CheckpointError(f"cannot describe the space {space} in JSON")
 
 
-def space_from_json(data: Any) -> Space:
-    """The space that `space_to_json` described; raises `CheckpointError` for anything else, or more than `LARGEST`."""
-    try:
-        if _size(data) > LARGEST:
-            raise ValueError("it is too large")
-        kind = data["type"]
-        if kind == "Discrete":
-            return Discrete(data["n"], start=data["start"], **_dtype(data))
-        if kind == "Box":
-            dtype = np.dtype(str(data["dtype"]))
-            low, high = (np.asarray(data[name], dtype) for name in ("low", "high"))
-            shape = tuple(data["shape"])
-            return Box(np.broadcast_to(low, shape), np.broadcast_to(high, shape), shape, dtype)  # type: ignore[arg-type]
-        if kind == "MultiDiscrete":
-            return MultiDiscrete(data["nvec"], start=data["start"], **_dtype(data))
-        if kind == "MultiBinary":
-            return MultiBinary(data["shape"])
-        if kind == "Dict":
-            return Dict({name: space_from_json(part) for name, part in data["spaces"].items()})
-        if kind == "Tuple":
-            return Tuple([space_from_json(part) for part in data["spaces"]])
-    except (KeyError, TypeError, AttributeError, ValueError, AssertionError, OverflowError, MemoryError) as error:
-        raise CheckpointError(f"not the description of a space: {str(data)[:200]} ({error})") from None
-    raise CheckpointError(f"not the description of a space: {str(data)[:200]}")
+def _space(data: Any) -> Space:
+    kind = data["type"]
+    if kind == "Discrete":
+        return Discrete(data["n"], start=data["start"], **_dtype(data))
+    if kind == "Box":
+        dtype = np.dtype(str(data["dtype"]))
+        low, high = (np.asarray(data[name], dtype) for name in ("low", "high"))
+        shape = tuple(data["shape"])
+        return Box(np.broadcast_to(low, shape), np.broadcast_to(high, shape), shape, dtype)  # type: ignore[arg-type]
+    if kind == "MultiDiscrete":
+        return MultiDiscrete(data["nvec"], start=data["start"], **_dtype(data))
+    if kind == "MultiBinary":
+        return MultiBinary(data["shape"])
+    if kind == "Dict":
+        return Dict({name: _space(part) for name, part in data["spaces"].items()})
+    if kind == "Tuple":
+        return Tuple([_space(part) for part in data["spaces"]])
+    raise ValueError("it is of no known type")
 
 
-def _size(data: Any) -> int:
-    """How many numbers such a space holds."""
-    parts = data.get("spaces", [])
-    shape = data.get("shape", ())
-    inner = sum(map(_size, parts.values() if isinstance(parts, dict) else parts))
-    return inner + math.prod(shape if isinstance(shape, list) else [shape] if isinstance(shape, int) else [])
+def _check_size(data: Any) -> None:
+    """Raise `ValueError` for the description of a space that is larger than any that is believed."""
+    parts = [data]
+    for part in parts:  # which grows
+        inner = part.get("spaces", [])
+        parts += inner.values() if isinstance(inner, dict) else inner
+        if len(parts) > SPACES:
+            raise ValueError(f"it has more than {SPACES:,} parts")
+    choices = sum(np.size(part.get("nvec", [])) for part in parts)
+    if choices > CHOICES:
+        raise ValueError(f"it has {choices:,} numbers that are choices, and at most {CHOICES:,} are read")
+    numbers = 0
+    for part in parts:
+        shape = part.get("shape", [])
+        shape = shape if isinstance(shape, list) else [shape]
+        if len(shape) > AXES or not all(type(n) is int and n >= 0 for n in shape):
+            raise ValueError(f"it has the shape {str(shape)[:80]}")
+        numbers += math.prod(shape)
+    if numbers > NUMBERS:
+        raise ValueError(f"it has {numbers:,} numbers, and at most {NUMBERS:,} are read")
 
 
 def _dtype(data: dict[str, Any]) -> dict[str, Any]:

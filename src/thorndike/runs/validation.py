@@ -17,12 +17,13 @@ from thorndike.drivers.learner import random_action, replays
 from thorndike.envs.domains import numbers
 from thorndike.envs.wrap import Batched, is_jax
 from thorndike.envs.wrappers import Shaping, layers
-from thorndike.errors import ConfigError, EnvError, IncompatibleError
+from thorndike.errors import CheckpointError, ConfigError, EnvError, IncompatibleError
 from thorndike.memory.dataset import Dataset
 from thorndike.memory.sequences import Sequences
 from thorndike.ops.keys import random_key
 from thorndike.runs.metrics import summary_writer
 from thorndike.runs.run import describe
+from thorndike.runs.spaces import space_to_json
 from thorndike.types import Spec
 
 MOST_STEPS = 2_000_000_000  # which are counted in 32 bits
@@ -59,6 +60,10 @@ def validate(algorithm: Any, env: Any, steps: int, seeds: int) -> None:
     problem = serves(algorithm, describe(env, steps, ""))
     if problem:
         raise IncompatibleError(problem + "." + able(env))
+    try:
+        space_to_json(env.observation_space), space_to_json(env.action_space)
+    except CheckpointError as error:  # an agent could be trained, and not be saved
+        raise IncompatibleError(f"{error}; join what belongs together into one Box, or leave it out") from None
 
 
 def check_algorithm(algorithm: Any) -> None:
