@@ -109,6 +109,7 @@ def about(path, **changes):
         (lambda p: np.save(p / "rewards.npy", 3.0), "do not have the lengths"),
         (lambda p: about(p, lengths=[10**40]), "not a dataset, or damaged"),
         (lambda p: about(p, observations=float("inf")), "not a dataset, or damaged"),
+        (lambda p: about(p, observations=10**9), "not a dataset, or damaged"),
         (lambda p: about(p, lengths=[2**62] * 4 + [8]), "do not have the lengths"),  # 8 in 64 bits
         (lambda p: about(p, lengths=[2**63 - 1, 2**63 - 1, 10]), "do not have the lengths"),
         (lambda p: np.save(p / "actions.npy", np.array(["left"] * 8)), "not of numbers"),
@@ -213,7 +214,7 @@ def spoilt(change):
         (spoilt(lambda masks: masks[1].fill(False)), "actions that its masks do not allow"),
         (spoilt(lambda masks: masks[-1].fill(False)), "allow nothing where an episode was cut"),
         ([e._replace(masks=np.ones((len(e.rewards) + 1, 3))) for e in episodes()], r"masks of shape \(3,\).*\(2,\)"),
-        ([e._replace(masks=np.ones((len(e.rewards), 2))) for e in episodes()], "do not have the lengths"),
+        ([e._replace(masks=np.ones((len(e.rewards), 2))) for e in episodes()], "3 masks and 3 rewards.*: give 4"),
         ([*masked_episodes(), *episodes()], "all of them masks, or none"),
     ],
 )

@@ -7,10 +7,11 @@ The names are Minari's: `observations` (of each episode one more than its steps)
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,25 +19,16 @@ import jax
 import numpy as np
 from gymnasium.spaces import Box, Discrete, MultiDiscrete
 
+from thorndike.configuration import require
 from thorndike.envs.host_layout import mask_size
 from thorndike.errors import CheckpointError, ConfigError
-from thorndike.files import check_regular, read_json
+from thorndike.files import LARGEST_JSON, check_regular, read_json
+from thorndike.files import write as put
+from thorndike.memory.episodes import STEPS, Episode, checked, part_names
 from thorndike.nets.torso import example
-from thorndike.types import PyTree, Spec, Transition
+from thorndike.types import Spec, Transition
 
 FORMAT = 1
-STEPS = ("actions", "rewards", "terminations", "truncations")
-
-
-class Episode(NamedTuple):
-    """One episode of T steps."""
-
-    observations: PyTree  # [T + 1, ...]
-    actions: np.ndarray  # [T, ...], as the environment took them
-    rewards: np.ndarray  # [T]
-    terminations: np.ndarray  # bool [T]
-    truncations: np.ndarray  # bool [T]
-    masks: np.ndarray | None = None  # bool [T + 1, A], which actions were legal at the observations
 
 
 class Stored(NamedTuple):
@@ -97,7 +89,7 @@ class Dataset:
         self._row = np.arange(steps) + np.repeat(np.arange(len(lengths)), lengths)  # of each step's observation
 
     @staticmethod
-    def write(path: str | Path, episodes: Sequence[Episode], about: dict[str, Any] | None = None) -> Dataset:
+    def write(path: str | Path, episodes: Iterable[Episode], about: dict[str, Any] | None = None) -> Dataset:
         """The dataset that `write` makes of episodes: `td.Dataset.write("data", [td.Episode(...), ...])`."""
         return Dataset(write(path, episodes, about))
 
@@ -192,38 +184,40 @@ def new(path: str | Path) -> Path:
     return Path(path)
 
 
-def write(path: str | Path, episodes: Sequence[Episode], about: dict[str, Any] | None = None) -> Path:
+def write(path: str | Path, episodes: Iterable[Episode], about: dict[str, Any] | None = None) -> Path:
     """Write episodes as a dataset; the folder appears whole or not at all.
 
     Args:
         path: a folder that does not exist yet.
         episodes: at least one; all with masks, or none.
         about: what else `metadata.json` should say: the environment, who acted.
+
+    Raises:
+        ConfigError: these are no episodes of one environment, there is something at `path`, or the disk refuses.
     """
-    path = new(path)
+    path, columns = new(path), checked(episodes)
+    names = list(columns[0])
+    metadata = {
+        "format": FORMAT,
+        "lengths": [len(episode["rewards"]) for episode in columns],
+        "observations": sum(name not in (*STEPS, "masks") for name in names),
+        "masks": "masks" in names,
+    }
+    own = set(about or {}) & {*metadata, "data_format"}
+    require(not own, f"{', '.join(sorted(own))} cannot be said in about: metadata.json has it already")
+    try:
+        text = json.dumps((about or {}) | metadata)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"about cannot be kept in metadata.json: {error}; give plain values") from None
+    small = len(text) <= LARGEST_JSON
+    require(small, f"metadata.json would have {len(text):,} bytes, and {LARGEST_JSON:,} are read: write two datasets")
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
-        leaves = list(zip(*(jax.tree.leaves(episode.observations) for episode in episodes)))
-        for i, parts in enumerate(leaves):
-            np.save(temporary / _name(i, len(leaves)), np.concatenate(parts))
-        for name in STEPS:
-            np.save(temporary / f"{name}.npy", np.concatenate([getattr(episode, name) for episode in episodes]))
-        masks = [episode.masks for episode in episodes if episode.masks is not None]
-        if masks and len(masks) < len(episodes):
-            raise ConfigError("some of these episodes have masks: give all of them masks, or none")
-        if masks:
-            np.save(temporary / "masks.npy", np.concatenate(masks))
-        lengths = [len(episode.rewards) for episode in episodes]
-        metadata = {
-            "format": FORMAT,
-            **(about or {}),
-            "lengths": lengths,
-            "observations": len(leaves),
-            "masks": bool(masks),
-        }
-        (temporary / "metadata.json").write_text(json.dumps(metadata))
+        for name in names:
+            put(temporary / f"{name}.npy", _npy(np.concatenate([episode[name] for episode in columns])))
+        put(temporary / "metadata.json", [text.encode()])
         os.replace(temporary, path)
     except OSError as error:
         raise ConfigError(f"cannot write {path}: {error.strerror or error}") from None
@@ -232,8 +226,12 @@ def write(path: str | Path, episodes: Sequence[Episode], about: dict[str, Any] |
     return path
 
 
-def _name(i: int, n: int) -> str:
-    return "observations.npy" if n == 1 else f"observations.{i}.npy"
+def _npy(x: np.ndarray) -> Iterator[bytes | memoryview]:
+    """An .npy file as buffers. NumPy's own writer does not notice where a disk is full."""
+    x, header = np.ascontiguousarray(x), io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(x))
+    yield header.getvalue()
+    yield x.reshape(-1).view(np.uint8).data
 
 
 def _minaris(metadata: Path) -> bool:
@@ -250,7 +248,7 @@ def _read(path: Path) -> Stored:
         if metadata["format"] != FORMAT:
             raise ConfigError(f"{path} has format {metadata['format']}, this version reads {FORMAT}")
         lengths, n = np.asarray(metadata["lengths"], np.int64), int(metadata["observations"])
-        observations = [_mapped(path / _name(i, n)) for i in range(n)]
+        observations = [_mapped(path / f"{name}.npy") for name in part_names(n)]
         masks = _mapped(path / "masks.npy") if metadata.get("masks") else None
         return Stored(observations, [_mapped(path / f"{name}.npy") for name in STEPS], masks, lengths.reshape(-1))
     except ConfigError:
