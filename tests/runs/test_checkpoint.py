@@ -21,7 +21,7 @@ import thorndike as td
 from thorndike.drivers.scan import ScanDriver
 from thorndike.errors import CheckpointError
 from thorndike.ops.keys import random_key
-from thorndike.runs import checkpoint
+from thorndike.runs import arrays, checkpoint
 from thorndike.runs.arrays import from_arrays
 from thorndike.runs.run import describe
 
@@ -132,8 +132,8 @@ def test_a_checkpoint_is_held_in_memory_once_and_only_what_is_read_of_it(tmp_pat
 
 def test_the_agents_of_a_run_are_read_without_its_memory(runs, monkeypatch):
     run, asked = td.open_run(runs("DQN").path), []
-    read = checkpoint.read
-    monkeypatch.setattr(checkpoint, "read", lambda path, prefix: asked.append(read(path, prefix)) or asked[-1])
+    read = arrays.read
+    monkeypatch.setattr(arrays, "read", lambda path, prefix: asked.append(read(path, prefix)) or asked[-1])
     step = checkpoint.steps(run.path / "checkpoints")[-1]
     assert all(np.array_equal(*pair) for pair in zip(jax.tree.leaves(run.actors()), jax.tree.leaves(run.actors(step))))
     assert len(asked) == 2

@@ -14,7 +14,8 @@ import small_runs as small
 
 from thorndike.errors import CheckpointError
 from thorndike.ops.keys import random_key
-from thorndike.runs import checkpoint
+from thorndike.runs import arrays, checkpoint
+from thorndike.runs.arrays import encode
 
 FILES = (checkpoint.ARRAYS, checkpoint.STATE, checkpoint.MANIFEST)
 
@@ -61,6 +62,7 @@ class Crash:
         self.at, self.error, self.when, self.calls = at, error, when, 0
         for owner, name in [
             (os, "fsync"), (os, "open"), (Path, "rename"), (Path, "mkdir"), (shutil, "rmtree"), (checkpoint, "write"),
+            (arrays, "write"),
         ]:  # fmt: skip
             monkeypatch.setattr(owner, name, self.wrap(getattr(owner, name), name))
 
@@ -72,7 +74,7 @@ class Crash:
             if self.when == "after":
                 function(*args, **kwargs)
             elif self.when == "halfway" and name == "write":
-                data = b"".join(args[1])
+                data = encode(args[1], {}) if isinstance(args[1], dict) else b"".join(args[1])
                 args[0].write_bytes(data[: len(data) // 2])
             elif self.when == "halfway" and name == "rmtree" and Path(args[0]).is_dir():
                 sorted(Path(args[0]).iterdir())[0].unlink()
@@ -159,15 +161,15 @@ def test_a_damaged_later_one_never_costs_the_good_one(keep, tmp_path):
 def test_what_a_trainer_removes_meanwhile_is_not_missed(moment, tmp_path, monkeypatch):
     """The next checkpoint is there when the last one goes: three times before one is read, or while it is."""
     save(tmp_path, 1)
-    name = "load" if moment == "before" else "read"
-    real, moves = getattr(checkpoint, name), iter([2, 3, 4])
+    owner, name = (checkpoint, "load") if moment == "before" else (arrays, "read")
+    real, moves = getattr(owner, name), iter([2, 3, 4])
 
     def meanwhile(path, prefix):
         if (step := next(moves, None)) is not None:
             save(tmp_path, step, 1)
         return real(path, prefix)
 
-    monkeypatch.setattr(checkpoint, name, meanwhile)
+    monkeypatch.setattr(owner, name, meanwhile)
     found, meta, damaged = checkpoint.load_newest(tmp_path)
     assert (meta["step"], damaged) == (4, [])
     assert np.array_equal(found["['a']"], np.arange(1000) * 4)

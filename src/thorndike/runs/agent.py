@@ -111,7 +111,7 @@ class Agent:
         arrays = to_arrays(self.actor)
         meta = json.dumps({"format": FORMAT, "algorithm": to_json(self.algorithm), "spec": spec})
         where = Path(os.path.realpath(path))  # a link stays one
-        replace(where, encode(arrays, {"thorndike": meta, "sha256": digest(arrays, meta)}))
+        replace(where, [encode(arrays, {"thorndike": meta, "sha256": digest(arrays, meta)})])
         return path
 
     def __repr__(self) -> str:

@@ -3,34 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
-import json
-import math
 import os
-from collections.abc import Iterator
-from io import BufferedReader
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save, save_file
 
 from thorndike.errors import CheckpointError
 from thorndike.files import LARGEST_JSON, open_regular
 from thorndike.ops.keys import IMPLEMENTATION
 from thorndike.types import PyTree
-
-DTYPES = {  # what the format calls them; the later ones, which are larger, come first in a file
-    name: np.dtype(dtype)
-    for name, dtype in {
-        "BOOL": bool, "U8": np.uint8, "I8": np.int8, "I16": np.int16, "U16": np.uint16, "F16": np.float16,
-        "BF16": jnp.bfloat16, "I32": np.int32, "U32": np.uint32, "F32": np.float32, "C64": np.complex64,
-        "F64": np.float64, "I64": np.int64, "U64": np.uint64,
-    }.items()
-}  # fmt: skip
-MOST_AXES = 32
-CHUNK = 2**20  # bytes that are read and hashed at a time
 
 
 def _is_key(leaf: Any) -> bool:
@@ -69,43 +55,35 @@ def from_arrays(arrays: dict[str, np.ndarray], like: PyTree, what: str) -> PyTre
     return jax.tree_util.tree_unflatten(treedef, leaves)
 
 
-def encode(arrays: dict[str, np.ndarray], metadata: dict[str, str] | None = None) -> Iterator[bytes | memoryview]:
-    """A safetensors file as buffers, one after the other: a header, and each array's own memory.
+def encode(arrays: dict[str, np.ndarray], metadata: dict[str, str]) -> bytes:
+    """The bytes of a safetensors file. Raises `CheckpointError` where `read` would not take it."""
+    data = save(_contiguous(arrays), metadata)
+    if (header := int.from_bytes(data[:8], "little")) > LARGEST_JSON:
+        raise CheckpointError(f"{header:,} bytes of names and settings cannot be saved: {LARGEST_JSON:,} are read")
+    return data
 
-    Raises `CheckpointError` where arrays are of a kind that no such file holds.
-    """
-    known = {dtype: kind for kind, dtype in DTYPES.items()}
-    kinds = {name: known.get(x.dtype.newbyteorder("<"), "") for name, x in arrays.items()}
-    odd = [name for name, kind in kinds.items() if not kind]
-    if odd:
-        raise CheckpointError(f"{odd[0]} cannot be saved: it is of {arrays[odd[0]].dtype}")
-    header: dict[str, Any] = {} if metadata is None else {"__metadata__": metadata}
-    order = sorted(arrays, key=lambda name: (-list(DTYPES).index(kinds[name]), name))
-    at = 0
-    for name in order:
-        shape, end = list(arrays[name].shape), at + arrays[name].nbytes
-        header[name] = {"dtype": kinds[name], "shape": shape, "data_offsets": [at, end]}
-        at = end
-    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    if len(text) > LARGEST_JSON:
-        raise CheckpointError(f"{len(text):,} bytes of names and settings cannot be saved: {LARGEST_JSON:,} are read")
-    buffers = (_buffer(arrays[name]) for name in order)
-    return itertools.chain((len(text).to_bytes(8, "little"), text), buffers)
+
+def write(path: Path, arrays: dict[str, np.ndarray]) -> str:
+    """Write a safetensors file, from the arrays' own memory, until the disk has it; its SHA-256. Raises `OSError`."""
+    try:
+        save_file(_contiguous(arrays), path)
+    except SafetensorError as error:  # it says what the system said
+        raise OSError(str(error)) from None
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _contiguous(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {name: np.ascontiguousarray(x).reshape(x.shape) for name, x in arrays.items()}
 
 
 def digest(arrays: dict[str, np.ndarray], text: str = "") -> str:
     """SHA-256 over a text and the names and contents of arrays."""
     sha = hashlib.sha256(text.encode())
     for name in sorted(arrays):
-        sha.update(name.encode())
-        sha.update(_buffer(arrays[name]))
+        sha.update(name.encode() + np.ascontiguousarray(arrays[name]).tobytes())
     return sha.hexdigest()
-
-
-def _buffer(x: np.ndarray) -> memoryview:
-    """An array's bytes in their order; a copy only where they do not lie so."""
-    return np.ascontiguousarray(x, x.dtype.newbyteorder("<")).reshape(-1).view(np.uint8).data
 
 
 class Contents(NamedTuple):
@@ -120,55 +98,12 @@ def read(path: Path, prefix: str = "") -> Contents:
     """The arrays in a safetensors file whose names begin with `prefix`. Raises `CheckpointError`."""
     try:
         with open_regular(path) as file:
-            return _read(file, prefix)
-    except CheckpointError:
-        raise
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, MemoryError) as error:
+            if (header := int.from_bytes(file.read(8), "little")) > LARGEST_JSON:
+                raise ValueError(f"its header has {header:,} bytes, and at most {LARGEST_JSON:,} are read")
+            file.seek(0)
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        with safe_open(path, "np", backend="pread") as found:  # type: ignore[no-untyped-call]
+            names = [name for name in found.keys() if name.startswith(prefix)]  # noqa: SIM118
+            return Contents({name: found.get_tensor(name) for name in names}, found.metadata() or {}, sha256)
+    except (SafetensorError, OSError, ValueError, LookupError, TypeError, AttributeError, MemoryError) as error:
         raise CheckpointError(f"{path} is not a readable safetensors file: {error}") from None
-
-
-def _read(file: BufferedReader, prefix: str) -> Contents:
-    sha, scratch = hashlib.sha256(), memoryview(bytearray(CHUNK))
-    size = os.fstat(file.fileno()).st_size
-    first = file.read(8)
-    n = int.from_bytes(first, "little")
-    if n > min(size - 8, LARGEST_JSON):
-        raise ValueError("it is cut short, or its header is too large")
-    text = file.read(n)
-    sha.update(first + text)
-    header = json.loads(text)
-    metadata = header.pop("__metadata__", {})
-    if not all(isinstance(value, str) for value in metadata.values()):
-        raise ValueError("its metadata is not text")
-    layout = _layout(header, size - 8 - n)
-    arrays = {name: np.empty(shape, dtype) for name, dtype, shape, _ in layout if name.startswith(prefix)}
-    for name, _, _, length in layout:
-        room = _buffer(arrays[name]) if name in arrays else None
-        for i in range(0, length, CHUNK):
-            piece = scratch[: length - i] if room is None else room[i : i + CHUNK]
-            if file.readinto(piece) != len(piece):
-                raise ValueError("it is cut short")
-            sha.update(piece)
-    return Contents(arrays, metadata, sha.hexdigest())
-
-
-def _layout(header: dict[str, Any], size: int) -> list[tuple[str, np.dtype, list[int], int]]:
-    """Name, dtype, shape and bytes of each array in `size` bytes, in which they lie one after the other.
-
-    Raises `ValueError`, or what comes of a header that is another thing, where they do not.
-    """
-    found, at = [], 0
-    for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
-        dtype, shape = DTYPES.get(entry["dtype"]), entry["shape"]
-        if dtype is None:
-            raise ValueError(f"{name[:80]} is of {str(entry['dtype'])[:80]}, which is not read")
-        if len(shape) > MOST_AXES or not all(type(n) is int and 0 <= n < 2**40 for n in shape):
-            raise ValueError(f"{name[:80]} has the shape {str(shape)[:80]}")
-        length = math.prod(shape) * dtype.itemsize
-        if entry["data_offsets"] != [at, at + length]:
-            raise ValueError(f"{name[:80]} does not lie where its shape says")
-        found.append((name, dtype, shape, length))
-        at += length
-    if at != size:
-        raise ValueError(f"it holds {size:,} bytes of arrays, and its header says {at:,}")
-    return found

@@ -17,7 +17,7 @@ import numpy as np
 
 from thorndike.errors import CheckpointError
 from thorndike.files import parse_json, read_json, read_small, write
-from thorndike.runs.arrays import encode, read, to_arrays
+from thorndike.runs import arrays
 from thorndike.types import PyTree
 
 ARRAYS, STATE, MANIFEST = "arrays.safetensors", "state.json", "manifest.json"
@@ -27,11 +27,13 @@ AGENT = ".agent"  # how the names of the agents' arrays begin
 def save(folder: Path, step: int, tree: PyTree, meta: dict[str, Any], keep: int = 3) -> Path:
     """Write `checkpoints/<step>` and remove all but the newest `keep`. Raises `CheckpointError` if the disk refuses."""
     final, temporary = folder / f"{step:012d}", folder / f".{step:012d}.tmp"
-    files = {ARRAYS: encode(to_arrays(tree)), STATE: [json.dumps(meta).encode()]}
     try:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
-        manifest = {name: write(temporary / name, pieces) for name, pieces in files.items()}
+        manifest = {
+            ARRAYS: arrays.write(temporary / ARRAYS, arrays.to_arrays(tree)),
+            STATE: write(temporary / STATE, [json.dumps(meta).encode()]),
+        }
         write(temporary / MANIFEST, [json.dumps(manifest).encode()])
         _sync(temporary)
         if final.exists():
@@ -73,7 +75,7 @@ def load(path: Path, prefix: str = "") -> tuple[dict[str, np.ndarray], dict[str,
         state = read_small(path / STATE)
     except OSError as error:
         raise CheckpointError(f"{path / STATE} cannot be read: {error.strerror or error}") from None
-    found = read(path / ARRAYS, prefix)
+    found = arrays.read(path / ARRAYS, prefix)
     for name, sha256 in {STATE: hashlib.sha256(state).hexdigest(), ARRAYS: found.sha256}.items():
         if sha256 != manifest[name]:
             raise CheckpointError(f"{path / name} is damaged: its SHA-256 is not the one in the manifest")
