@@ -202,6 +202,15 @@ def test_some_arrays_are_read_and_all_are_hashed(tmp_path):
     assert found.sha256 == sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+@pytest.mark.parametrize("dtype", [object, "U3", "M8[s]", np.complex128, jnp.int4, jnp.float8_e4m3fn])
+def test_arrays_that_would_not_be_read_are_not_written(dtype, tmp_path):
+    for save in (lambda x: encode(x, {}), lambda x: write(tmp_path / "x", x)):
+        with pytest.raises(CheckpointError, match="a cannot be saved"):
+            save({"a": np.zeros(2, dtype)})
+    write(tmp_path / "x", {"a": np.ones(2, jnp.bfloat16)})
+    assert read(tmp_path / "x").arrays["a"].dtype == jnp.bfloat16
+
+
 def test_what_would_not_be_read_is_not_written():
     with pytest.raises(CheckpointError, match="bytes of names and settings cannot be saved"):
         encode({}, {"settings": "x" * LARGEST_JSON})

@@ -64,7 +64,10 @@ def encode(arrays: dict[str, np.ndarray], metadata: dict[str, str]) -> bytes:
 
 
 def write(path: Path, arrays: dict[str, np.ndarray]) -> str:
-    """Write a safetensors file, from the arrays' own memory, until the disk has it; its SHA-256. Raises `OSError`."""
+    """Write a safetensors file, from the arrays' own memory, until the disk has it; its SHA-256.
+
+    Raises `OSError`, or `CheckpointError` where `read` would not take it.
+    """
     try:
         save_file(_contiguous(arrays), path)
     except SafetensorError as error:  # it says what the system said
@@ -75,6 +78,9 @@ def write(path: Path, arrays: dict[str, np.ndarray]) -> str:
 
 
 def _contiguous(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    for name, x in arrays.items():
+        if (x.dtype.kind not in "biufc" and x.dtype != jnp.bfloat16) or x.dtype == np.complex128:
+            raise CheckpointError(f"{name} cannot be saved: no such file that is read holds {x.dtype}")
     return {name: np.ascontiguousarray(x).reshape(x.shape) for name, x in arrays.items()}
 
 
