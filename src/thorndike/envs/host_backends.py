@@ -93,6 +93,11 @@ def _run(envs: Slice, command: str, actions: np.ndarray | None) -> bool:
     return False
 
 
+def left(worker: Threaded | Process, limit: float) -> float:
+    """Seconds until an environment that has not answered since it was asked, or its turn came, is overdue."""
+    return max(worker.asked, worker.block.since()) + limit - time.monotonic()
+
+
 class Threaded:
     """Steps in a daemon thread, abandoned when it hangs: it never keeps the interpreter from exiting."""
 
@@ -112,15 +117,15 @@ class Threaded:
 
     def send(self, command: str, actions: np.ndarray | None = None) -> None:
         """Ask for "reset" or "step"."""
-        self._asked = time.monotonic()
+        self.asked = time.monotonic()
         self._todo.put((command, actions))
 
     def wait(self, limit: float) -> bool:
         """Its answer: whether an episode ended."""
         answer: Any = None
-        while answer is None and (left := max(self._asked, self.block.since()) + limit - time.monotonic()) > 0:
+        while answer is None and (wait := left(self, limit)) > 0:
             with contextlib.suppress(queue.Empty):
-                answer = self._done.get(timeout=min(left, threading.TIMEOUT_MAX))
+                answer = self._done.get(timeout=min(wait, threading.TIMEOUT_MAX))
         if answer is None:
             frame = sys._current_frames().get(self._thread.ident or 0)  # type: ignore[union-attr]
             trace = "".join(traceback.format_stack(frame)) if frame else ""
@@ -193,7 +198,7 @@ class Process:
                 process_group=0,  # Ctrl-C is for the driver alone, and what it starts itself ends with it
             )
         os.close(self._memory)
-        self._asked = time.monotonic()
+        self.asked = time.monotonic()
         self._sock.settimeout(60.0)
         with contextlib.suppress(OSError):  # it died at once: `wait` will say so
             host_worker.send(self._sock, pickle.dumps(self.job))
@@ -203,7 +208,7 @@ class Process:
         """Ask for "reset" or "step"."""
         if actions is not None:
             self.block.action[...] = actions
-        self._asked = time.monotonic()
+        self.asked = time.monotonic()
         with contextlib.suppress(OSError):
             self._sock.sendall(b"r" if command == "reset" else b"s")
 
@@ -225,14 +230,13 @@ class Process:
 
     def _answer(self, limit: float) -> bytes:
         while True:
-            left = max(self._asked, self.block.since()) + limit - time.monotonic()
-            self._sock.settimeout(min(max(left, 0.001), 1.0))
+            self._sock.settimeout(min(max(left(self, limit), 0.001), 1.0))
             try:
                 answer = self._sock.recv(1)
             except TimeoutError:
                 if self._popen.poll() is not None:  # a child of its own may hold the socket open
                     raise self._died() from None
-                if max(self._asked, self.block.since()) + limit <= time.monotonic():
+                if left(self, limit) <= 0:
                     self._popen.send_signal(signal.SIGUSR1)  # for a traceback
                     text = f"it did not answer in time; its worker process was killed{self._traceback(0.5)}"
                     raise Lost(self.block, self.job, text) from None

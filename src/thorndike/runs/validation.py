@@ -162,7 +162,8 @@ def validate_stepping(workers: str, timeout: float, on_error: str) -> None:
 def validate_restarts(env: Any, on_error: str) -> None:
     """What cannot be restarted is not to be."""
     restarts = on_error == "raise" or getattr(env, "restartable", not is_jax(env))
-    require(restarts, 'these environments cannot be restarted: on_env_error has to be "raise"')
+    why = "they are part of the compiled program" if is_jax(env) else "they are not made one by one"
+    require(restarts, f'these environments cannot be restarted, {why}: on_env_error has to be "raise"')
 
 
 def validate_batch(algorithm: Any, env: Any, runs: int) -> None:
