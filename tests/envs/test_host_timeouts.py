@@ -8,7 +8,7 @@ import host_cases as cases
 import numpy as np
 import pytest
 
-from thorndike.envs import host
+from thorndike.envs import host, host_backends
 from thorndike.envs.adapters.gymnasium import GymnasiumEnvironment
 from thorndike.errors import ConfigError, EnvError
 
@@ -40,6 +40,20 @@ def test_one_that_hangs_among_slow_ones_is_named_in_time(workers, monkeypatch):
         with pytest.raises(EnvError, match=r"environment 1 failed in step 1 .*\n*.*did not answer in time"):
             batch.step(np.zeros(batch.num_envs, np.int32))
     assert SLOW + TIMEOUT < time.monotonic() - start < SLOW + TIMEOUT + 5
+
+
+@pytest.mark.parametrize("workers", ["thread", "process"])
+def test_one_that_hangs_is_not_hidden_by_another_worker_that_is_slow(workers, monkeypatch):
+    """Six environments for each worker; the second worker's first hangs while the first worker steps all of its own."""
+    monkeypatch.setattr(host, "cores", lambda: {"thread": 1, "process": 2}[workers])
+    monkeypatch.setattr(host_backends, "GRACE", 0.1)
+    env = GymnasiumEnvironment(cases.Slower, seconds=SLOW, unlucky=6)
+    with env.batch({"thread": 24, "process": 12}[workers], 0, workers, TIMEOUT) as batch:
+        batch.reset()
+        start = time.monotonic()
+        with pytest.raises(EnvError, match="environment 6 failed in step 1"):
+            batch.step(np.zeros(batch.num_envs, np.int32))
+    assert TIMEOUT < time.monotonic() - start < 6 * SLOW
 
 
 def test_an_environment_that_goes_on_whatever_is_raised_is_stopped_too():

@@ -12,6 +12,7 @@ import itertools
 import logging
 import os
 import weakref
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -193,17 +194,23 @@ class HostBatch:
             worker.send(command, None if actions is None else actions[rows])
 
     def _wait(self, limit: float, mend: bool = True) -> bool:
-        any_ended = False
+        """All answers, each looked for in turn: no slow worker hides one that hangs. Whether any episode ended."""
+        any_ended, waiting = False, deque(range(len(self._workers)))
         try:
-            for k in range(len(self._workers)):
+            while waiting:
+                k = waiting.popleft()
                 try:
-                    any_ended |= self._workers[k].wait(limit)
+                    ended = self._workers[k].wait(limit, 1 / (1 + len(waiting)))
                 except Lost as lost:
                     if not (mend and self._restart):
                         self._workers[k].kill()
                         raise
                     self._revive(k, lost)
-                    any_ended = True
+                    ended = True
+                if ended is None:
+                    waiting.append(k)
+                    continue
+                any_ended |= ended
                 if self._workers[k].notes:
                     self._note(self._workers[k].notes)
         except (Failure, Lost) as problem:
@@ -229,9 +236,9 @@ class HostBatch:
             self._workers[k] = new
             try:
                 new.start()
-                new.wait(self._start_limit)
+                _answer(new, self._start_limit)
                 new.send("reset")
-                new.wait(self._timeout)
+                _answer(new, self._timeout)
                 break
             except (Failure, Lost) as again:
                 problem = again
@@ -247,6 +254,11 @@ class HostBatch:
             log.warning("restarted after a fault: %s", note.splitlines()[0])
         self.last_fault = notes[-1]
         notes.clear()
+
+
+def _answer(worker: Any, limit: float) -> None:
+    while worker.wait(limit, 1.0) is None:
+        pass
 
 
 def cores() -> int:

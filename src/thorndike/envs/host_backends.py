@@ -1,8 +1,9 @@
 """Who steps a slice of host environments: this thread, a thread, or a process; each with arrays of its own.
 
 All have `block`, `notes`, `start` (then `wait`), `send`, `wait`, `finish` (ask to end), `close` and `kill`.
-`wait` raises `Failure` (an environment's fault) or `Lost` (an environment gave no answer within the limit, or the
-worker died, and its environments with it).
+`wait(limit, patience)` tells whether an episode ended, or None where no answer came within `patience` seconds. It
+raises `Failure` (an environment's fault) or `Lost` (an environment gave no answer within the limit, or the worker died,
+and its environments with it).
 """
 
 from __future__ import annotations
@@ -63,8 +64,8 @@ class Local:
         """Ask for "reset" or "step"."""
         self._asked = command, actions
 
-    def wait(self, limit: float) -> bool:
-        """Do it; whether an episode ended."""
+    def wait(self, limit: float, patience: float) -> bool:
+        """Do it, however long that takes."""
         try:
             with alarm(limit, self.block.since):
                 return _run(self._slice, *self._asked)
@@ -120,17 +121,17 @@ class Threaded:
         self.asked = time.monotonic()
         self._todo.put((command, actions))
 
-    def wait(self, limit: float) -> bool:
-        """Its answer: whether an episode ended."""
-        answer: Any = None
-        while answer is None and (wait := left(self, limit)) > 0:
-            with contextlib.suppress(queue.Empty):
-                answer = self._done.get(timeout=min(wait, threading.TIMEOUT_MAX))
-        if answer is None:
+    def wait(self, limit: float, patience: float) -> bool | None:
+        """Its answer, if it comes soon."""
+        try:
+            answer = self._done.get(timeout=max(min(left(self, limit), patience), 0.0))
+        except queue.Empty:
+            if left(self, limit) > 0:
+                return None
             frame = sys._current_frames().get(self._thread.ident or 0)  # type: ignore[union-attr]
             trace = "".join(traceback.format_stack(frame)) if frame else ""
             text = f"it did not answer in time; its thread was abandoned\n\nTraceback (most recent call last):\n{trace}"
-            raise Lost(self.block, self.job, text)
+            raise Lost(self.block, self.job, text) from None
         if isinstance(answer, BaseException):
             raise answer
         return answer
@@ -212,9 +213,11 @@ class Process:
         with contextlib.suppress(OSError):
             self._sock.sendall(b"r" if command == "reset" else b"s")
 
-    def wait(self, limit: float) -> bool:
-        """Its answer: whether an episode ended."""
-        answer = self._answer(limit)
+    def wait(self, limit: float, patience: float) -> bool | None:
+        """Its answer, if it comes soon."""
+        answer = self._answer(limit, patience)
+        if answer is None:
+            return None
         if answer in b".e":
             return answer == b"e"
         try:
@@ -228,24 +231,23 @@ class Process:
         self.notes += notes
         return ended
 
-    def _answer(self, limit: float) -> bytes:
-        while True:
-            self._sock.settimeout(min(max(left(self, limit), 0.001), 1.0))
-            try:
-                answer = self._sock.recv(1)
-            except TimeoutError:
-                if self._popen.poll() is not None:  # a child of its own may hold the socket open
-                    raise self._died() from None
-                if left(self, limit) <= 0:
-                    self._popen.send_signal(signal.SIGUSR1)  # for a traceback
-                    text = f"it did not answer in time; its worker process was killed{self._traceback(0.5)}"
-                    raise Lost(self.block, self.job, text) from None
-                continue
-            except OSError:
-                answer = b""
-            if not answer:
-                raise self._died()
-            return answer
+    def _answer(self, limit: float, patience: float) -> bytes | None:
+        self._sock.settimeout(max(min(left(self, limit), patience), 0.001))
+        try:
+            answer = self._sock.recv(1)
+        except TimeoutError:
+            if self._popen.poll() is not None:  # a child of its own may hold the socket open
+                raise self._died() from None
+            if left(self, limit) > 0:
+                return None
+            self._popen.send_signal(signal.SIGUSR1)  # for a traceback
+            text = f"it did not answer in time; its worker process was killed{self._traceback(0.5)}"
+            raise Lost(self.block, self.job, text) from None
+        except OSError:
+            answer = b""
+        if not answer:
+            raise self._died()
+        return answer
 
     def _died(self) -> Lost:
         with contextlib.suppress(subprocess.TimeoutExpired):
