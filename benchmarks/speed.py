@@ -76,7 +76,7 @@ CASES = {
         (81_920, 40_960), (8_192, 4_096), 3,
     ),
     "cold-start": Case(
-        "Cold start, CartPole-v1", "whole process: import, compile with an empty cache, PPO 100k steps at RL Zoo's "
+        "Cold start, CartPole-v1", "whole process: import, compile with an empty cache, PPO 100k steps at our preset's "
         "settings, 20 episodes of evaluation",
         (100_000, 100_000), (5_000, 5_000), 3, cold=True,
     ),
