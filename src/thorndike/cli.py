@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
 import sys
@@ -38,6 +39,8 @@ thorndike COMMAND --help has the options; thorndike train ALGORITHM ENV --help t
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit code."""
+    if argv is None:
+        faulthandler.enable()  # a simulator that crashes in C ends this process: say where
     code = _main(sys.argv[1:] if argv is None else argv)
     if argv is None and any(type(thread).__name__ == "Background" for thread in threading.enumerate()):
         sys.stdout.flush()

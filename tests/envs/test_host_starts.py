@@ -1,8 +1,13 @@
 """Host environments that fail, exit, hang or dawdle when they are made, first reset or timed."""
 
+import re
+import signal
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 
 import gymnasium as gym
 import host_cases as cases
@@ -101,3 +106,17 @@ def test_a_run_on_what_exits_says_so(tmp_path, capfd):
     for _ in range(2):  # the second finds the directory free
         assert main(["train", "ppo", "gymnasium/Exits-v0", "--out", str(tmp_path / "run"), "--steps", "2048"]) == 1
         assert "environment 0 failed in step 1" in capfd.readouterr().err
+
+
+def test_a_crash_of_the_whole_process_says_where():
+    script = f"""
+import sys, gymnasium
+from thorndike.cli import main
+sys.path.append({str(Path(__file__).parent)!r})
+gymnasium.register("Crashes-v0", entry_point="host_cases:AtOnce", kwargs={{"kind": "crashes", "phase": "construction"}})
+sys.argv = ["thorndike", "train", "ppo", "gymnasium/Crashes-v0"]
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGSEGV
+    assert re.search(r"host_cases.py\", line \d+ in fail\n", done.stderr), done.stderr
