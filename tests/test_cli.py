@@ -163,10 +163,10 @@ def no_training(monkeypatch):
 
 def test_the_preset_is_said_and_can_be_refused(no_training, capsys):
     for flags, steps, expected in [
-        ([], 100_000, {"rollout_length": 32, "epochs": 20}),
-        (["--epochs", "3"], 100_000, {"rollout_length": 32, "epochs": 3}),
-        (["--no-preset"], None, {"rollout_length": 128, "epochs": 4}),
-        (["--no_preset", "--seed", "3"], None, {"rollout_length": 128, "epochs": 4}),
+        ([], 100_000, {"learning_rate": 1e-3, "epochs": 20}),
+        (["--epochs", "3"], 100_000, {"learning_rate": 1e-3, "epochs": 3}),
+        (["--no-preset"], None, {"learning_rate": 3e-4, "epochs": 4}),
+        (["--no_preset", "--seed", "3"], None, {"learning_rate": 3e-4, "epochs": 4}),
     ]:
         assert main(["train", "ppo", "CartPole-v1", *flags]) == 0
         algorithm, options = no_training.pop()
@@ -244,7 +244,7 @@ PPO = ("train", "ppo", "CartPole-v1")
         ([*PPO, "--steps", "0"], ["steps must be a positive whole number, got 0"]),
         ([*PPO, "--seeds", "0"], ["seeds must be a positive whole number, got 0"]),
         ([*PPO, "--seed", "-1"], ["seed must be a whole number from 0"]),
-        ([*PPO, "--minibatch-size", "7"], ["minibatch_size (7) must divide num_envs x rollout_length (256)"]),
+        ([*PPO, "--minibatch-size", "7"], ["minibatch_size (7) must divide num_envs x rollout_length (1024)"]),
         ([*PPO, "--discount", "nan"], ["PPO.discount should be a finite float"]),
         ([*PPO, "--tensorboard"], ['pip install "thorndike[tensorboard]"']),
         (["evaluate", "nowhere"], ["there is no run at nowhere"]),
