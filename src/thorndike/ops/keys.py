@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import partial, reduce
+from functools import cache, partial, reduce
 from typing import Any
 
 import jax
@@ -30,7 +30,7 @@ def rounds(k0: Array, k1: Array, x: Array, y: Array) -> tuple[Array, Array]:
 
     In XLA's own operations, and traced once for a shape: every draw has these hundred in its program.
     """
-    add, xor, number = lax.add, lax.bitwise_xor, lambda n: lax.broadcast(np.uint32(n), x.shape)
+    add, xor, number = lax.add, lax.bitwise_xor, cache(lambda n: lax.broadcast(np.uint32(n), x.shape))
     schedule = (k0, k1, xor(xor(k0, k1), number(0x1BD11BDA)))
     x, y = add(x, k0), add(y, k1)
     for block in range(5):
