@@ -3,11 +3,13 @@ programs, and write nothing into the checkout.
 
 Most of the default suite's time is compilation, of programs that then run for a moment. There XLA emits its code the
 older way, which takes a third of the time, and LLVM optimises little (in `tests/learning` as much as ever). XLA's own
-passes are the same. Slow tests, and what the README's demo trains, are compiled as users compile them.
+passes are the same. Slow tests, and what the README's demo trains, are compiled as users compile them. What is left is
+Python, tracing programs; the garbage collector need not look at all the modules again and again.
 """
 
 from __future__ import annotations
 
+import gc
 import os
 import tempfile
 from pathlib import Path
@@ -31,6 +33,12 @@ def pytest_configure(config):
     flags = os.environ.get("XLA_FLAGS", "")
     if is_brief(config) and QUICK not in flags:  # the workers inherit it
         os.environ["XLA_FLAGS"] = f"{flags} {QUICK}"
+
+
+def pytest_collection_finish():
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 100)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -122,8 +122,11 @@ def small(name: str, discount: float) -> Any:
     )  # fmt: skip
 
 
-def train(algorithm: Any, env: Any, iterations: int, seeds: int = 1) -> Any:
-    """The final agents' states [R], by the driver alone."""
+def train(algorithm: Any, env: Any, iterations: int, seeds: int = 1, compiled: Any = None) -> Any:
+    """The final agents' states [R], by the driver alone.
+
+    `compiled`, a dict, keeps what was compiled for algorithms that only numbers tell apart, as they do the probes.
+    """
     chunk = algorithm.num_envs * algorithm.rollout_length
     warm = warm_iterations(algorithm)
     spec = describe(env, (iterations + warm) * chunk, "probe")
@@ -135,6 +138,8 @@ def train(algorithm: Any, env: Any, iterations: int, seeds: int = 1) -> Any:
         if host
         else ScanDriver(algorithm, env, spec, seeds)
     )
+    if compiled is not None:
+        driver._compiled = compiled.setdefault((type(algorithm), seeds), driver._compiled)
     with driver:
         state = driver.init(keys)
         if warm:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import cache
 
 import jax
 import jax.numpy as jnp
@@ -77,10 +78,21 @@ def arrays(tree):
     ]
 
 
-def run(algorithm, env, seeds=(0,), iterations=12, split=None):
+@cache
+def driver_of(algorithm, env, runs):
+    """Traced and compiled once for all that ask for it."""
     env = td.make(env) if isinstance(env, str) else env
-    spec = describe(env, 10_000, "test")
-    driver = ScanDriver(expand(algorithm, len(seeds)), env, spec, len(seeds))
+    return ScanDriver(expand(algorithm, runs), env, describe(env, 10_000, "test"), runs)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _drivers():
+    yield
+    driver_of.cache_clear()
+
+
+def run(algorithm, env, seeds=(0,), iterations=12, split=None):
+    driver = driver_of(algorithm, env, len(seeds))
     state = driver.init(jax.vmap(random_key)(jnp.asarray(seeds)))
     warm = warm_iterations(algorithm)
     if warm:

@@ -27,11 +27,11 @@ EXPECTED = {
 }
 
 
-def learned(name: str, which: str, host: bool = False, seeds: int = SEEDS) -> np.ndarray:
+def learned(name: str, which: str, host: bool = False, seeds: int = SEEDS, compiled=None) -> np.ndarray:
     env = probe(which, name == "sac")
     if host:
         env = td.GymnasiumEnvironment(lambda: HostProbe(which, name == "sac"))
-    agent = train(small(name, EXPECTED[which][0]), env, ITERATIONS[name], seeds)
+    agent = train(small(name, EXPECTED[which][0]), env, ITERATIONS[name], seeds, compiled)
     return values(name, agent, 8)
 
 
@@ -41,10 +41,15 @@ def check(which: str, found: np.ndarray) -> None:
         assert np.abs(found[:, state] - value).max() < tolerance, (which, state, value, found[:, state])
 
 
+@pytest.fixture(scope="module")
+def compiled():
+    return {}
+
+
 @pytest.mark.parametrize("which", EXPECTED)
 @pytest.mark.parametrize("name", NAMES)
-def test_values_on_jax(name, which):
-    check(which, learned(name, which))
+def test_values_on_jax(name, which, compiled):
+    check(which, learned(name, which, compiled=compiled))
 
 
 @pytest.mark.parametrize("which", [pytest.param("loop", marks=pytest.mark.slow), "chain", "kinds", "timed"])

@@ -8,7 +8,7 @@ import thorndike as td
 SMALL = td.Torso(widths=(32, 32))
 REPLAY = td.Uniform(capacity=5_000, batch_size=32, warmup=500)
 CASES = {
-    "ppo": (td.PPO(torso=SMALL, normalize_observation=True, normalize_reward=True), "CartPole-v1", 1_200_000),
+    "ppo": (td.PPO(torso=SMALL, normalize_observation=True, normalize_reward=True), "CartPole-v1", 800_000),
     "dqn": (td.DQN(torso=SMALL, replay=REPLAY), "CartPole-v1", 400_000),
     "sac": (td.SAC(torso=SMALL, replay=REPLAY), "Pendulum-v1", 48_000),
 }

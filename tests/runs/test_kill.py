@@ -48,7 +48,7 @@ def test_killed_runs_resume_bit_for_bit(name, tmp_path):
         if kills > 0:
             while newest(killed) <= before and process.poll() is None:
                 time.sleep(0.005)
-        time.sleep(rng.uniform(0, 0.3) if kills > 0 else rng.uniform(1, 4))
+        time.sleep(rng.uniform(0, 0.2) if kills > 0 else rng.uniform(1, 4))
         if process.poll() is not None:
             assert process.returncode == 0, process.stderr.read().decode()[-2000:]
             break

@@ -27,6 +27,12 @@ def expert(tmp_path_factory):
     return td.train("ppo", "CartPole-v1", 100_000, out=tmp_path_factory.mktemp("data") / "expert", progress=False)
 
 
+@pytest.fixture(scope="module")
+def ten(expert, tmp_path_factory):
+    """Ten of its episodes."""
+    return expert.record(10, tmp_path_factory.mktemp("data") / "ten")
+
+
 # --- recording --------------------------------------------------------------------------------------------------------
 
 
@@ -117,36 +123,32 @@ class OddUnits:
 # --- learning ---------------------------------------------------------------------------------------------------------
 
 
-def test_ten_expert_episodes_are_enough_for_cartpole(expert, tmp_path):
-    dataset = expert.record(10, tmp_path / "data")
-    run = td.train(td.BC(), "CartPole-v1", 3_000, dataset=dataset, seeds=4, out=tmp_path / "run", progress=False)
+def test_ten_expert_episodes_are_enough_for_cartpole(ten, tmp_path):
+    run = td.train(td.BC(), "CartPole-v1", 3_000, dataset=ten, seeds=4, out=tmp_path / "run", progress=False)
     assert min(run.evaluate(50).per_seed) >= 475
     assert len(run.metrics()["steps"]) == 20
     assert run.metrics()["rollout/ep_rew_mean"][-1].min() >= 475
 
 
-def test_each_run_is_evaluated_as_itself(expert, tmp_path):
+def test_each_run_is_evaluated_as_itself(ten, tmp_path):
     """What is logged while learning is what the run's agents then do."""
     algorithm = td.BC(torso=td.Torso(widths=(8,)), batch_size=16)
-    data, out = expert.record(2, tmp_path / "data"), tmp_path / "run"
-    run = td.train(algorithm, "CartPole-v1", 8, dataset=data, seeds=3, out=out, progress=False)
+    run = td.train(algorithm, "CartPole-v1", 8, dataset=ten, seeds=3, out=tmp_path / "run", progress=False)
     logged, played = run.metrics()["rollout/ep_rew_mean"][-1], run.evaluate(20).per_seed
     assert logged.tolist() == pytest.approx(played, rel=1e-5)
     assert len(set(played)) == 3
 
 
 @pytest.mark.parametrize("anneal", [True, False])
-def test_schedules_run_over_the_batches(anneal, expert, tmp_path):
+def test_schedules_run_over_the_batches(anneal, ten, tmp_path):
     algorithm = td.BC(torso=td.Torso(widths=(8,)), batch_size=16, anneal_learning_rate=anneal)
-    data, out = expert.record(2, tmp_path / "data"), tmp_path / "run"
-    run = td.train(algorithm, "CartPole-v1", 100, dataset=data, log_every=5, out=out, progress=False)
+    run = td.train(algorithm, "CartPole-v1", 100, dataset=ten, log_every=5, out=tmp_path / "run", progress=False)
     size = run.metrics()["train/update_norm"][:, 0]
     assert (size[-1] < 0.1 * size[0]) == anneal
 
 
-def test_observations_in_odd_units(expert, tmp_path):
+def test_observations_in_odd_units(ten, tmp_path):
     """Cloned where they are normalised, and by an agent that was saved and loaded; not where they are taken as is."""
-    ten = expert.record(10, tmp_path / "data")
     there = np.split(odd(ten.observations[0]), np.cumsum(ten.lengths + 1)[:-1])
     steps = [
         np.split(x, np.cumsum(ten.lengths)[:-1]) for x in (ten.actions, ten.rewards, ten.terminations, ten.truncations)
@@ -162,17 +164,14 @@ def test_observations_in_odd_units(expert, tmp_path):
 
 
 @pytest.mark.parametrize("bug", ["actions of other states", "one action for all"])
-def test_bugs_do_not_clone(bug, expert, tmp_path, monkeypatch):
-    dataset = expert.record(10, tmp_path / "data")
+def test_bugs_do_not_clone(bug, ten, tmp_path, monkeypatch):
     update = td.BC.update
     wrong = {
         "actions of other states": lambda b: b._replace(action=b.action[::-1]),
         "one action for all": lambda b: b._replace(action=b.action * 0),
     }[bug]
     monkeypatch.setattr(td.BC, "update", lambda self, state, batch, key: update(self, state, wrong(batch), key))
-    run = td.train(
-        td.BC(), "CartPole-v1", 1_000, dataset=dataset, out=tmp_path / "run", log_every=1_000, progress=False
-    )
+    run = td.train(td.BC(), "CartPole-v1", 1_000, dataset=ten, out=tmp_path / "run", log_every=1_000, progress=False)
     assert run.evaluate(20).mean < 475
 
 
@@ -228,7 +227,7 @@ def test_others_learn_from_datasets_too(expert, tmp_path):
     assert again.status["steps"] == 20
 
 
-def test_an_update_that_changes_the_kind_of_its_state_is_refused(expert, tmp_path, monkeypatch):
+def test_an_update_that_changes_the_kind_of_its_state_is_refused(ten, tmp_path, monkeypatch):
     update = td.BC.update
 
     def half(self, state, batch, key):
@@ -237,7 +236,7 @@ def test_an_update_that_changes_the_kind_of_its_state_is_refused(expert, tmp_pat
 
     monkeypatch.setattr(td.BC, "update", half)
     with pytest.raises(td.ConfigError, match=r"BC.update hands on .*float32.. where int32.. was due, at .*steps"):
-        td.train(BC, "CartPole-v1", 20, dataset=expert.record(1, tmp_path / "data"), out=tmp_path / "run")
+        td.train(BC, "CartPole-v1", 20, dataset=ten, out=tmp_path / "run")
 
 
 def test_observations_outside_of_the_space_stop_learning(tmp_path):
