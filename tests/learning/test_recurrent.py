@@ -26,10 +26,12 @@ WITHOUT = {  # what is out of reach without memory, and the slack of a mean over
 @pytest.mark.slow
 @pytest.mark.parametrize(("algorithm", "env"), WITH)
 def test_memory_is_what_solves_it(algorithm, env, tmp_path):
+    """On average, and in all seeds but one at most: of a hundred one or two fail, and last digits decide which."""
     value, steps = choose(algorithm, env, None)
-    evaluation = trained(tmp_path, value, env, steps, seeds=4).evaluate(50)
+    evaluation = trained(tmp_path, value, env, steps, seeds=8).evaluate(50)
     print(algorithm, env, steps, evaluation)
     assert evaluation.mean >= WITH[algorithm, env], evaluation.per_seed
+    assert sorted(evaluation.per_seed)[1] >= WITH[algorithm, env], evaluation.per_seed
 
 
 @pytest.mark.slow
