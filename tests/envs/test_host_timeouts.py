@@ -56,6 +56,18 @@ def test_one_that_hangs_is_not_hidden_by_another_worker_that_is_slow(workers, mo
     assert TIMEOUT < time.monotonic() - start < 6 * SLOW
 
 
+@pytest.mark.parametrize("workers", ["thread", "process"])
+def test_a_worker_is_looked_at_no_longer_than_patience_lasts(workers, monkeypatch):
+    """So that of many slow ones each has its turn before the time-out of one is over."""
+    with slow(workers, monkeypatch) as batch:
+        batch.reset()
+        worker = batch._workers[0]
+        worker.send("step", np.zeros(2, np.int32))
+        start = time.monotonic()
+        assert worker.wait(TIMEOUT, 0.02) is None
+        assert time.monotonic() - start < SLOW
+
+
 def test_an_environment_that_goes_on_whatever_is_raised_is_stopped_too():
     with GymnasiumEnvironment(cases.Stubborn).batch(1, 0, "serial", 0.5) as batch:
         batch.reset()
