@@ -52,7 +52,7 @@ def _table() -> dict[tuple[str, str], dict[str, Any]]:
         ("DQN", "CartPole-v1"): {
             "steps": 100_000, "discount": 0.98, "double": True, "learning_rate": 4e-3, "anneal_learning_rate": True,
             "normalize_observation": True, "target_period": 50,
-            "replay": Uniform(capacity=50_000, batch_size=256, warmup=1_000),
+            "replay": Uniform(capacity=50_000, batch_size=128, warmup=1_000),
         },
         ("DQN", "Acrobot-v1"): {
             "steps": 100_000, "double": True, "learning_rate": 2e-3, "anneal_learning_rate": True,

@@ -16,7 +16,7 @@ from thorndike.runs.train import choose
 
 
 def test_cartpole_in_100k_steps(tmp_path):
-    """In all seeds but one at most: of 96 four ended below 450, and which hangs on the last digits of sums.
+    """In all seeds but one at most: of 96 three ended below 450, and which hangs on the last digits of sums.
 
     In a process of its own, as on the command line: those digits depend on how many devices share the seeds, which JAX
     otherwise has from whatever ran first.

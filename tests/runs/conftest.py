@@ -2,11 +2,33 @@
 
 from __future__ import annotations
 
+import jax
 import pytest
 import small_runs as small
 
 import thorndike as td
+from thorndike.drivers.scan import ScanDriver
 from thorndike.runs.loop import Loop
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _compiled_once():
+    """Runs that only numbers tell apart share their programs: they are about files, not about learning.
+
+    A test that replaces what is compiled has to ask for an algorithm, or a size, of its own.
+    """
+    compile, programs = ScanDriver.compile, {}
+
+    def shared(self, warm=False):
+        leaves, structure = jax.tree.flatten((self.algorithm, self.world))
+        key = structure, tuple(map(jax.typeof, leaves)), self.runs, warm
+        if key not in programs:
+            programs[key] = compile(self, warm)
+        return programs[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ScanDriver, "compile", shared)
+        yield
 
 
 @pytest.fixture(scope="module")

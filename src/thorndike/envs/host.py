@@ -236,9 +236,9 @@ class HostBatch:
             self._workers[k] = new
             try:
                 new.start()
-                _answer(new, self._start_limit)
+                _await_answer(new, self._start_limit)
                 new.send("reset")
-                _answer(new, self._timeout)
+                _await_answer(new, self._timeout)
                 break
             except (Failure, Lost) as again:
                 problem = again
@@ -256,7 +256,7 @@ class HostBatch:
         notes.clear()
 
 
-def _answer(worker: Any, limit: float) -> None:
+def _await_answer(worker: Any, limit: float) -> None:
     while worker.wait(limit, 1.0) is None:
         pass
 
