@@ -262,4 +262,13 @@ def test_only_wide_layers_are_multiplied_by_eigen(algorithm, wide, avx512, monke
     spec = td.Spec(env.observation_space, env.action_space, 1000)
     for runs in (1, 8):
         driver = ScanDriver(algorithm, env, spec, runs)
-        assert options(driver.like().agent) == (EIGEN if wide and known() and not avx512 else {})
+        assert options(driver.like().agent) == (EIGEN if wide and known(EIGEN) and not avx512 else {})
+
+
+@pytest.mark.parametrize("brief", [program.BRIEF, {"an_option_of_another_compiler": True}])
+def test_what_runs_once_does_whatever_the_compiler_knows(brief, monkeypatch):
+    monkeypatch.setattr(program, "BRIEF", brief)
+    there = jnp.arange(5.0)
+    np.testing.assert_allclose(
+        program.once(lambda: {"root": jnp.sqrt(there)})["root"], np.sqrt(np.arange(5)), rtol=1e-6
+    )

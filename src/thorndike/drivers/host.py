@@ -31,7 +31,7 @@ from thorndike.drivers.learner import (
     steps_of,
     warm_iterations,
 )
-from thorndike.drivers.program import options
+from thorndike.drivers.program import once, options
 from thorndike.drivers.scan import axes, member
 from thorndike.drivers.state import Episodes, RunState, Tally, rollout_health
 from thorndike.ops.keys import random_key
@@ -130,16 +130,19 @@ class HostDriver:
 
     def init(self, keys: Array) -> RunState:
         """States of all runs, [R]."""
+        return once(partial(self._states, keys))
+
+    def _states(self, keys: Array) -> RunState:
         now = self.observe()
 
         def one(i):
             return _init_run(member(self.algorithm, i), self.spec, keys[i], jax.tree.map(lambda x: x[0], now))
 
-        return jax.jit(lambda: jax.lax.map(one, jnp.arange(self.runs)))()
+        return jax.lax.map(one, jnp.arange(self.runs))
 
     def like(self) -> RunState:
         """Shapes of the state."""
-        return jax.eval_shape(self.init, jax.vmap(random_key)(jnp.zeros(self.runs, jnp.uint32)))
+        return jax.eval_shape(self._states, jax.vmap(random_key)(jnp.zeros(self.runs, jnp.uint32)))
 
     def place(self, state: RunState) -> RunState:
         """The state on the device."""

@@ -15,7 +15,7 @@ import numpy as np
 
 from thorndike.drivers.evaluate import evaluate
 from thorndike.drivers.learner import check_kind, set_clock
-from thorndike.drivers.program import options
+from thorndike.drivers.program import once, options
 from thorndike.drivers.scan import axes, member
 from thorndike.drivers.state import WINDOW, Episodes, RunState, Tally, largest
 from thorndike.memory.dataset import Dataset
@@ -68,11 +68,14 @@ class OfflineDriver:
 
     def init(self, keys: Array) -> RunState:
         """States of all runs, [R]."""
+        return once(partial(self._states, keys))
+
+    def _states(self, keys: Array) -> RunState:
 
         def one(i):
             return _init_run(member(self.algorithm, i), self.spec, keys[i], self.batch())
 
-        return jax.jit(lambda: jax.lax.map(one, jnp.arange(self.runs)))()
+        return jax.lax.map(one, jnp.arange(self.runs))
 
     def batch(self) -> PyTree:
         """One batch, for its shapes."""
@@ -80,7 +83,7 @@ class OfflineDriver:
 
     def like(self) -> RunState:
         """Shapes of the state."""
-        return jax.eval_shape(self.init, jax.vmap(random_key)(jnp.zeros(self.runs, jnp.uint32)))
+        return jax.eval_shape(self._states, jax.vmap(random_key)(jnp.zeros(self.runs, jnp.uint32)))
 
     def place(self, state: RunState) -> RunState:
         """The state on the device."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ import jax
 from thorndike.types import PyTree
 
 EIGEN = {"xla_cpu_experimental_ynn_fusion_type": ""}  # matrix products by Eigen, not by YNNPACK
+# What runs once, on the CPU: compiled in half of the time.
+BRIEF: dict[str, Any] = {"xla_cpu_use_fusion_emitters": False, "xla_backend_optimization_level": 0}
 WIDE = 256 * 256  # numbers in a layer from which on they can be faster
 
 
@@ -22,16 +25,18 @@ def options(agents: PyTree) -> dict[str, Any]:
     YNNPACK's are.
     """
     wide = any(x.ndim > 2 and math.prod(x.shape[-2:]) >= WIDE for x in jax.tree.leaves(agents))
-    return EIGEN if wide and known() and not wide_vectors() else {}
+    return EIGEN if wide and known(EIGEN) and not wide_vectors() else {}
+
+
+def known(options: dict[str, Any]) -> bool:
+    """Whether these are options of this compiler, and for this machine."""
+    return jax.default_backend() == "cpu" and _known(tuple(options.items()))
 
 
 @cache
-def known() -> bool:
-    """Whether these are options of this compiler, and for this machine."""
-    if jax.default_backend() != "cpu":
-        return False
+def _known(options: tuple[tuple[str, Any], ...]) -> bool:
     try:
-        jax.jit(lambda: 0, compiler_options=EIGEN).lower().compile()
+        jax.jit(lambda: 0, compiler_options=dict(options)).lower().compile()
     except jax.errors.JaxRuntimeError:
         return False
     return True
@@ -42,3 +47,8 @@ def wide_vectors() -> bool:
     """Whether the CPU has AVX-512, as had the one whose wide layers YNNPACK multiplied faster, too."""
     flags = Path("/proc/cpuinfo")
     return flags.exists() and " avx512f " in flags.read_text()
+
+
+def once(f: Callable[[], PyTree]) -> PyTree:
+    """`f()`, for what takes milliseconds and is called once: how long it takes to compile is what is felt of it."""
+    return jax.jit(f, compiler_options=BRIEF if known(BRIEF) else {})()

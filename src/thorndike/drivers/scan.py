@@ -29,7 +29,7 @@ from thorndike.drivers.learner import (
     steps_of,
     warm_iterations,
 )
-from thorndike.drivers.program import options
+from thorndike.drivers.program import once, options
 from thorndike.drivers.state import Episodes, RunState, Tally, rollout_health
 from thorndike.envs.wrap import Batched
 from thorndike.ops.keys import random_key
@@ -211,7 +211,7 @@ class ScanDriver:
         def one(i):
             return init_run(member(self.algorithm, i), self.world, self.spec, shapes, keys[i])
 
-        return self.place(jax.jit(lambda: jax.lax.map(one, jnp.arange(self.runs)))())
+        return self.place(once(lambda: jax.lax.map(one, jnp.arange(self.runs))))
 
     def like(self) -> RunState:
         """Shapes of the state, and how it lies on the devices."""
