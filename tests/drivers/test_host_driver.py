@@ -272,3 +272,13 @@ def test_what_runs_once_does_whatever_the_compiler_knows(brief, monkeypatch):
     np.testing.assert_allclose(
         program.once(lambda: {"root": jnp.sqrt(there)})["root"], np.sqrt(np.arange(5)), rtol=1e-6
     )
+
+
+def test_large_storage_is_filled_by_an_optimised_program(monkeypatch):
+    """An option that no compiler knows shows who asks for it."""
+    monkeypatch.setattr(program, "BRIEF", {"an_option_of_another_compiler": True})
+    monkeypatch.setattr(program, "known", lambda options: True)
+    monkeypatch.setattr(program, "LARGE", 4000)
+    assert program.once(lambda: jnp.zeros(1000)).shape == (1000,)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="an_option_of_another_compiler"):
+        program.once(lambda: jnp.zeros(999))

@@ -13,8 +13,9 @@ import jax
 from thorndike.types import PyTree
 
 EIGEN = {"xla_cpu_experimental_ynn_fusion_type": ""}  # matrix products by Eigen, not by YNNPACK
-# What runs once, on the CPU: compiled in half of the time.
+# What runs once, on the CPU: compiled in half of the time; but storage is filled four times as slowly.
 BRIEF: dict[str, Any] = {"xla_cpu_use_fusion_emitters": False, "xla_backend_optimization_level": 0}
+LARGE = 2**28  # bytes
 WIDE = 256 * 256  # numbers in a layer from which on they can be faster
 
 
@@ -51,4 +52,6 @@ def wide_vectors() -> bool:
 
 def once(f: Callable[[], PyTree]) -> PyTree:
     """`f()`, for what takes milliseconds and is called once: how long it takes to compile is what is felt of it."""
-    return jax.jit(f, compiler_options=BRIEF if known(BRIEF) else {})()
+    lowered = jax.jit(f).lower()
+    small = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(lowered.out_info)) < LARGE
+    return lowered.compile(BRIEF if small and known(BRIEF) else {})()
