@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
 import pytest
 from cases import trained
 
@@ -26,11 +27,11 @@ WITHOUT = {  # what is out of reach without memory, and the slack of a mean over
 @pytest.mark.slow
 @pytest.mark.parametrize(("algorithm", "env"), WITH)
 def test_memory_is_what_solves_it(algorithm, env, tmp_path):
-    """On average, and in all seeds but one at most: of a hundred one or two fail, and last digits decide which."""
+    """In all of eight seeds but one at most, and on average of each four: of a hundred one or two fail."""
     value, steps = choose(algorithm, env, None)
     evaluation = trained(tmp_path, value, env, steps, seeds=8).evaluate(50)
     print(algorithm, env, steps, evaluation)
-    assert evaluation.mean >= WITH[algorithm, env], evaluation.per_seed
+    assert np.reshape(evaluation.per_seed, (2, 4)).mean(1).min() >= WITH[algorithm, env], evaluation.per_seed
     assert sorted(evaluation.per_seed)[1] >= WITH[algorithm, env], evaluation.per_seed
 
 
