@@ -18,6 +18,12 @@ from thorndike.errors import (
 from thorndike.runs import checkpoint, loop
 from thorndike.runs.loop import Loop
 
+
+@pytest.fixture(scope="module", autouse=True)
+def _compiled_once():
+    """Not here: a run goes on with a program that was traced anew, as it would in another process."""
+
+
 # --- interrupted and resumed ------------------------------------------------------------------------------------------
 
 

@@ -15,7 +15,7 @@ from thorndike.types import PyTree
 EIGEN = {"xla_cpu_experimental_ynn_fusion_type": ""}  # matrix products by Eigen, not by YNNPACK
 # What runs once, on the CPU: compiled in half of the time; but storage is filled four times as slowly.
 BRIEF: dict[str, Any] = {"xla_cpu_use_fusion_emitters": False, "xla_backend_optimization_level": 0}
-LARGE = 2**28  # bytes
+LARGE = 2**28  # bytes of storage: such a program fills less
 WIDE = 256 * 256  # numbers in a layer from which on they can be faster
 
 
