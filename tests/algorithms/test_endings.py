@@ -54,8 +54,8 @@ def test_values_on_jax(name, which, compiled):
 
 @pytest.mark.parametrize("which", [pytest.param("loop", marks=pytest.mark.slow), "chain", "kinds", "timed"])
 @pytest.mark.parametrize("name", NAMES)
-def test_values_on_the_host(name, which):
-    check(which, learned(name, which, host=True, seeds=1))
+def test_values_on_the_host(name, which, compiled):
+    check(which, learned(name, which, host=True, seeds=1, compiled=compiled))
 
 
 def done_is_terminated(now):
@@ -91,12 +91,12 @@ def test_bugs_are_caught_on_jax(name, bug, monkeypatch):
 
 
 @pytest.mark.parametrize("bug", BUGS)
-def test_bugs_are_caught_on_the_host(bug, monkeypatch):
+def test_bugs_are_caught_on_the_host(bug, monkeypatch, compiled):
     change, which = BUGS[bug]
     step = HostBatch.step
     monkeypatch.setattr(HostBatch, "step", lambda self, *args: change(step(self, *args)))
     with pytest.raises(AssertionError):
-        check(which, learned("dqn", which, host=True, seeds=1))
+        check(which, learned("dqn", which, host=True, seeds=1, compiled=compiled))
 
 
 @pytest.mark.slow

@@ -22,6 +22,7 @@ def player(tmp_path):
     return Trained(run.algorithm, jax.tree.map(lambda x: x[0], run.actors()))
 
 
+@pytest.mark.slow
 def test_it_never_loses_at_tic_tac_toe(tmp_path):
     """Against every reply, from both sides; what a random player gives away it takes."""
     game, agent = td.make(GAME), player(tmp_path)

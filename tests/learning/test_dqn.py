@@ -15,6 +15,7 @@ import thorndike as td
 from thorndike.runs.train import choose
 
 
+@pytest.mark.slow
 def test_cartpole_in_100k_steps(tmp_path):
     """In all seeds but one at most: of 96 three ended below 450, and which hangs on the last digits of sums.
 

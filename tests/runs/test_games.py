@@ -1,4 +1,7 @@
-"""What one does with a run of a game: evaluation, matches, ratings, a game in the terminal."""
+"""What one does with a run of a game: evaluation, matches, ratings, a game in the terminal.
+
+Most matches are of 40 games, and so share a program.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +56,7 @@ def test_a_film_is_of_what_the_search_plays(run, tmp_path, monkeypatch):
 
 def test_matches(run):
     assert run.match("perfect", 40).score < run.match("random", 40).score
-    itself = run.match(run.path, 10)  # nothing is left to chance: one game, over and over
+    itself = run.match(run.path, 40)  # nothing is left to chance: one game, over and over
     assert (itself.first == itself.first[0]).all()
     assert (itself.second == -itself.first[0]).all()
 
@@ -81,7 +84,7 @@ def test_runs_that_do_not_fit_are_refused(run, tmp_path):
 
 
 def test_ratings_of_checkpoints(run, tmp_path):
-    ratings = run.elo(20, tmp_path / "elo.png")
+    ratings = run.elo(40, tmp_path / "elo.png")
     assert list(ratings)[-1] == 256
     assert len(ratings) > 1
     assert np.isfinite(list(ratings.values())).all()
@@ -208,9 +211,9 @@ def test_stones_fall_to_the_lowest_row_of_connect_four():
 
 
 def test_evaluate_on_the_command_line(run, capsys):
-    assert main(["evaluate", str(run.path), "--opponent", "random", "--episodes", "4"]) == 0
+    assert main(["evaluate", str(run.path), "--opponent", "random", "--episodes", "40"]) == 0
     assert "as first" in capsys.readouterr().out
-    assert main(["evaluate", str(run.path), "--elo", "--episodes", "2"]) == 0
+    assert main(["evaluate", str(run.path), "--elo", "--episodes", "40"]) == 0
     assert (run.path / "elo.png").is_file()
     assert "256 steps" in capsys.readouterr().out
     assert main(["evaluate", str(run.path), "--elo", "--opponent", "random"]) == 2
