@@ -1,4 +1,4 @@
-"""Twenty kill -9 at random moments: each run resumed to its end is bit for bit the uninterrupted one."""
+"""Kill -9 at random moments, twenty in the slow tests: each run resumed to its end is bit for bit the uninterrupted."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 from thorndike.runs import checkpoint
 
 CASE = Path(__file__).with_name("kill_case.py")
-KILLS = {"ppo": 4, "dqn": 8, "sac": 8}
+KILLS = [("ppo", 2), *(pytest.param(*case, marks=pytest.mark.slow) for case in [("ppo", 4), ("dqn", 8), ("sac", 8)])]
 
 
 def start(name, directory):
@@ -34,14 +34,14 @@ def newest(directory):
     return steps[-1] if steps else 0
 
 
-@pytest.mark.parametrize("name", ["ppo", *(pytest.param(name, marks=pytest.mark.slow) for name in ("dqn", "sac"))])
-def test_killed_runs_resume_bit_for_bit(name, tmp_path):
+@pytest.mark.parametrize(("name", "times"), KILLS)
+def test_killed_runs_resume_bit_for_bit(name, times, tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     finish(name, whole)
     end = json.loads((whole / "run.json").read_text())["steps"]
 
     rng, kills, at = random.Random(name), 0, []
-    while kills < KILLS[name]:
+    while kills < times:
         before, process = newest(killed), start(name, killed)
         # The first kill comes at any time since the start, compilation included; the others a moment after
         # training has gone on by at least one checkpoint, so that the run gets somewhere.
@@ -59,7 +59,7 @@ def test_killed_runs_resume_bit_for_bit(name, tmp_path):
         at.append(newest(killed))
     finish(name, killed)
 
-    assert kills == KILLS[name], f"the run ended after {kills} kills, at {at}"
+    assert kills == times, f"the run ended after {kills} kills, at {at}"
     assert 0 < max(at) < end
     one, two = (checkpoint.load(d / "checkpoints" / f"{end:012d}")[0] for d in (whole, killed))
     assert set(one) == set(two)
