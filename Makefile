@@ -8,10 +8,10 @@ WORKERS ?= 2
 
 help:
 	@echo "make demo       train PPO on CartPole, draw its learning curve and film it"
-	@echo "make test       the test suite (under 12 minutes on two cores)"
+	@echo "make test       the test suite (6 to 16 minutes on two cores)"
 	@echo "make test-slow  the long learning runs"
 	@echo "make lint       ruff and mypy        make format   ruff's formatter"
-	@echo "make bench      speed beside Stable-Baselines3 and SBX (about half an hour)"
+	@echo "make bench      speed beside Stable-Baselines3 and SBX (up to 50 minutes)"
 
 $(BIN)/activate:
 	$(PYTHON) -m venv $(VENV)
