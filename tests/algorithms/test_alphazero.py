@@ -15,7 +15,7 @@ from gymnasium.spaces import Box, Discrete
 import thorndike as td
 from every_reply import every_reply
 from thorndike.algorithms.search import alphazero
-from thorndike.algorithms.search.alphazero import Actor, results
+from thorndike.algorithms.search.alphazero import Actor, Rules, results
 from thorndike.drivers.learner import random_action
 from thorndike.drivers.match import Match, Perfect, Random, Trained, elo, match, tic_tac_toe
 from thorndike.envs.wrap import Batched
@@ -128,7 +128,7 @@ class Oracle(eqx.Module):
 
 def search_alone(simulations=100):
     """Search with a perfect value function, and no noise."""
-    return Trained(td.AlphaZero(simulations=simulations), Actor(Oracle(jnp.asarray(tic_tac_toe())), GAME))
+    return Trained(td.AlphaZero(simulations=simulations), Actor(Oracle(jnp.asarray(tic_tac_toe())), Rules(GAME)))
 
 
 def mistakes(seen):
@@ -287,6 +287,7 @@ class Nim:
 
     players = 2
     max_steps = 10
+    prize: float = 1.0  # a number that programs may change is no part of the agent
 
     @property
     def observation_space(self):
@@ -303,7 +304,7 @@ class Nim:
     def step(self, state, action, key):
         left, mover = jnp.maximum(state[0] - 1 - action, 0), state[1]
         won = left == 0
-        return td.Step((left, 1 - mover), left[None], jnp.where(won, 1.0, 0.0), won)
+        return td.Step((left, 1 - mover), left[None], jnp.where(won, self.prize, 0.0), won)
 
 
 @td.config
@@ -321,8 +322,12 @@ def test_a_game_of_ones_own_is_learned_once_it_says_whose_move_it_is(tmp_path):
     with pytest.raises(td.IncompatibleError, match=r"Nim needs a method player\(state\)"):
         td.train(algorithm, Nim(), 64, out=tmp_path / "not", progress=False)
     run = td.train(algorithm, NimOfMovers(), 8_192, out=tmp_path / "run", progress=False)
-    taken = 1 + run.agent().act(np.array([[5], [4], [2]], np.int32))
-    np.testing.assert_array_equal(taken, [2, 1, 2])  # the other is left with a multiple of three
+    sticks = np.array([[5], [4], [2]], np.int32)
+    np.testing.assert_array_equal(1 + run.agent().act(sticks), [2, 1, 2])  # the other is left with a multiple of three
+    run.agent().save(tmp_path / "agent.td")
+    np.testing.assert_array_equal(1 + td.load(tmp_path / "agent.td").act(sticks), [2, 1, 2])
+    run = td.open_run(tmp_path / "run", classes=[NimOfMovers])
+    assert run.match("random", games=200).score > 0.7  # perfect play: 0.81
 
 
 def test_unknown_games_are_named():

@@ -40,11 +40,17 @@ class PolicyValue(eqx.Module):
         return legal(self.policy(features), mask), jnp.tanh(self.value(features)[..., 0])
 
 
+class Rules(eqx.Module):
+    """The game, by which the search looks ahead. Its numbers are not learned, and no file of an agent holds them."""
+
+    game: Any = eqx.field(static=True)
+
+
 class Actor(NamedTuple):
-    """What acting needs: the network, and the rules of the game, by which the search looks ahead."""
+    """What acting needs."""
 
     network: PolicyValue
-    game: Any
+    rules: Rules
 
 
 class State(NamedTuple):
@@ -53,7 +59,7 @@ class State(NamedTuple):
     network: PolicyValue  # θ
     optimiser: Any
     clock: Clock
-    game: Any
+    rules: Rules
 
 
 @config
@@ -105,7 +111,7 @@ class AlphaZero:
         """A network, and the game."""
         network = PolicyValue(key, self.torso, spec)
         clock = Clock(jnp.int32(0), jnp.int32(spec.steps))
-        return State(network, begin(self.optimiser(clock), network), clock, spec.model)  # type: ignore[arg-type]
+        return State(network, begin(self.optimiser(clock), network), clock, Rules(spec.model))  # type: ignore[arg-type]
 
     def optimiser(self, clock: Clock):
         """Adam on the clipped gradient."""
@@ -113,8 +119,8 @@ class AlphaZero:
         return adam(rate, self.max_grad_norm)
 
     def actor(self, state: State) -> Actor:
-        """Network and game."""
-        return Actor(state.network, state.game)
+        """Network and rules."""
+        return Actor(state.network, state.rules)
 
     def carry(self, n: int) -> tuple[()]:
         """No acting memory: each search begins anew."""
@@ -130,7 +136,7 @@ class AlphaZero:
         seen = {
             "policy": found.action_weights,
             "value": improved_value(found),
-            "player": jax.vmap(actor.game.player)(state),
+            "player": jax.vmap(actor.rules.game.player)(state),
         }
         return found.action, carry, seen
 
@@ -157,9 +163,10 @@ class AlphaZero:
     def imagine(self, actor: Actor, key: Array, action: Array, state: PyTree):
         """One move further in the search; what is good for the other player is bad for this one."""
         keys = jax.random.split(key, action.shape[0])
-        after = jax.vmap(actor.game.step)(state, action, keys)
+        game = actor.rules.game
+        after = jax.vmap(game.step)(state, action, keys)
         logits, value = actor.network(after.obs, after.info.get("mask"))
-        sign = opposed(jax.vmap(actor.game.player)(state), jax.vmap(actor.game.player)(after.state))
+        sign = opposed(jax.vmap(game.player)(state), jax.vmap(game.player)(after.state))
         over = after.terminated
         step = _mctx().RecurrentFnOutput(
             reward=after.reward,
@@ -196,7 +203,7 @@ class AlphaZero:
 
         (value, metrics), gradient = jax.value_and_grad(loss, has_aux=True)(state.network)
         network, optimiser, norms = descend(self.optimiser(state.clock), gradient, state.optimiser, state.network)
-        return State(network, optimiser, state.clock, state.game), {"loss": value, **metrics, **norms}
+        return State(network, optimiser, state.clock, state.rules), {"loss": value, **metrics, **norms}
 
 
 def improved_value(found: Any) -> Array:
