@@ -195,6 +195,34 @@ def test_a_start_that_fails_leaves_room_for_the_next(tmp_path, monkeypatch):
     td.train(TINY, "CartPole-v1", 16, out=tmp_path / "run", progress=False)
 
 
+def test_ctrl_c_while_environments_are_made_leaves_room_too(tmp_path, monkeypatch):
+    def stopped(run):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "driver_of", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            td.train(TINY, "CartPole-v1", 16, out=tmp_path / "run", progress=False)
+    td.train(TINY, "CartPole-v1", 16, out=tmp_path / "run", progress=False)
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "checkpoints/1000/weights"])
+def test_what_others_keep_under_our_names_is_left_alone(tmp_path, name):
+    path = tmp_path / "run" / name
+    path.parent.mkdir(parents=True)
+    path.write_text("theirs")
+    with pytest.raises(td.ConfigError, match="holds metrics or checkpoints already"):
+        td.train(TINY, "CartPole-v1", 16, out=tmp_path / "run", progress=False)
+    assert [p for p in (tmp_path / "run").rglob("*") if p.is_file()] == [path]
+    assert path.read_text() == "theirs"
+
+
+def test_without_standard_error_nothing_is_said_elsewhere(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stderr", None)  # as in a process without a console
+    td.train(TINY, "CartPole-v1", 160, out=tmp_path / "run", progress=True)
+    assert capsys.readouterr().out == ""
+
+
 def test_of_two_that_start_at_once_one_has_the_directory(tmp_path):
     """Whoever has it has all of it."""
 

@@ -37,16 +37,19 @@ def new_directory(out: str | Path | None, algorithm: Any, env: str) -> Path:
 
 
 def unused(path: Path) -> None:
-    """Raise `ConfigError` where there is a run at `path`."""
+    """Raise `ConfigError` where there is a run at `path`, or anything that one would write over."""
     require(not (path / "run.json").exists(), f"{path} holds a run already: resume it, or choose another directory")
+    taken = f"{path} holds metrics or checkpoints already, of no run that can be opened: choose another directory"
+    require(not begun(path), taken)
 
 
 def begun(path: Path) -> bool:
-    """Whether the run at `path` has left anything to look at: a row of metrics, a checkpoint, why it diverged."""
+    """Whether the run at `path` has left anything: a row of metrics, a checkpoint, or word of how it ended."""
     metrics, status = path / "metrics.jsonl", path / "status.json"
     rows = metrics.is_file() and metrics.stat().st_size > 0
-    diverged = status.is_file() and read_json(status)["state"] == "diverged"
-    return rows or diverged or any((path / "checkpoints").glob("*"))
+    said = read_json(status) if status.is_file() else {}
+    ended = isinstance(said, dict) and said.get("state") in ("diverged", "interrupted")
+    return rows or ended or any((path / "checkpoints").glob("*"))
 
 
 def _make(path: Path, new: bool = False) -> bool:

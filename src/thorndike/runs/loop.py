@@ -22,7 +22,7 @@ from thorndike.errors import CheckpointError, DivergedError, EnvError
 from thorndike.runs import checkpoint
 from thorndike.runs.heaps import Heaps
 from thorndike.runs.metrics import MetricsFile
-from thorndike.runs.progress import Progress
+from thorndike.runs.progress import Progress, tell
 from thorndike.runs.run import Run, write_json
 from thorndike.runs.validation import validate_memory
 
@@ -335,8 +335,7 @@ class Signals:
     def handle(self, number: int, frame: Any) -> None:
         """First signal: remember it. Second Ctrl-C: out."""
         if self.caught is not None and number == signal.SIGINT:
-            sys.stderr.write("\ninterrupted twice: leaving without saving\n")
-            sys.stderr.flush()
+            tell("\ninterrupted twice: leaving without saving")
             os._exit(130)
         self.caught = number
 

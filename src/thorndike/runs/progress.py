@@ -1,4 +1,4 @@
-"""Progress on standard error: a live bar on a terminal or in a notebook, nothing elsewhere unless asked."""
+"""Progress on standard error: a live bar on a terminal or in a notebook; elsewhere, unless asked, messages alone."""
 
 from __future__ import annotations
 
@@ -8,6 +8,12 @@ from typing import Any
 import numpy as np
 
 
+def tell(text: str) -> None:
+    """A line on standard error, where that is open: `print` would take standard output in its place."""
+    if sys.stderr is not None:
+        print(text, file=sys.stderr, flush=True)
+
+
 class Progress:
     """A bar with time left, steps/s and return; where there is no terminal but `wanted`, a line every tenth."""
 
@@ -15,7 +21,7 @@ class Progress:
         self.run, self.next = run, 0.1
         self.bar: Any = None
         self.task: Any = None
-        live = sys.stderr.isatty() or "ipykernel" in sys.modules
+        live = (sys.stderr is not None and sys.stderr.isatty()) or "ipykernel" in sys.modules
         self.silent = wanted is False or (wanted is None and not live)
         self.live = live and not self.silent
 
@@ -53,19 +59,17 @@ class Progress:
             self.bar.update(self.task, completed=steps, rate=rate, score=score)
         elif steps / self.run.info["steps"] >= self.next:
             self.next = np.floor(10 * steps / self.run.info["steps"]) / 10 + 0.1
-            print(f"{steps:>12,} steps  {rate}{score}", file=sys.stderr, flush=True)
+            tell(f"{steps:>12,} steps  {rate}{score}")
 
     def say(self, text: str, transient: bool = False) -> None:
         """A message; a transient one is for the bar alone."""
-        if transient or self.silent:
-            if self.bar is not None:
-                self.bar.update(self.task, score=text)
-            elif not transient:
-                print(text, file=sys.stderr, flush=True)
-        elif self.bar is not None:
-            self.bar.console.print(text, highlight=False)
+        if self.bar is None:
+            if not transient:
+                tell(text)
+        elif transient:
+            self.bar.update(self.task, score=text)
         else:
-            print(text, file=sys.stderr, flush=True)
+            self.bar.console.print(text, highlight=False)
 
     def __exit__(self, *exc: Any) -> None:
         if self.bar is not None:

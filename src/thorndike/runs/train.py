@@ -25,6 +25,7 @@ from thorndike.drivers.offline import OfflineDriver
 from thorndike.drivers.scan import ScanDriver
 from thorndike.envs import make
 from thorndike.envs.guard import starts_within
+from thorndike.envs.host import cores
 from thorndike.envs.wrap import is_jax
 from thorndike.errors import ConfigError
 from thorndike.memory.dataset import Dataset
@@ -147,7 +148,7 @@ def train(
             run = Run(path, world, classes=types_in(algorithm))
             with driver_of(run) as driver:
                 Loop(run, driver, None, progress).go()
-        except Exception:
+        except BaseException:  # Ctrl-C too, while environments are made
             if not begun(path):
                 (path / "run.json").unlink()
             raise
@@ -194,11 +195,11 @@ def same_world(run: Run) -> None:
 def prepare_jax() -> None:
     """One CPU device per core, and compiled programs kept on disk; where JAX runs already it stays as it is."""
     require(not jax.config.jax_enable_x64, "this computes in 32 bits: unset JAX_ENABLE_X64 (jax_enable_x64)")  # type: ignore[attr-defined]
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    with contextlib.suppress(RuntimeError):
-        jax.config.update("jax_num_cpu_devices", min(cores, 16))
+    if jax.config.jax_num_cpu_devices < 0:  # type: ignore[attr-defined]  # JAX_NUM_CPU_DEVICES says nothing else
+        with contextlib.suppress(RuntimeError):
+            jax.config.update("jax_num_cpu_devices", min(cores(), 16))
     if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
-        cache = os.environ.get("XDG_CACHE_HOME", os.path.expanduser("~/.cache"))
+        cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
         jax.config.update("jax_compilation_cache_dir", os.path.join(cache, "thorndike", "xla"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 

@@ -122,9 +122,9 @@ class SAC:
 
     def init(self, key: Array, spec: Spec) -> State:
         """Networks, targets equal to the critics, and three optimisers."""
-        akey, *ckeys = jax.random.split(key, self.critics + 1)
-        policy = Policy(akey, self.torso, spec)
-        critics = jax.tree.map(lambda *xs: jnp.stack(xs), *(Critic(k, self.torso, spec) for k in ckeys))
+        keys = jax.random.split(key, self.critics + 1)
+        policy = Policy(keys[0], self.torso, spec)
+        critics = jax.vmap(lambda key: Critic(key, self.torso, spec))(keys[1:])
         log_temperature = jnp.log(jnp.float32(self.initial_temperature))
         return State(
             policy,
