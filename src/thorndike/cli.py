@@ -134,7 +134,8 @@ def _report(run: Any, as_json: bool) -> None:
     print(f"return   {score}  (mean {what}{', per seed' if len(known) > 1 else ''})")
     print(f"time     {status['seconds']:.1f} s, and {status['compile_seconds']:.1f} s of compilation")
     see = ["play"] * playable(run.env) if games else ["watch"] * filmable(run.env)
-    print("next     " + "    ".join(f"thorndike {command} {run.shell_path}" for command in ("evaluate", *see, "plot")))
+    steps = [f"thorndike {command} {run.shell}" for command in ("evaluate", *see)]
+    print("next     " + "    ".join([*steps, f"thorndike plot {run.shell_path}"]))
 
 
 def resume(run: Path, /, steps: int | None = None, json: bool = False, env: str | None = None) -> None:

@@ -8,6 +8,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import gymnasium
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -59,6 +60,17 @@ def test_how_to_go_on_with_what_the_command_line_does_not_know(tmp_path):
     run = td.train(algorithm, lambda: gymnasium.make("CartPole-v1"), 16, out=tmp_path / "run", progress=False)
     assert run.resume_with == f"td.resume({str(tmp_path / 'run')!r}, env=..., classes=[...])"
     assert td.open_run(run.path, classes=Mine).algorithm == algorithm
+
+
+def test_an_open_run_acts_as_the_newest_checkpoint_does(tmp_path):
+    path = td.train(TINY, "CartPole-v1", 16, out=tmp_path / "run", progress=False).path
+    run, first = td.open_run(path), td.open_run(path)
+    assert run.actors() is run.actors()
+    td.resume(path, 160, progress=False)
+    weights = [np.concatenate([np.ravel(x) for x in jax.tree.leaves(r.actors())]) for r in (run, td.open_run(path))]
+    np.testing.assert_array_equal(*weights)
+    early = jax.tree.leaves(first.actors(16))
+    assert not np.array_equal(weights[0], np.concatenate([np.ravel(x) for x in early]))
 
 
 def test_one_trains_in_a_directory_until_it_is_killed(tmp_path):

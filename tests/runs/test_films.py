@@ -45,6 +45,11 @@ def test_a_film_tells_the_returns_of_whole_episodes(most, returns, says, tmp_pat
     assert str(found).endswith(says)
 
 
+def test_a_film_has_a_frame(tmp_path):
+    with pytest.raises(td.ConfigError, match="frames must be positive, got 0"):
+        film(None, None, tmp_path / "film.gif", most_frames=0)
+
+
 class Spoilt(Drawn):
     """Its third step answers, or does, what it should not."""
 

@@ -148,7 +148,7 @@ def test_schedules_run_over_the_batches(anneal, ten, tmp_path):
 
 
 def test_observations_in_odd_units(ten, tmp_path):
-    """Cloned where they are normalised, and by an agent that was saved and loaded; not where they are taken as is."""
+    """Cloned where they are normalised, not where they are taken as is. A file of the agent keeps their statistics."""
     there = np.split(odd(ten.observations[0]), np.cumsum(ten.lengths + 1)[:-1])
     steps = [
         np.split(x, np.cumsum(ten.lengths)[:-1]) for x in (ten.actions, ten.rewards, ten.terminations, ten.truncations)
@@ -160,6 +160,8 @@ def test_observations_in_odd_units(ten, tmp_path):
         out = tmp_path / str(normalise)
         run = td.train(algorithm, OddUnits(), 3_000, dataset=data, out=out, log_every=3_000, progress=False)
         returns[normalise] = run.evaluate(20).mean
+        loaded = td.load(run.agent().save(tmp_path / f"{normalise}.td"))
+        np.testing.assert_array_equal(loaded.act(there[0]), run.agent().act(there[0]))
     assert returns[True] >= 475 > 300 > returns[False]
 
 
@@ -239,10 +241,12 @@ def test_an_update_that_changes_the_kind_of_its_state_is_refused(ten, tmp_path, 
         td.train(BC, "CartPole-v1", 20, dataset=ten, out=tmp_path / "run")
 
 
-def test_observations_outside_of_the_space_stop_learning(tmp_path):
-    """A cart far beyond ten times its track, in one row of the dataset."""
+@pytest.mark.parametrize("row", [3, 8])  # 8 is that after the last step
+@pytest.mark.parametrize("value", [500.0, np.nan])
+def test_observations_outside_of_the_space_stop_learning(row, value, tmp_path):
+    """A cart far beyond ten times its track, or nowhere, in one row of the dataset."""
     found = [Episode(np.zeros((9, 4), np.float32), np.zeros(8, int), np.ones(8), np.arange(8) == 7, np.zeros(8, bool))]
-    found[0].observations[3, 0] = 500.0
+    found[0].observations[row, 0] = value
     with pytest.raises(td.DivergedError, match=r"observation_max.*or in the dataset, was not finite, or outside of"):
         td.train(BC, "CartPole-v1", 20, dataset=write(tmp_path / "data", found), out=tmp_path / "run", progress=False)
 

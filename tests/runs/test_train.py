@@ -158,7 +158,10 @@ def test_a_run_in_a_module_of_its_own_is_opened_when_that_is_given(tmp_path, mon
         "import gymnasium\ngymnasium.register('Own-v0', entry_point='gymnasium.envs.classic_control:CartPoleEnv')\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    path = small.train("PPO", tmp_path / "run", env="own_module:Own-v0", workers="serial", steps=32).path
+    run = small.train("PPO", tmp_path / "run", env="own_module:Own-v0", workers="serial", steps=32)
+    path, said = run.path, "--env own_module:Own-v0"
+    assert run.shell.endswith(said)
+    assert run.resume_with.endswith(said)
     assert td.open_run(path).evaluate(1).returns.size == 1  # it is imported already
     monkeypatch.delitem(sys.modules, "own_module")
     with pytest.raises(ConfigError, match="opening a run imports none: give it, env='own_module:Own-v0'"):

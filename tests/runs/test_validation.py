@@ -155,6 +155,7 @@ class Shapeless(small.FiveSteps):
         ({"env": Undecorated}, ConfigError, "a JAX environment is a class with @td.config"),
         ({"env": Undecorated()}, ConfigError, "a JAX environment is a class with @td.config"),
         ({"on_env_error": "restart"}, ConfigError, "cannot be restarted"),
+        ({"log_every": np.inf}, ConfigError, "log_every must be a positive number of steps, got inf"),
         ({"tensorboard": True}, MissingExtraError, r"pip install \"thorndike\[tensorboard\]\""),
     ],
 )  # fmt: skip

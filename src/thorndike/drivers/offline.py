@@ -164,7 +164,7 @@ def _init_run(algorithm: Any, spec: Spec, key: Array, batch: PyTree) -> RunState
 def _learn(algorithm: Any, spec: Spec, agent: PyTree, batch: PyTree, key: Array) -> tuple[PyTree, dict[str, Array]]:
     agent, metrics = algorithm.update(agent, batch, key)
     named = {f"train/{name}": value for name, value in metrics.items()}
-    seen = {name: x.max() for name, x in largest(spec.observation, batch.obs).items()}
+    seen = {name: x.max() for name, x in largest(spec.observation, batch.obs, batch.next_obs).items()}
     return agent, {**seen, "rollout/reward_mean": batch.reward.mean(), **named}
 
 

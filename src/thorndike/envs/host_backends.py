@@ -186,7 +186,7 @@ class Process:
         """Start the process, which makes the environments."""
         self._sock, theirs = socket.socketpair()
         code = (
-            f"import sys; sys.path[:] = {sys.path!r}; sys.argv[:] = {sys.argv!r}; "
+            f"import sys; sys.path[:] = {[path for path in sys.path if isinstance(path, str)]!r}; sys.argv[:] = {sys.argv!r}; "
             f"from {host_worker.__name__} import serve; "
             f"serve({theirs.fileno()}, {self._memory}, {self._trace.fileno()})"
         )

@@ -84,7 +84,7 @@ class Run:
         with starts_within(self.info["env_timeout"]):
             self._env = None if env is None else make(env)
         self._classes = [classes] if isinstance(classes, type) else classes
-        self._newest: PyTree = None
+        self._newest: tuple[int, PyTree] | None = None  # the step of the newest checkpoint when it was read, and actors
 
     @property
     def shell_path(self) -> str:
@@ -93,11 +93,17 @@ class Run:
         return shlex.quote(str(self.path.relative_to(here) if self.path.is_relative_to(here) else self.path))
 
     @property
+    def shell(self) -> str:
+        """What follows `thorndike COMMAND`: the directory, and the environment where it is in a module of its own."""
+        name = self._described["id"]
+        return self.shell_path + (f" --env {shlex.quote(name)}" if "kwargs" in self._described and ":" in name else "")
+
+    @property
     def resume_with(self) -> str:
         """How to go on with it: where something of your own takes part, the command line does not know that."""
         own = any(type_name(cls).startswith("own ") for cls in types_in(self.algorithm))
         given = [", env=..."] * ("object" in self._described) + [", classes=[...]"] * own
-        return f"td.resume({str(self.path)!r}{''.join(given)})" if given else f"thorndike resume {self.shell_path}"
+        return f"td.resume({str(self.path)!r}{''.join(given)})" if given else f"thorndike resume {self.shell}"
 
     @property
     def runs(self) -> int:
@@ -170,14 +176,16 @@ class Run:
         """The acting part of every agent, leading axis [runs]; at the checkpoint of `step`, by default the newest."""
         if step is not None:
             return self._actors(checkpoint.load(self.path / "checkpoints" / f"{step:012d}", checkpoint.AGENT)[0])
-        if self._newest is None:
-            found = checkpoint.load_newest(self.path / "checkpoints", checkpoint.AGENT)
+        folder = self.path / "checkpoints"
+        newest = max(checkpoint.steps(folder), default=-1)
+        if self._newest is None or self._newest[0] != newest:  # somebody may train in it meanwhile
+            found = checkpoint.load_newest(folder, checkpoint.AGENT)
             if found is None:
                 raise CheckpointError(f"{self.path} has no checkpoint yet: nothing to act with")
             for message in found[2]:
                 warnings.warn(f"skipped a checkpoint: {message}", stacklevel=2)
-            self._newest = self._actors(found[0])
-        return self._newest
+            self._newest = newest, self._actors(found[0])
+        return self._newest[1]
 
     def _actors(self, arrays: dict[str, np.ndarray]) -> PyTree:
         arrays = {name.removeprefix(checkpoint.AGENT): x for name, x in arrays.items()}

@@ -141,7 +141,7 @@ def validate_options(
     whole = isinstance(seed, int) and 0 <= seed <= 2**31 - seeds
     require(whole, f"seed must be a whole number from 0 to 2**31 - seeds, got {seed!r}")
     number = lambda x: isinstance(x, (int, float, np.number)) and not isinstance(x, bool)  # noqa: E731
-    every = log_every is None or (number(log_every) and log_every > 0)
+    every = log_every is None or (number(log_every) and 0 < log_every < math.inf)
     require(every, f"log_every must be a positive number of steps, got {log_every!r}")
     seconds = number(checkpoint_every) and checkpoint_every >= 0
     require(seconds, f"checkpoint_every is seconds, 0 or more, got {checkpoint_every!r}")

@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from thorndike.configuration import require
 from thorndike.drivers.evaluate import APART, act, check_episodes, watched
 from thorndike.envs.guard import guarded, starts_within
 from thorndike.envs.wrap import Batched, is_jax
@@ -61,6 +62,7 @@ def film(
     if out.suffix not in (".gif", ".mp4"):
         raise ConfigError(f"films are .gif or .mp4, not {out.name!r}")
     check_episodes(episodes)
+    require(most_frames > 0, f"frames must be positive, got {most_frames}")
     encoder, env = ffmpeg() if out.suffix == ".mp4" else None, getattr(env, "evaluation", env)
     if not filmable(env):
         name = getattr(env, "id", type(env).__name__)
@@ -151,7 +153,7 @@ def _film_host(agent: Agent, env: Any, episodes: int, most: int, seed: int, time
     with batch:
         step = lambda now, action, key: batch.step(np.asarray(action))  # noqa: E731
         played = _play(agent, batch.reset(), step, draw, episodes, most, random_key(seed))
-    return *played, int(world.metadata.get("render_fps") or FPS)
+    return *played, max(1, int(world.metadata.get("render_fps") or FPS))
 
 
 def _write_gif(out: Path, frames: list[np.ndarray], fps: int) -> None:
