@@ -40,7 +40,7 @@ thorndike COMMAND --help has the options; thorndike train ALGORITHM ENV --help t
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     if argv is None:
-        sys.stdout, sys.stderr = (stream or open(os.devnull, "w") for stream in (sys.stdout, sys.stderr))  # closed ones
+        sys.stdout, sys.stderr = (s or open(os.devnull, "w") for s in (sys.stdout, sys.stderr))  # noqa: SIM115  # closed
         faulthandler.enable()  # a simulator that crashes in C ends this process: say where
     code = _main(sys.argv[1:] if argv is None else argv)
     if argv is None and any(type(thread).__name__ == "Background" for thread in threading.enumerate()):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 
 import gymnasium
 import numpy as np
@@ -193,10 +194,41 @@ def compressed(file, group, path):
     group.create_dataset("rewards", shape=(10**8,), dtype="f8", chunks=(10**6,), compression="gzip", fillvalue=1.0)
 
 
-def linked(file, group, path):
+def linked(file, group, path, name="rewards"):
     import h5py
 
-    group["rewards"] = h5py.ExternalLink(str(path / "good" / "main_data.hdf5"), "/episode_0/rewards")
+    group[name] = h5py.ExternalLink(str(path / "good" / "main_data.hdf5"), "/episode_0/rewards")
+
+
+def linked_twice(file, group, path):
+    """By a link to the link."""
+    import h5py
+
+    linked(file, group, path, "away")
+    group["rewards"] = h5py.SoftLink("away")
+
+
+def linked_to_a_pipe(file, group, path):
+    import h5py
+
+    os.mkfifo(path / "pipe")
+    group["away"] = h5py.ExternalLink(str(path / "pipe"), "/x")
+    group["rewards"] = h5py.SoftLink("away")
+
+
+def folded(file, group, path):
+    """Thirty groups that look like a thousand million arrays."""
+    group["rewards"] = np.ones(3, np.float32)
+    inner = file.create_group("inner")
+    inner["_index_0"] = np.zeros((4, 1), np.float32)
+    for i in range(30):
+        outer = file.create_group(f"fold{i}")
+        outer["_index_0"] = outer["_index_1"] = inner
+        inner = outer
+    del group["observations"]
+    group["observations"] = inner
+    for name in ("inner", *(f"fold{i}" for i in range(30))):
+        del file[name]
 
 
 def stored_elsewhere(file, group, path):
@@ -242,7 +274,10 @@ def virtual(file, group, path):
     [
         (text_of, "rewards holds object, not numbers"),
         (compressed, "rewards is larger than the file"),
-        (linked, "rewards is in another file"),
+        (linked, "rewards is only a link"),
+        (linked_twice, "rewards is only a link"),
+        (linked_to_a_pipe, "rewards is only a link"),
+        (folded, "is a group that is there already"),
         (stored_elsewhere, "rewards is in another file"),
         (virtual, "rewards is in another file"),
         (pictures, "rewards has larger images than can be in the file"),

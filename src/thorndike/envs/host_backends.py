@@ -185,8 +185,9 @@ class Process:
     def start(self) -> None:
         """Start the process, which makes the environments."""
         self._sock, theirs = socket.socketpair()
+        folders = [folder for folder in sys.path if isinstance(folder, str)]  # Python passes over others
         code = (
-            f"import sys; sys.path[:] = {[path for path in sys.path if isinstance(path, str)]!r}; sys.argv[:] = {sys.argv!r}; "
+            f"import sys; sys.path[:] = {folders!r}; sys.argv[:] = {sys.argv!r}; "
             f"from {host_worker.__name__} import serve; "
             f"serve({theirs.fileno()}, {self._memory}, {self._trace.fileno()})"
         )

@@ -24,14 +24,19 @@ def read_minari(path: Path) -> Stored:
         raise MissingExtraError('Minari\'s files need one more package: pip install "thorndike[minari]"') from None
 
     def inside(group: Any, name: str) -> Any:
-        if isinstance(group.get(name, getlink=True), h5py.ExternalLink):
-            raise ValueError(f"{group.name}/{name} is in another file")
+        if isinstance(group.get(name, getlink=True), (h5py.ExternalLink, h5py.SoftLink)):  # Minari writes none
+            raise ValueError(f"{group.name}/{name} is only a link, which may lead to another file")
         return group[name]
+
+    seen = set()  # groups, by where they are in the file
 
     def leaves(node: Any) -> list[Any]:
         """The arrays below `node`, those of each name in order (Dict), or numbered (Tuple)."""
         if not hasattr(node, "keys"):
             return [node]
+        if (place := h5py.h5o.get_info(node.id).addr) in seen:  # few of them may stand for very many
+            raise ValueError(f"{node.name} is a group that is there already, under another name")
+        seen.add(place)
         numbered = all(name.startswith("_index_") for name in node)
         names = sorted(node, key=(lambda name: int(name.removeprefix("_index_"))) if numbered else None)
         return [leaf for name in names for leaf in leaves(inside(node, name))]

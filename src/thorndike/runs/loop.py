@@ -6,7 +6,6 @@ import atexit
 import math
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable
