@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import small_runs as small
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete
+from peak import Peak
 
 import thorndike as td
-from thorndike.memory.dataset import Dataset, Episode, write
+from thorndike.memory.dataset import STEPS, Dataset, Episode, write
 
 BC = td.BC(torso=td.Torso(widths=(8,)), batch_size=16)
 
@@ -44,6 +45,7 @@ def check_transitions(dataset):
     np.testing.assert_array_equal(np.flatnonzero(batch.terminated), [2, 3])
     np.testing.assert_array_equal(np.flatnonzero(batch.truncated), [7])
     assert dataset[np.zeros((2, 3), int)].obs.shape == (2, 3, 2)
+    np.testing.assert_array_equal(dataset[np.array([-8, -1])].next_obs, batch.next_obs[[0, 7]])
 
 
 def test_what_is_written_is_read(tmp_path):
@@ -63,9 +65,24 @@ def test_the_ways_that_users_have(tmp_path):
 def test_the_next_episode_is_not_what_a_step_leads_to(tmp_path, monkeypatch):
     """One row for each step would do that."""
     dataset = Dataset(write(tmp_path / "data", episodes()))
-    dataset._row = np.arange(8)
+    monkeypatch.setattr(Dataset, "_row", lambda self, index: index)
     with pytest.raises(AssertionError):
         check_transitions(dataset)
+
+
+def test_opening_reads_no_steps(tmp_path):
+    """Fifty million of them, in files of holes."""
+    dataset = Dataset.write(tmp_path / "data", episodes())
+    n = 50_000_000
+    for name, x in zip(("observations", *STEPS), (*dataset.observations, *(getattr(dataset, name) for name in STEPS))):
+        np.lib.format.open_memmap(
+            tmp_path / "data" / f"{name}.npy", "w+", x.dtype, (n + (name == "observations"), *x.shape[1:])
+        )
+    metadata = json.loads((tmp_path / "data" / "metadata.json").read_text())
+    (tmp_path / "data" / "metadata.json").write_text(json.dumps(metadata | {"lengths": [n]}))
+    with Peak() as peak:
+        assert len(Dataset(tmp_path / "data")) == n
+    assert peak.megabytes < 50
 
 
 def test_observations_in_parts(tmp_path):

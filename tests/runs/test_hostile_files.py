@@ -111,6 +111,12 @@ def deserts(path: Path) -> None:
     path.write_text("[" + "{}," * (LARGEST_JSON // 3 - 1) + "0]")
 
 
+def long_header(path: Path) -> None:
+    """An .npy file whose header would take a gigabyte."""
+    path.write_bytes(b"\x93NUMPY\x02\x00" + (2**30).to_bytes(4, "little"))
+    os.truncate(path, 2**30 + 100)
+
+
 NO_FILES = [os.mkfifo, linked_pipe, endless, os.mkdir]
 PLACES = {
     "model": [""],
@@ -130,7 +136,8 @@ def test_pipes_devices_and_endless_texts_in_the_place_of_files(ppo, tmp_path):
     bad = []
     for kind, path in good:
         for name in PLACES[kind]:
-            for instead in NO_FILES + [sparse, deserts] * name.endswith(".json"):
+            more = [deserts] * name.endswith(".json") + [long_header] * name.endswith(".npy")
+            for instead in NO_FILES + more + [sparse] * (kind != "metrics"):
                 folder = tmp_path / f"{kind}_{name}_{instead.__name__}"
                 victim = folder / name if name else folder / "model.safetensors"
                 shutil.copytree(path, folder) if name else folder.mkdir()

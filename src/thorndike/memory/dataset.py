@@ -22,13 +22,14 @@ from gymnasium.spaces import Box, Discrete, MultiDiscrete
 from thorndike.configuration import require
 from thorndike.envs.host_layout import mask_size
 from thorndike.errors import CheckpointError, ConfigError
-from thorndike.files import LARGEST_JSON, check_regular, read_json
+from thorndike.files import LARGEST_JSON, open_regular, read_json
 from thorndike.files import write as put
 from thorndike.memory.episodes import STEPS, Episode, checked, part_names
 from thorndike.nets.torso import example
 from thorndike.types import Spec, Transition
 
 FORMAT = 1
+LARGEST_HEADER = 10_000  # bytes of an .npy file's, as NumPy has it; which reads it before it looks
 
 
 class Stored(NamedTuple):
@@ -84,9 +85,9 @@ class Dataset:
         for name, x in zip(STEPS[1:], columns[1:]):
             if x.ndim > 1:
                 raise ConfigError(f"{self.path} has {name} of shape {x.shape}: they are one number for each step")
-            if name != "rewards" and not np.isin(x, (0, 1)).all():
+            if name != "rewards" and x.dtype != bool and not ((x == 0) | (x == 1)).all():
                 raise ConfigError(f"{self.path} has {name} that are neither true nor false")
-        self._row = np.arange(steps) + np.repeat(np.arange(len(lengths)), lengths)  # of each step's observation
+        self._ends = np.cumsum(lengths)  # of episodes, in steps
 
     @staticmethod
     def write(path: str | Path, episodes: Iterable[Episode], about: dict[str, Any] | None = None) -> Dataset:
@@ -97,12 +98,17 @@ class Dataset:
         return f"Dataset({str(self.path)!r}: {len(self.lengths)} episodes, {len(self)} steps)"
 
     def __len__(self) -> int:
-        return len(self._row)
+        return int(self._ends[-1])
+
+    def _row(self, index: np.ndarray) -> np.ndarray:
+        """Where the observations of steps are: each episode before has one more than it has steps."""
+        index = np.where(np.asarray(index) < 0, index + len(self), index)
+        return index + np.searchsorted(self._ends, index, "right")
 
     @property
     def returns(self) -> np.ndarray:
         """The return of each episode."""
-        return np.add.reduceat(np.asarray(self.rewards, float), np.cumsum(self.lengths) - self.lengths)
+        return np.add.reduceat(np.asarray(self.rewards, float), self._ends - self.lengths)
 
     def fit(self, spec: Spec) -> Dataset:
         """Itself, if it can be from an environment with these spaces; raises `ConfigError` if not."""
@@ -145,17 +151,18 @@ class Dataset:
             )
         sizes = np.asarray([spec.action.n] if isinstance(spec.action, Discrete) else spec.action.nvec.ravel())
         taken = (self.actions - spec.action.start).reshape(len(self), -1) + np.cumsum(sizes) - sizes
-        if not np.take_along_axis(masks[self._row].astype(bool), taken.astype(int), 1).all():
+        row = self._row(np.arange(len(self)))
+        if not np.take_along_axis(masks[row].astype(bool), taken.astype(int), 1).all():
             raise ConfigError(f"{self.path} has actions that its masks do not allow")
         cut = np.asarray(self.truncations, bool) & ~np.asarray(self.terminations, bool)
-        if not masks[self._row[cut] + 1].any(1).all():
+        if not masks[row[cut] + 1].any(1).all():
             raise ConfigError(f"{self.path} has masks that allow nothing where an episode was cut")
 
     def __getitem__(self, index: np.ndarray) -> Transition:
         """The transitions at `index`, any shape [...], as algorithms read them: leaves [..., *shape]."""
         if self.structure is None:
             raise ConfigError("say first which environment the transitions are for: dataset.fit(spec)")
-        row = self._row[index]
+        row = self._row(index)
         read = lambda rows: jax.tree.unflatten(  # noqa: E731
             self.structure, [np.asarray(x[rows], dtype) for x, dtype in zip(self.observations, self.dtypes)]
         )
@@ -259,5 +266,8 @@ def _read(path: Path) -> Stored:
 
 def _mapped(path: Path) -> np.ndarray:
     """The array in an .npy file, mapped into memory."""
-    check_regular(path)
+    with open_regular(path) as file:
+        long = np.lib.format.read_magic(file) > (1, 0)  # type: ignore[no-untyped-call]
+        header = int.from_bytes(file.read(4 if long else 2), "little")
+        require(header <= LARGEST_HEADER, f"{path} has {header:,} bytes of header, and {LARGEST_HEADER:,} are read")
     return np.lib.format.open_memmap(path, mode="r")
