@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from thorndike.algorithms import known_configs
-from thorndike.configuration import from_json, swept, to_json, type_name, types_in
+from thorndike.configuration import from_json, require, swept, to_json, type_name, types_in
 from thorndike.drivers.evaluate import Evaluation, check_episodes, evaluate
 from thorndike.drivers.match import Match, Random, Trained, match
 from thorndike.drivers.scan import member
@@ -130,8 +130,12 @@ class Run:
     def env(self) -> Any:
         """The environment, made anew from its description unless it was given."""
         if self._env is None:
-            with starts_within(self.info["env_timeout"]):
-                self._env = remake(self._described, self._classes)
+            try:
+                with starts_within(self.info["env_timeout"]):
+                    self._env = remake(self._described, self._classes)
+            except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
+                why = f"{self.path / 'run.json'} describes no environment: {type(error).__name__}: {error}"
+                raise CheckpointError(why) from None
         return self._env
 
     @property
@@ -356,7 +360,9 @@ def remake(described: dict[str, Any], classes: Any = ()) -> Any:
         modules = (wrappers.__name__, domains.__name__)
         around = [cls for cls in wrappers.Wrapper.__subclasses__() if cls.__module__ in modules]
         ours = [*(type(value) for value in _built_in_values()), PgxGame, Gymnax, Robot, *around]
-        return from_json(described["fields"], {type_name(cls): cls for cls in [*ours, *classes]})
+        env = from_json(described["fields"], {type_name(cls): cls for cls in [*ours, *classes]})
+        require(is_jax(env), f"{described['id']} is described as {str(env)[:80]}, which is no environment")
+        return env
     raise ConfigError(
         f"this run's environment ({described['id']}) was an object of yours, which a file cannot name: "
         "give it again, as env=..."
