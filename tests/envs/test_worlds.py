@@ -144,6 +144,14 @@ def test_what_ranges_reach_together_is_what_is_looked_at():
         check(td.Curriculum(env=td.GridWorld(), ranges=(("slip", 5.0, 0.0),)))
 
 
+def test_numbers_that_are_drawn_apart_are_looked_at_apart():
+    """A heavy pole may come with a light cart, which a curriculum never makes of these ranges."""
+    ranges = (("cart_mass", 1.0, 5.0), ("pole_mass", 0.5, 2.5))
+    check(td.Curriculum(env=Heavy(), ranges=ranges))
+    with pytest.raises(td.ConfigError, match=r"Randomised reach cart_mass = 1.0, pole_mass = 2.5: the cart is too lig"):
+        check(td.Randomised(env=Heavy(), ranges=ranges))
+
+
 def levels(env, steps=400):
     _, times = play(env, steps)
     return np.stack([now.sim.state.mine.level for now in times]), np.stack([now.first for now in times])

@@ -31,19 +31,26 @@ def with_numbers(env: Any, values: dict[str, Any]) -> Any:
     return dataclasses.replace(env, **own, **({"env": with_numbers(env.env, rest)} if rest else {}))
 
 
-def check_ranges(wrapper: Any) -> None:
-    """Raise `ConfigError` unless the environment inside has the numbers in `ranges`, and can have them at both ends."""
+def ends(ranges: Any, apart: bool = False) -> list[dict[str, float]]:
+    """All numbers at their first end, and all at their last; `apart` also each number at the end where no other is."""
+    low, high = ({name: bounds[i] for name, *bounds in ranges} for i in (0, 1))
+    mixed = [both | {name: other[name]} for both, other in ((low, high), (high, low)) for name in low]
+    return [low, high, *(mixed if apart else [])]
+
+
+def check_ranges(wrapper: Any, worlds: list[dict[str, float]]) -> None:
+    """Raise `ConfigError` unless the environment inside has the numbers in `ranges`, and can have those in `worlds`."""
     env, kind = wrapper.env, type(wrapper).__name__
     found = [name for layer in layers(env) for name in numbers(layer)]
     drawn = [name for layer in layers(env) if isinstance(layer, Randomised) for name, *_ in layer.ranges]
     for name, *_ in wrapper.ranges:
         require(name in found, f"{type(env).__name__} has no number {name!r}; it has {', '.join(found)}")
         require(name not in drawn, f"{name} is drawn anew by a wrapper inside: name it in one of the two")
-    for ends in ({name: first for name, first, _ in wrapper.ranges}, {name: last for name, _, last in wrapper.ranges}):
+    for values in worlds:
         try:
-            check(with_numbers(env, ends))
+            check(with_numbers(env, values))
         except ConfigError as error:
-            reached = ", ".join(f"{name} = {value}" for name, value in ends.items())
+            reached = ", ".join(f"{name} = {value}" for name, value in values.items())
             raise ConfigError(f"the ranges of {kind} reach {reached}: {error}") from None
 
 
@@ -63,7 +70,7 @@ class Randomised(Wrapper):
         refuse(self)
         for name, low, high in self.ranges:
             require(low <= high, f"the range of {name} is empty: {low} to {high}")
-        check_ranges(self)
+        check_ranges(self, ends(self.ranges, apart=True))
 
     def changed(self, values: Array) -> Any:
         """The inner environment with these values in its fields."""
@@ -102,10 +109,10 @@ class Curriculum(Wrapper):
     """The environment becomes harder as it is mastered: its numbers move from the easy ones to the hard ones.
 
     Each copy has a level of its own, from 0 to 1. After an episode the level rises by `rate` if the running mean of
-    successes (returns of at least `success`) is at least `threshold`, and the mean begins anew at 0: as the defaults
-    are, every rise takes 16 successes in a row, or more with failures among them. With a threshold of 0 the level rises
-    after every episode, which is a schedule. It has to be the outermost wrapper. Evaluation, recordings and films are
-    at level 1; a resumed run goes on at its levels.
+    successes (returns of at least `success`, as shaped where a `Shaping` is inside) is at least `threshold`, and the
+    mean begins anew at 0: as the defaults are, every rise takes 16 successes in a row, or more with failures among
+    them. With a threshold of 0 the level rises after every episode, which is a schedule. It has to be the outermost
+    wrapper. Evaluation, recordings and films are at level 1; a resumed run goes on at its levels.
     """
 
     ranges: tuple[tuple[str, float, float], ...]  # (field, easy, hard)
@@ -122,7 +129,7 @@ class Curriculum(Wrapper):
             least = bool(((share >= 0) & (share < 1)).all())
             require(least, f"Curriculum.{name} must be at least 0 and less than 1, got {share}")
         require(bool((np.asarray(self.rate) >= 0).all()), f"Curriculum.rate must not be negative, got {self.rate}")
-        check_ranges(self)
+        check_ranges(self, ends(self.ranges))
 
     @property
     def evaluation(self) -> Any:
