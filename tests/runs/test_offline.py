@@ -241,6 +241,13 @@ def test_an_update_that_changes_the_kind_of_its_state_is_refused(ten, tmp_path, 
         td.train(BC, "CartPole-v1", 20, dataset=ten, out=tmp_path / "run")
 
 
+def test_a_reward_of_a_dataset_that_is_nan_stops_learning(tmp_path):
+    found = [Episode(np.zeros((9, 4), np.float32), np.zeros(8, int), np.ones(8), np.arange(8) == 7, np.zeros(8, bool))]
+    found[0].rewards[3] = np.nan
+    with pytest.raises(td.DivergedError, match=r"reward_mean was the first .* at step 1\..*or in the dataset"):
+        td.train(BC, "CartPole-v1", 20, dataset=write(tmp_path / "data", found), out=tmp_path / "run", progress=False)
+
+
 @pytest.mark.parametrize("row", [3, 8])  # 8 is that after the last step
 @pytest.mark.parametrize("value", [500.0, np.nan])
 def test_observations_outside_of_the_space_stop_learning(row, value, tmp_path):
