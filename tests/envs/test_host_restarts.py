@@ -56,15 +56,36 @@ def test_restart_after_a_hang(workers):
     assert batch.restarts in (1, 2)  # the other copy shares the worker where there is one core
 
 
-def test_a_reset_that_fails_keeps_the_episode_that_ended():
-    with GymnasiumEnvironment(Faulty, kind="raises", phase="reset").batch(1, 0, on_error="restart") as batch:
+@pytest.mark.parametrize(
+    ("kind", "workers"), [("raises", "serial"), ("hangs", "serial"), ("hangs", "thread"), ("killed", "process")]
+)
+def test_a_reset_that_fails_keeps_the_episode_that_ended(kind, workers):
+    env = GymnasiumEnvironment(Faulty, kind=kind, phase="reset")
+    with env.batch(1, 0, workers, 1.0 if kind == "hangs" else 20.0, "restart") as batch:
         batch.reset()
         seen = [batch.step(ZERO[:1]) for _ in range(8)]
+        assert not batch.dropped.any()
     assert [bool(step.terminated) for step in seen] == [False] * 3 + [True] + [False] * 3 + [True]
     assert seen[3].final_obs == 4
     assert seen[3].reward == 1
     assert seen[3].obs == 0
     assert batch.restarts == 2
+
+
+def test_an_episode_that_ended_before_another_one_hung_is_kept():
+    """The first ends with its fourth step; the second, of the same worker, hangs in it."""
+    env = GymnasiumEnvironment(Faulty, kind="hangs", at=4, unlucky=1)
+    with env.batch(2, 0, "serial", 1.0, "restart") as batch:
+        batch.reset()
+        *_, last = (batch.step(ZERO) for _ in range(4))
+        assert batch.dropped.tolist() == [False, True]
+        after = batch.step(ZERO)
+    assert last.terminated.tolist() == [True, False]
+    assert last.truncated.tolist() == [False, True]
+    assert last.reward.tolist() == [1, 0]
+    assert last.final_obs[:, 0].tolist() == [4, 3]
+    assert last.obs[:, 0].tolist() == [0, 0]
+    assert after.obs[:, 0].tolist() == [1, 1]
 
 
 def test_only_the_failed_environment_restarts():

@@ -23,7 +23,7 @@ from gymnasium.spaces import Box
 from thorndike.envs.guard import START
 from thorndike.envs.host_backends import BACKENDS, Lost, close_all
 from thorndike.envs.host_layout import DROPPED, GOES_ON, TERMINATED, TRUNCATED, Layout, stored_space
-from thorndike.envs.host_worker import LIMIT, Failure, Job, env_seeds
+from thorndike.envs.host_worker import LIMIT, PHASES, RESET, Failure, Job, env_seeds
 from thorndike.envs.wrap import to_environment
 from thorndike.errors import ConfigError, EnvError
 from thorndike.types import Timestep
@@ -55,7 +55,7 @@ class HostBatch:
     the traceback, and closes the batch. With `on_error="restart"` it is made anew instead, and the step
     reported as a truncation: reward 0, final_obs the last good observation, and marked in `dropped` [E]. `restarts`
     counts, `last_fault` tells, the log warns; an environment's 11th failure without a good step in between raises.
-    Where a worker is lost, all of its environments restart, and what they started ends. Each environment has `timeout`
+    Where a worker is lost, all of its environments restart, and episodes that had not ended in this step end so. Each environment has `timeout`
     seconds for each step and each reset; making one may take a minute, or `timeout` if that is longer.
     """
 
@@ -190,6 +190,7 @@ class HostBatch:
         if self._unusable:
             raise EnvError(f"{self._unusable}; make a new one")
         self._unusable = "the batch was interrupted in a step"  # until the answers are in
+        self._asked = command
         for worker, rows in zip(self._workers, self._rows):
             worker.send(command, None if actions is None else actions[rows])
 
@@ -221,8 +222,14 @@ class HostBatch:
         return any_ended
 
     def _revive(self, k: int, lost: Failure | Lost) -> None:
-        """A new worker for a lost one; its step becomes a truncation at the last good observation."""
+        """A new worker for a lost one. Its step becomes a truncation at the last good observation, except where an
+        episode had ended by then: before another environment's step, or its own next reset, went wrong."""
         problem: Failure | Lost = lost
+        block, n = self._workers[k].block, self._workers[k].job.size
+        complete = np.arange(n) < block.at[0] + (PHASES[block.at[1]] == RESET)
+        complete &= (block.code == TERMINATED) | (block.code == TRUNCATED)
+        complete &= self._asked == "step"
+        ended = [x.copy() for x in (*block.final, block.final_mask, block.reward, block.code)]
         while True:
             old = self._workers[k]
             old.kill()
@@ -248,6 +255,8 @@ class HostBatch:
         if self._mask is not None:
             new.block.final_mask[...] = self._mask[self._rows[k]]
         new.block.reward[...], new.block.code[...] = 0.0, DROPPED
+        for now, then in zip((*new.block.final, new.block.final_mask, new.block.reward, new.block.code), ended):
+            now[complete] = then[complete]
 
     def _note(self, notes: list[str]) -> None:
         for note in notes:
