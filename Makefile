@@ -57,6 +57,9 @@ format: $(VENV)/.test
 
 bench: $(VENV)/.test .venv-bench/.ready
 	$(BIN)/python benchmarks/speed.py --peers .venv-bench/bin/python
+	$(BIN)/python benchmarks/update.py
+	$(BIN)/python benchmarks/selfplay.py
+	$(BIN)/python benchmarks/scaling.py
 
 clean:
 	rm -rf $(VENV) .venv-bench runs

@@ -13,17 +13,13 @@ def preset_for(algorithm: str, env: str | None) -> tuple[dict[str, Any], int | N
 
     What is known of `CartPole-v1` holds for `gymnasium/CartPole-v1` too; what is known of a whole id only for that.
     """
-    table, env = _table(), env or ""
+    table, env = all_presets(), env or ""
     found = dict(table.get((algorithm, env)) or table.get((algorithm, env.split("/")[-1]), {}))
     return found, found.pop("steps", None)
 
 
 def all_presets() -> dict[tuple[str, str], dict[str, Any]]:
     """Every preset: (class name, environment id) to field values."""
-    return _table()
-
-
-def _table() -> dict[tuple[str, str], dict[str, Any]]:
     from thorndike.memory.replay import Uniform
     from thorndike.memory.sequences import Sequences
     from thorndike.nets.recurrent import GRU

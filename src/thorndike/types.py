@@ -45,10 +45,6 @@ class Clock(NamedTuple):
         """Fraction of the plan that is done, in [0, 1]."""
         return (self.steps / self.total).clip(0.0, 1.0)
 
-    def tick(self, steps: int) -> Clock:
-        """The clock `steps` environment steps later."""
-        return self._replace(steps=self.steps + steps)
-
 
 class Timestep(NamedTuple):
     """What the world shows now. Leading axis [E]."""
@@ -126,8 +122,8 @@ class Algorithm(Protocol):
     """An on-policy algorithm: it learns from each rollout once.
 
     An off-policy one has `update(state, batch, key) -> state, metrics` in the place of `learn`, and a `replay` and
-    `gradient_steps`; the drivers turn these into `learn` (see `thorndike.drivers.learner`). With a method
-    `experience(rollout)` it chooses what of a rollout is remembered.
+    `gradient_steps`; the drivers keep what came in that memory and draw batches from it (`collect` and `improve` in
+    `thorndike.drivers.learner`). With a method `experience(rollout)` it chooses what of a rollout is remembered.
     """
 
     num_envs: int

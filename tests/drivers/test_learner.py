@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
-from gymnasium.spaces import Box
+from gymnasium.spaces import Box, Discrete, MultiDiscrete
 
 import thorndike as td
 from thorndike.drivers.host import HostDriver
@@ -37,6 +37,27 @@ def test_random_actions_fill_their_box(name):
     for i in range(2):
         assert scipy.stats.kstest(action[:, i], "uniform", (low[i], high[i] - low[i])).pvalue > 1e-3
     assert abs(np.corrcoef(action.T)[0, 1]) < 0.1
+
+
+PARTS = [(Discrete(4, start=3), [4]), (MultiDiscrete([2, 3]), [2, 3]), (MultiDiscrete([[2, 3], [4, 2]]), [2, 3, 4, 2])]
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize(("space", "sizes"), PARTS)
+def test_random_actions_are_all_that_is_legal(space, sizes, masked):
+    """And each as often, by a chi-squared test; of every part the last two actions are legal, or all."""
+    n, none = 4000, np.zeros(4000, bool)
+    legal = np.concatenate([np.arange(size) >= (size - 2) * masked for size in sizes])
+    info = {"mask": jnp.broadcast_to(legal, (n, legal.size))} if masked else {}
+    now = td.Timestep(none, np.zeros(n), none, none, none, none, info)
+    action = np.asarray(random_action(space, now, jax.random.key(0)))
+    assert action.shape == (n, *space.shape)
+    for part, size in zip(action.reshape(n, -1).T, sizes):
+        counts = np.bincount(part, minlength=size)
+        assert len(counts) == size
+        first = (size - 2) * masked
+        assert counts[:first].sum() == 0
+        assert scipy.stats.chisquare(counts[first:]).pvalue > 1e-3
 
 
 def test_every_gradient_step_has_a_batch_and_a_key_of_its_own():

@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from gymnasium import Space
 from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 
@@ -81,12 +82,12 @@ def set_clock(agent: PyTree, steps: Array, total: Array) -> PyTree:
 def random_action(space: Space, now: Timestep, key: Array) -> Array:
     """A uniformly random legal action for each environment [E, ...], as an algorithm would emit it (from 0)."""
     n = now.reward.shape[0]
-    if isinstance(space, Discrete):
-        noise = jax.random.uniform(key, (n, int(space.n)))
-        mask = now.info.get("mask")
-        return (noise if mask is None else jnp.where(mask, noise, -1.0)).argmax(-1)
-    if isinstance(space, MultiDiscrete):
-        return jax.random.randint(key, (n, *space.shape), 0, jnp.asarray(space.nvec))
+    if isinstance(space, (Discrete, MultiDiscrete)):
+        sizes = np.ravel(space.nvec if isinstance(space, MultiDiscrete) else space.n)
+        noise, mask = jax.random.uniform(key, (n, int(sizes.sum()))), now.info.get("mask")
+        noise = noise if mask is None else jnp.where(mask, noise, -1.0)
+        parts = jnp.split(noise, np.cumsum(sizes)[:-1], -1)
+        return jnp.stack([part.argmax(-1) for part in parts], -1).reshape(n, *(space.shape or ()))
     if isinstance(space, MultiBinary):
         return jax.random.bernoulli(key, 0.5, (n, *space.shape)).astype(jnp.int8)
     assert isinstance(space, Box), space

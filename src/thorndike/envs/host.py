@@ -50,13 +50,13 @@ class HostBatch:
     which get contiguous slices (one that hangs is killed). Processes run numerical libraries single-threaded unless
     OMP_NUM_THREADS says otherwise.
 
-    Faults: an environment that raises, breaks its contract (NaN, wrong shape, dtype or structure, not 5
-    values), dies or gives no answer within `timeout` seconds raises `EnvError` with its index, the step and
-    the traceback, and closes the batch. With `on_error="restart"` it is made anew instead, and the step
-    reported as a truncation: reward 0, final_obs the last good observation, and marked in `dropped` [E]. `restarts`
-    counts, `last_fault` tells, the log warns; an environment's 11th failure without a good step in between raises.
-    Where a worker is lost, all of its environments restart, and episodes that had not ended in this step end so. Each environment has `timeout`
-    seconds for each step and each reset; making one may take a minute, or `timeout` if that is longer.
+    Faults: an environment that raises, breaks its contract (NaN, wrong shape, dtype or structure, not 5 values), dies
+    or gives no answer within `timeout` seconds raises `EnvError` with its index, the step and the traceback, and closes
+    the batch. With `on_error="restart"` it is made anew instead, and the step reported as a truncation: reward 0,
+    final_obs the last good observation, and marked in `dropped` [E]. `restarts` counts, `last_fault` tells, the log
+    warns; an environment's 11th failure without a good step in between raises. Where a worker is lost, all of its
+    environments restart, and episodes that had not ended in this step end so. Each environment has `timeout` seconds
+    for each step and each reset; making one may take a minute, or `timeout` if that is longer.
     """
 
     def __init__(

@@ -112,7 +112,7 @@ class Run:
 
     @property
     def status(self) -> dict[str, Any]:
-        """{"state": "running" | "finished" | "interrupted" | "diverged" | "failed", "steps", "seconds", ...}.
+        """{"state": "new" | "running" | "finished" | "interrupted" | "diverged" | "failed", "steps", "seconds", ...}.
 
         A run whose process is gone without a word is "interrupted" too.
         """
