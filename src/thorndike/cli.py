@@ -6,7 +6,6 @@ import faulthandler
 import json
 import os
 import sys
-import threading
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +18,7 @@ from thorndike.errors import (
     UnknownNameError,
 )
 from thorndike.names import did_you_mean
+from thorndike.runs.background import at_work
 from thorndike.train_options import TrainOptions, train_arguments
 
 USAGE = """\
@@ -43,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
         sys.stdout, sys.stderr = (s or open(os.devnull, "w") for s in (sys.stdout, sys.stderr))  # noqa: SIM115  # closed
         faulthandler.enable()  # a simulator that crashes in C ends this process: say where
     code = _main(sys.argv[1:] if argv is None else argv)
-    if argv is None and any(type(thread).__name__ == "Background" for thread in threading.enumerate()):
+    if argv is None and at_work():
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)  # rather than wait for a compilation whose program nobody will run

@@ -62,14 +62,6 @@ def read_json(path: Path) -> Any:
         raise CheckpointError(f"{path} is not readable JSON: {error}") from None
 
 
-def small_json(data: Any, what: str) -> bytes:
-    """JSON that `read_json` will read. Raises `CheckpointError` where it is too large for that."""
-    text = (json.dumps(data, indent=2) + "\n").encode()
-    if len(text) > LARGEST_JSON:
-        raise CheckpointError(f"{what} would have {len(text):,} bytes of JSON, and at most {LARGEST_JSON:,} are read")
-    return text
-
-
 def write(path: Path, pieces: Iterable[bytes | memoryview]) -> str:
     """Write a new file, buffer after buffer, until the disk has it; its SHA-256. Raises `OSError`."""
     sha = hashlib.sha256()
@@ -98,3 +90,11 @@ def replace(path: Path, pieces: Iterable[bytes | memoryview]) -> None:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Write JSON that `read_json` will read, whole or not at all. Raises `CheckpointError`."""
+    text = (json.dumps(data, indent=2) + "\n").encode()
+    if len(text) > LARGEST_JSON:
+        raise CheckpointError(f"{path} would have {len(text):,} bytes of JSON, and at most {LARGEST_JSON:,} are read")
+    replace(path, [text])

@@ -20,7 +20,7 @@ from thorndike.drivers.scan import ScanDriver
 from thorndike.envs.wrappers import Wrapped, Wrapper
 from thorndike.memory.dataset import Dataset, Episode, write
 from thorndike.ops.keys import random_key
-from thorndike.runs.run import describe
+from thorndike.runs.worlds import describe
 
 
 def each(*long):

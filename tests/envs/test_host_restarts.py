@@ -15,7 +15,7 @@ from thorndike.errors import EnvError
 from thorndike.ops.keys import random_key
 from thorndike.runs.agent import Agent
 from thorndike.runs.record import record
-from thorndike.runs.run import describe
+from thorndike.runs.worlds import describe
 
 BACKENDS = ["serial", "thread", "process"]
 ZERO = np.zeros(2, np.int32)

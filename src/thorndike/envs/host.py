@@ -21,9 +21,9 @@ from gymnasium import Space
 from gymnasium.spaces import Box
 
 from thorndike.envs.guard import START
-from thorndike.envs.host_backends import BACKENDS, Lost, close_all
+from thorndike.envs.host_backends import BACKENDS, close_all
 from thorndike.envs.host_layout import DROPPED, GOES_ON, TERMINATED, TRUNCATED, Layout, stored_space
-from thorndike.envs.host_worker import LIMIT, PHASES, RESET, Failure, Job, env_seeds
+from thorndike.envs.host_worker import LIMIT, PHASES, RESET, Failure, Job, Lost, env_seeds
 from thorndike.envs.wrap import to_environment
 from thorndike.errors import ConfigError, EnvError
 from thorndike.types import Timestep

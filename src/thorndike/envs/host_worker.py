@@ -1,24 +1,9 @@
-"""Stepping a slice of host environments: the same code in this process, in a thread and in a worker process.
-
-A worker process starts here (`serve`) and imports NumPy and Gymnasium only, never JAX. It is not a
-`multiprocessing` child: the user's script is not imported again, so scripts need no `if __name__ ==
-"__main__"`.
-"""
+"""Stepping a slice of host environments: the same code in this process, in a thread and in a worker process."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import faulthandler
-import json
-import mmap
-import os
-import pickle
-import signal
-import socket
-import struct
-import threading
-import time
 import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -63,6 +48,19 @@ def when(phase: str, step: int, age: int) -> str:
     if phase == STEP:
         return f"in step {step} (step {age} of its episode)"
     return f"in its {phase}" if phase == CONSTRUCTION or not step else f"in reset, after step {step}"
+
+
+class Lost(Exception):
+    """A worker gave no answer. `slot` is the environment of its slice that it was busy with (-1: none)."""
+
+    def __init__(self, block: Block, job: Job, what: str):
+        slot, phase, step, age, _ = block.at
+        self.slot = slot
+        if slot < 0:
+            text = f"environments {job.first} to {job.first + job.size - 1} failed between two steps: {what}"
+        else:
+            text = f"environment {job.first + slot} failed {when(PHASES[phase], step, age)}: {what}"
+        super().__init__(text)
 
 
 class Slice:
@@ -255,85 +253,3 @@ def _describe(value: Any) -> str:
     if isinstance(value, (tuple, list)):
         return f"a {type(value).__name__} of {len(value)} values"
     return f"{type(value).__name__} {str(value)[:60]!r}"
-
-
-def send(channel: socket.socket, payload: bytes) -> None:
-    """Send `payload` with its length in front."""
-    channel.sendall(struct.pack("<Q", len(payload)) + payload)
-
-
-def receive(channel: socket.socket) -> bytes:
-    """What `send` sent; raises `EOFError` where the other end is gone."""
-
-    def exactly(count: int) -> bytes:
-        parts = bytearray()
-        while len(parts) < count:
-            part = channel.recv(min(count - len(parts), 1 << 20))
-            if not part:
-                raise EOFError
-            parts += part
-        return bytes(parts)
-
-    return exactly(struct.unpack("<Q", exactly(8))[0])
-
-
-def serve(channel: int, memory: int, trace: int) -> None:
-    """A worker process: answer b"r" (reset) and b"s" (step) until the driver is gone.
-
-    Where it is goes to `trace` when it is asked by SIGUSR1, and when it crashes.
-
-    Answers: b"." done, b"e" done and an episode ended, b"n" the same with notes, b"f" a failure (JSON
-    follows).
-    """
-    faulthandler.enable(trace)
-    faulthandler.register(signal.SIGUSR1, trace, all_threads=False)
-    threading.Thread(target=_follow_driver, daemon=True).start()
-    sock = socket.socket(fileno=channel)
-    job: Job = pickle.loads(receive(sock))
-    block = Block(job.layout, job.size, mmap.mmap(memory, 0))
-    block.at[0] = -1
-    with contextlib.suppress(EOFError, OSError):  # the driver is gone: nobody is left to tell
-        _serve(sock, job, block)
-
-
-def _serve(sock: socket.socket, job: Job, block: Block) -> None:
-    envs = None
-    try:
-        try:
-            envs = Slice(pickle.loads(receive(sock)), job, block)
-            envs.build()
-            sock.sendall(b".")
-        except Failure as failure:
-            return _tell(sock, failure)
-        except CATCH as error:
-            trace = "".join(traceback.format_exception(error))
-            text = f"a worker process cannot unpickle it: {named(error)}\n\n{trace}"
-            return _tell(sock, Failure(job.first, CONSTRUCTION, 0, 0, text))
-        while command := sock.recv(1):
-            try:
-                ended = envs.reset() if command == b"r" else envs.step(block.action.copy())
-            except Failure as failure:
-                return _tell(sock, failure)
-            if envs.notes:
-                sock.sendall(b"n")
-                send(sock, json.dumps([ended, envs.notes]).encode())
-                envs.notes.clear()
-            else:
-                sock.sendall(b"e" if ended else b".")
-    finally:
-        if envs is not None:
-            envs.close()
-
-
-def _tell(sock: socket.socket, failure: Failure) -> None:
-    sock.sendall(b"f")
-    send(sock, json.dumps([*failure.args[:4], failure.text]).encode())
-
-
-def _follow_driver() -> None:
-    """Exit soon after the driver is gone, also where an environment hangs: stdin is a pipe that it holds."""
-    with contextlib.suppress(OSError):
-        while os.read(0, 1):
-            pass
-    time.sleep(GRACE)
-    os.killpg(0, signal.SIGKILL)  # it leads a group of its own: see `Process`

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import atexit
 import math
-import os
 import signal
-import threading
 import time
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -18,11 +14,13 @@ import numpy as np
 from thorndike.drivers.learner import replays, set_clock
 from thorndike.drivers.state import STRAY, WINDOW, RunState
 from thorndike.errors import CheckpointError, DivergedError, EnvError
+from thorndike.files import write_json
 from thorndike.runs import checkpoint
+from thorndike.runs.background import Background, Signals
 from thorndike.runs.heaps import Heaps
 from thorndike.runs.metrics import MetricsFile
-from thorndike.runs.progress import Progress, tell
-from thorndike.runs.run import Run, write_json
+from thorndike.runs.progress import Progress
+from thorndike.runs.run import Run
 from thorndike.runs.validation import validate_memory
 
 CHUNK_SECONDS = 0.25  # of compiled work between two looks at the world: signals, progress
@@ -50,7 +48,7 @@ class Loop:
         self.warned, self.patient = "", True
         self.fresh = False  # the metric sums were logged and begin anew
         self.progress, self.heaps = Progress(run, progress), Heaps()
-        self.started = self.waiting_since = time.monotonic()
+        self.started = time.monotonic()
         self.iterations = 0 if found is None else found[1]["iterations"]
         if 0 < self.total <= self.warm_until:
             self.progress.say(
@@ -143,9 +141,9 @@ class Loop:
         while self.iterations < self.total and signals.caught is None:
             warm = self.iterations < self.warm_until
             if warm != program:
-                self.waiting_since = time.monotonic() if program is not None else self.started
+                since = time.monotonic() if program is not None else self.started
                 self.wait(self.compilations[warm], signals)
-                self.compile_seconds += time.monotonic() - self.waiting_since
+                self.compile_seconds += time.monotonic() - since
                 if signals.caught is not None:
                     return
                 program, per_iteration = warm, math.inf
@@ -289,55 +287,3 @@ class Loop:
         error = f"training {what}: {name} was the first metric that is not finite, at step {at}{whose}{where}"
         self.status("diverged", metric=name, error=error)
         raise DivergedError(f"{error}. {CAUSES.get(name, CAUSES[''])}. The run at {self.run.path} is stopped; {kept}.")
-
-
-class Background(threading.Thread):
-    """Does what has to be compiled beside the main thread, which stays free to hear signals."""
-
-    def __init__(self, work: Callable[[], Any]):
-        super().__init__(daemon=True)
-        self.work, self.result = work, None
-        self.error: Exception | None = None
-        self.start()
-
-    def run(self) -> None:
-        """Do it, and keep the result, or the error if there is one."""
-        try:
-            self.result = self.work()
-        except Exception as error:
-            self.error = error
-
-
-def wait_for_all() -> None:
-    """Wait for compilations: a thread that comes back from XLA to an interpreter on its way out aborts it."""
-    for thread in threading.enumerate():
-        if isinstance(thread, Background):
-            thread.join()
-
-
-atexit.register(wait_for_all)
-
-
-class Signals:
-    """SIGINT and SIGTERM set a flag that the loop looks at; a second Ctrl-C ends the process at once."""
-
-    def __init__(self) -> None:
-        self.caught: int | None = None
-        self.old: dict[int, Any] = {}
-
-    def __enter__(self) -> Signals:
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self.old[number] = signal.signal(number, self.handle)
-        return self
-
-    def handle(self, number: int, frame: Any) -> None:
-        """First signal: remember it. Second Ctrl-C: out."""
-        if self.caught is not None and number == signal.SIGINT:
-            tell("\ninterrupted twice: leaving without saving")
-            os._exit(130)
-        self.caught = number
-
-    def __exit__(self, *exc: Any) -> None:
-        for number, handler in self.old.items():
-            signal.signal(number, handler)

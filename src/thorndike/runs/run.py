@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import shlex
-import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -14,18 +11,14 @@ import jax
 import numpy as np
 
 from thorndike.algorithms import known_configs
-from thorndike.configuration import from_json, require, swept, to_json, type_name, types_in
+from thorndike.configuration import from_json, swept, to_json, type_name, types_in
 from thorndike.drivers.evaluate import Evaluation, check_episodes, evaluate
 from thorndike.drivers.match import Match, Random, Trained, match
 from thorndike.drivers.scan import member
-from thorndike.envs import domains, make, wrappers
-from thorndike.envs.adapters.brax import Robot
-from thorndike.envs.adapters.gymnax import Gymnax
-from thorndike.envs.adapters.pgx import PgxGame
+from thorndike.envs import make
 from thorndike.envs.guard import starts_within
-from thorndike.envs.wrap import is_jax
-from thorndike.errors import CheckpointError, ConfigError
-from thorndike.files import read_json, replace, small_json
+from thorndike.errors import CheckpointError, ConfigError, ThorndikeError
+from thorndike.files import read_json
 from thorndike.memory.dataset import Dataset, new
 from thorndike.ops.keys import random_key
 from thorndike.runs import checkpoint
@@ -33,6 +26,7 @@ from thorndike.runs.agent import Agent
 from thorndike.runs.arrays import from_arrays
 from thorndike.runs.directory import trained
 from thorndike.runs.metrics import read, table
+from thorndike.runs.worlds import describe, remake
 from thorndike.types import PyTree, Spec
 
 FORMAT = 1
@@ -133,6 +127,8 @@ class Run:
             try:
                 with starts_within(self.info["env_timeout"]):
                     self._env = remake(self._described, self._classes)
+            except ThorndikeError:  # some of which are `ValueError`s
+                raise
             except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
                 why = f"{self.path / 'run.json'} describes no environment: {type(error).__name__}: {error}"
                 raise CheckpointError(why) from None
@@ -328,53 +324,6 @@ def open_run(path: str | Path, env: Any = None, classes: Any = ()) -> Run:
     return Run(path, env, classes)
 
 
-def describe(env: Any, steps: int, name: str) -> Spec:
-    """What an algorithm may know of `env`."""
-    masked = bool(getattr(env, "masked", False))
-    return Spec(env.observation_space, env.action_space, steps, name, masked, env if is_jax(env) else None)
-
-
-def describe_environment(env: Any, name: str | None, kwargs: dict[str, Any]) -> dict[str, Any]:
-    """How `run.json` names an environment: by id, by the fields of a JAX one, or not at all."""
-    if is_jax(env):
-        fields = to_json(env)
-        with contextlib.suppress(TypeError):  # a function is nothing that a file can name
-            json.dumps(fields)
-            return {"id": name or type(env).__name__, "fields": fields}
-    if name is not None:
-        return {"id": name, "kwargs": kwargs}
-    return {"id": getattr(env, "id", type(env).__name__), "object": True}
-
-
-def remake(described: dict[str, Any], classes: Any = ()) -> Any:
-    """The environment that `describe_environment` described; raises `ConfigError` where it has to be given."""
-    if "kwargs" in described:
-        module, colon, _ = described["id"].partition(":")
-        if colon and module not in sys.modules:
-            raise ConfigError(
-                f"this run's environment ({described['id']}) is in the module {module!r}, and opening a run imports "
-                f"none: give it, env={described['id']!r} (--env {described['id']}), or import {module} first"
-            )
-        return make(described["id"], **described["kwargs"])
-    if "fields" in described:
-        modules = (wrappers.__name__, domains.__name__)
-        around = [cls for cls in wrappers.Wrapper.__subclasses__() if cls.__module__ in modules]
-        ours = [*(type(value) for value in _built_in_values()), PgxGame, Gymnax, Robot, *around]
-        env = from_json(described["fields"], {type_name(cls): cls for cls in [*ours, *classes]})
-        require(is_jax(env), f"{described['id']} is described as {str(env)[:80]}, which is no environment")
-        return env
-    raise ConfigError(
-        f"this run's environment ({described['id']}) was an object of yours, which a file cannot name: "
-        "give it again, as env=..."
-    )
-
-
-def _built_in_values() -> list[Any]:
-    from thorndike.envs import BUILT_IN, built_in
-
-    return [built_in(name) for name in BUILT_IN]
-
-
 def expand(algorithm: Any, seeds: int) -> Any:
     """The algorithm with arrays of hyperparameters repeated for each seed: [C] to [C·seeds]."""
     return jax.tree.map(lambda x: np.repeat(np.asarray(x, np.float32), seeds) if np.ndim(x) else x, algorithm)
@@ -394,8 +343,3 @@ def _swept_fields(data: dict[str, Any], prefix: str = "") -> dict[str, list[floa
         elif isinstance(value, list) and value and isinstance(value[0], float):
             found[prefix + name] = value
     return found
-
-
-def write_json(path: Path, data: Any) -> None:
-    """Write JSON whole or not at all. Raises `CheckpointError`."""
-    replace(path, [small_json(data, str(path))])

@@ -28,12 +28,13 @@ from thorndike.envs.guard import starts_within
 from thorndike.envs.host import cores
 from thorndike.envs.wrap import is_jax
 from thorndike.errors import ConfigError
+from thorndike.files import write_json
 from thorndike.memory.dataset import Dataset
 from thorndike.ops.keys import random_key
 from thorndike.presets import preset_for
 from thorndike.runs.directory import begun, new_directory, training, unused
 from thorndike.runs.loop import Loop
-from thorndike.runs.run import FORMAT, Run, describe, describe_environment, expand, write_json
+from thorndike.runs.run import FORMAT, Run, expand
 from thorndike.runs.validation import (
     open_dataset,
     validate,
@@ -43,6 +44,7 @@ from thorndike.runs.validation import (
     validate_stepping,
     whole_steps,
 )
+from thorndike.runs.worlds import describe, describe_environment
 
 
 def train(

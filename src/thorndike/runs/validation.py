@@ -22,8 +22,8 @@ from thorndike.memory.dataset import Dataset
 from thorndike.memory.sequences import Sequences
 from thorndike.ops.keys import random_key
 from thorndike.runs.metrics import summary_writer
-from thorndike.runs.run import describe
 from thorndike.runs.spaces import space_to_json
+from thorndike.runs.worlds import describe
 from thorndike.types import Spec
 
 MOST_STEPS = 2_000_000_000  # which are counted in 32 bits
