@@ -77,6 +77,28 @@ def test_images_are_stacked_behind_each_other():
     np.testing.assert_array_equal(second.obs[..., 4:], first.obs[..., :2] + 1)
 
 
+@td.config
+class ChannelsFirst(Pictures):
+    """The same pictures, [C, H, W], and larger."""
+
+    @property
+    def observation_space(self):
+        return Box(0, 255, (2, 8, 9), np.uint8)
+
+    def picture(self, time):
+        return jnp.moveaxis(jnp.pad(super().picture(time), ((0, 4), (0, 4), (0, 0))), -1, 0)
+
+
+def test_images_whose_channels_come_first_stay_so():
+    env = td.FrameStack(env=ChannelsFirst(), frames=3)
+    assert env.observation_space.shape == (6, 8, 9)
+    first = env.reset(jax.random.key(0))
+    second = env.step(first.state, jnp.int32(0), jax.random.key(1))
+    np.testing.assert_array_equal(first.obs, np.concatenate([first.state.mine[0]] * 3))
+    np.testing.assert_array_equal(second.obs, np.concatenate([*first.state.mine[1:], second.state.mine[-1]]))
+    assert not np.array_equal(second.obs[4:], second.obs[:2])
+
+
 def test_planes_are_stacked_and_masks_passed_on():
     env = td.FrameStack(env=td.make("pgx/minatar-breakout"), frames=3)
     assert env.observation_space == MultiBinary((10, 10, 12))

@@ -15,6 +15,7 @@ from gymnasium import Space
 from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 
 from thorndike.configuration import Inner, config, require
+from thorndike.nets.cnn import channels_first
 from thorndike.types import Array, PyTree, Step
 
 
@@ -142,7 +143,8 @@ class RewardScale(Wrapper):
 class FrameStack(Wrapper):
     """The last `frames` observations, newest last; an episode begins with copies of its first.
 
-    They lie on a new first axis, [frames, ...], but for images [H, W, C], which become [H, W, frames·C].
+    They lie on a new first axis, [frames, ...], but for images: [H, W, C] become [H, W, frames·C], and [C, H, W]
+    of uint8 [frames·C, H, W].
     """
 
     frames: int = 4
@@ -156,7 +158,7 @@ class FrameStack(Wrapper):
 
     @property
     def observation_space(self) -> Space:
-        """[frames, ...], or [H, W, frames·C]."""
+        """[frames, ...], or images of more channels."""
         space: Any = self.env.observation_space
         if isinstance(space, MultiBinary):
             return MultiBinary(self._seen(np.zeros((self.frames, *space.shape))).shape)
@@ -179,7 +181,8 @@ class FrameStack(Wrapper):
         """[frames, ...] as it is shown."""
         if stack.ndim != 4:
             return stack
-        return (np if isinstance(stack, np.ndarray) else jnp).concatenate(list(stack), -1)
+        axis = 0 if stack.dtype == np.uint8 and channels_first(stack.shape[1:]) else -1
+        return (np if isinstance(stack, np.ndarray) else jnp).concatenate(list(stack), axis)
 
 
 @config

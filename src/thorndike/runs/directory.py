@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,7 +29,7 @@ def new_directory(out: str | Path | None, algorithm: Any, env: str) -> Path:
         unused(path)
         _make(path)
         return path
-    base = f"{env.replace('/', '-')}_{type(algorithm).__name__.lower()}"
+    base = f"{re.sub(r'[^A-Za-z0-9._+-]+', '-', env)}_{type(algorithm).__name__.lower()}"
     for i in itertools.count(1):
         path = Path("runs") / f"{base}_{i}"
         if not path.exists() and _make(path, new=True):

@@ -123,7 +123,7 @@ def train(
         json.dumps(described)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"env_kwargs {kwargs} cannot be kept in run.json: {error}; give plain values") from None
-    path = new_directory(out, algorithm, name or type(world).__name__)
+    path = new_directory(out, algorithm, described["id"])
     chunk = 1 if data is not None else steps_of(algorithm)
     info = {
         "format": FORMAT,
