@@ -11,7 +11,7 @@ help:
 	@echo "make test       the test suite (6 to 16 minutes on two cores)"
 	@echo "make test-slow  the long learning runs"
 	@echo "make lint       ruff and mypy        make format   ruff's formatter"
-	@echo "make bench      speed beside Stable-Baselines3 and SBX (up to 50 minutes)"
+	@echo "make bench      speed beside Stable-Baselines3 and SBX, and what steps cost (up to an hour)"
 
 $(BIN)/activate:
 	$(PYTHON) -m venv $(VENV)

@@ -86,6 +86,7 @@ def test_closed_streams_are_no_error(tmp_path):
         stdout=subprocess.PIPE, cwd=tmp_path, check=True,
     )  # fmt: skip
     assert json.loads(said.stdout)["steps"] >= 1000  # and nothing else
+    subprocess.run(["sh", "-c", f"exec {sys.executable} -m thorndike list >&- 2>&- <&-"], cwd=tmp_path, check=True)
 
 
 def test_version_and_no_command(capsys):

@@ -67,14 +67,15 @@ def test_a_time_limit_truncates():
 
 def test_images_are_stacked_behind_each_other():
     """[H, W, C] becomes [H, W, frames·C], which a network takes for an image."""
-    env = td.FrameStack(env=Pictures(), frames=3)
-    assert env.observation_space.shape == (4, 5, 6)
+    env = td.FrameStack(env=Pictures(), frames=2)
+    check(env)
+    assert env.observation_space.shape == (4, 5, 4)
     assert describe(env.observation_space)[0] == "image"
     first = env.reset(jax.random.key(0))
     second = env.step(first.state, jnp.int32(0), jax.random.key(1))
-    np.testing.assert_array_equal(first.obs, np.tile(first.state.mine[0], 3))
-    np.testing.assert_array_equal(second.obs[..., :4], first.obs[..., 2:])
-    np.testing.assert_array_equal(second.obs[..., 4:], first.obs[..., :2] + 1)
+    np.testing.assert_array_equal(first.obs, np.tile(first.state.mine[0], 2))
+    np.testing.assert_array_equal(second.obs[..., :2], first.obs[..., 2:])
+    np.testing.assert_array_equal(second.obs[..., 2:], first.obs[..., :2] + 1)
 
 
 @td.config
@@ -91,6 +92,7 @@ class ChannelsFirst(Pictures):
 
 def test_images_whose_channels_come_first_stay_so():
     env = td.FrameStack(env=ChannelsFirst(), frames=3)
+    check(env)
     assert env.observation_space.shape == (6, 8, 9)
     first = env.reset(jax.random.key(0))
     second = env.step(first.state, jnp.int32(0), jax.random.key(1))
@@ -304,6 +306,8 @@ def test_a_function_cannot_be_described_and_has_to_be_given_again(tmp_path):
     ("env", "text"),
     [
         (td.TimeLimit(env=td.CartPole(), steps=0), "TimeLimit.steps must be positive"),
+        (td.FrameStack(env=Pictures(), frames=3), r"makes \(4, 5, 2\) into \(4, 5, 6\), and channels look like"),
+        (td.FrameStack(env=ChannelsFirst()), r"makes \(2, 8, 9\) into \(8, 8, 9\), and channels look like"),
         (td.FrameStack(env=td.GridWorld()), "FrameStack needs Box or MultiBinary observations"),
         (td.StickyActions(env=td.CartPole(), probability=1.5), r"must lie in \[0, 1\]"),
         (td.Randomised(env=td.CartPole(), ranges=(("length", 0.1, 1.0),)), "CartPole has no number 'length'; it has"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 
+import jax
 import numpy as np
 import pytest
 import small_runs as small
@@ -45,7 +46,10 @@ def check_transitions(dataset):
     np.testing.assert_array_equal(np.flatnonzero(batch.terminated), [2, 3])
     np.testing.assert_array_equal(np.flatnonzero(batch.truncated), [7])
     assert dataset[np.zeros((2, 3), int)].obs.shape == (2, 3, 2)
-    np.testing.assert_array_equal(dataset[np.array([-8, -1])].next_obs, batch.next_obs[[0, 7]])
+    ends = np.asarray(batch.terminated)
+    for index in ([-8, -1], np.uint64([3]), np.int8([-1]), ends, slice(2, 5), ..., 6, np.zeros(8, bool)):
+        for found, expected in zip(jax.tree.leaves(dataset[index]), jax.tree.leaves(batch)):
+            np.testing.assert_array_equal(found, expected[index])
 
 
 def test_what_is_written_is_read(tmp_path):

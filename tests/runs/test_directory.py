@@ -223,7 +223,7 @@ def test_what_others_keep_under_our_names_is_left_alone(tmp_path, name):
     path = tmp_path / "run" / name
     path.parent.mkdir(parents=True)
     path.write_text("theirs")
-    with pytest.raises(td.ConfigError, match="holds metrics or checkpoints already"):
+    with pytest.raises(td.ConfigError, match="holds metrics, checkpoints or a status already"):
         td.train(TINY, "CartPole-v1", 16, out=tmp_path / "run", progress=False)
     assert [p for p in (tmp_path / "run").rglob("*") if p.is_file()] == [path]
     assert path.read_text() == "theirs"

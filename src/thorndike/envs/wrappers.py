@@ -155,6 +155,10 @@ class FrameStack(Wrapper):
         require(self.frames > 0, f"FrameStack.frames must be positive, got {self.frames}")
         space = self.env.observation_space
         require(isinstance(space, (Box, MultiBinary)), f"FrameStack needs Box or MultiBinary observations, got {space}")
+        shape, stacked = space.shape, self.observation_space.shape
+        if len(shape) == 3 and space.dtype == np.uint8:
+            same = channels_first(shape) == channels_first(stacked)
+            require(same, f"FrameStack makes {shape} into {stacked}, and channels look like an edge: stack fewer")
 
     @property
     def observation_space(self) -> Space:

@@ -102,7 +102,7 @@ class Dataset:
 
     def _row(self, index: np.ndarray) -> np.ndarray:
         """Where the observations of steps are: each episode before has one more than it has steps."""
-        index = np.where(np.asarray(index) < 0, index + len(self), index)
+        index = np.where(index < 0, index + len(self), index)
         return index + np.searchsorted(self._ends, index, "right")
 
     @property
@@ -159,9 +159,11 @@ class Dataset:
             raise ConfigError(f"{self.path} has masks that allow nothing where an episode was cut")
 
     def __getitem__(self, index: np.ndarray) -> Transition:
-        """The transitions at `index`, any shape [...], as algorithms read them: leaves [..., *shape]."""
+        """The transitions at `index`, of any kind and shape [...], as algorithms read them: leaves [..., *shape]."""
         if self.structure is None:
             raise ConfigError("say first which environment the transitions are for: dataset.fit(spec)")
+        numbers = np.asarray(index)
+        index = numbers.astype(np.int64) if numbers.dtype.kind in "iu" else np.arange(len(self))[index]
         row = self._row(index)
         read = lambda rows: jax.tree.unflatten(  # noqa: E731
             self.structure, [np.asarray(x[rows], dtype) for x, dtype in zip(self.observations, self.dtypes)]

@@ -57,9 +57,10 @@ class Signals:
     def handle(self, number: int, frame: Any) -> None:
         """First signal: remember it. Second Ctrl-C: out."""
         if self.caught is not None and number == signal.SIGINT:
-            show_cursor = "\x1b[?25h" if sys.stderr is not None and sys.stderr.isatty() else ""
-            with contextlib.suppress(OSError):
-                os.write(2, f"{show_cursor}\ninterrupted twice: leaving without saving\n".encode())
+            with contextlib.suppress(Exception):  # closed, or written to in this moment
+                show_cursor = "\x1b[?25h" * sys.stderr.isatty()
+                sys.stderr.write(f"{show_cursor}\ninterrupted twice: leaving without saving\n")
+                sys.stderr.flush()
             os._exit(130)
         self.caught = number
 

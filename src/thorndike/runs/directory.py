@@ -40,15 +40,17 @@ def new_directory(out: str | Path | None, algorithm: Any, env: str) -> Path:
 def unused(path: Path) -> None:
     """Raise `ConfigError` where there is a run at `path`, or anything that one would write over."""
     require(not (path / "run.json").exists(), f"{path} holds a run already: resume it, or choose another directory")
-    taken = f"{path} holds metrics or checkpoints already, of no run that can be opened: choose another directory"
-    require(not begun(path), taken)
+    left = f"{path} holds metrics, checkpoints or a status already, and no run: choose another directory"
+    require(not begun(path), left)
 
 
 def begun(path: Path) -> bool:
     """Whether the run at `path` has left anything: a row of metrics, a checkpoint, or word of how it ended."""
     metrics, status = path / "metrics.jsonl", path / "status.json"
     rows = metrics.is_file() and metrics.stat().st_size > 0
-    said = read_json(status) if status.is_file() else {}
+    said = None
+    with contextlib.suppress(CheckpointError):  # there is none, or it is no run's
+        said = read_json(status)
     ended = isinstance(said, dict) and said.get("state") in ("diverged", "interrupted")
     return rows or ended or any((path / "checkpoints").glob("*"))
 

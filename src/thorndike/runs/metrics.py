@@ -22,7 +22,7 @@ class MetricsFile:
             rows = [row for row in read(path) if row["steps"] <= keep_until]
             replace(path, (f"{json.dumps(row)}\n".encode() for row in rows))
         self.file = path.open("a", buffering=1)
-        again = None if keep_until is None or keep_until < 0 else keep_until + 1  # what lies beyond is shown no more
+        again = None if keep_until is None else keep_until + 1  # what lies beyond is shown no more
         self.board = summary_writer()(str(path.parent / "tensorboard"), purge_step=again) if tensorboard else None
 
     def write(self, steps: int, values: dict[str, np.ndarray]) -> None:

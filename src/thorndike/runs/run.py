@@ -75,8 +75,9 @@ class Run:
             if isinstance(error, CheckpointError):
                 raise
             raise CheckpointError(f"{self.path / 'run.json'} is not the description of a run: {error}") from None
+        kwargs = self._described.get("kwargs") if isinstance(env, str) and env == self._described["id"] else None
         with starts_within(self.info["env_timeout"]):
-            self._env = None if env is None else make(env)
+            self._env = None if env is None else make(env, **(kwargs if isinstance(kwargs, dict) else {}))
         self._classes = [classes] if isinstance(classes, type) else classes
         self._newest: tuple[int, PyTree] | None = None  # the step of the newest checkpoint when it was read, and actors
 
