@@ -16,6 +16,7 @@ from thorndike.types import Transition
 ENV = td.Pendulum()
 SPEC = td.Spec(ENV.observation_space, ENV.action_space, 1000)
 ACTION = np.zeros((6, 1))
+KEY = jax.random.key(0)
 SMALL = td.SAC(torso=td.Torso(widths=(8,)), tau=0.1, learning_rate=1e-2)
 
 
@@ -104,6 +105,17 @@ def test_stacked_critics_say_what_each_says_alone():
     for i in range(3):
         alone = jax.tree.map(lambda x, i=i: x[i], critics)(data.obs, data.action)
         np.testing.assert_allclose(together[i], alone, rtol=1e-5, atol=1e-6)
+
+
+def test_many_critics_are_different_and_no_longer_program():
+    """So a file that asks for a million of them costs no time."""
+    first, second = jax.tree.leaves(SMALL.init(KEY, SPEC).critics)[0]
+    assert not np.array_equal(first, second)
+    two, fifty = (
+        len(jax.make_jaxpr(lambda key, n=n: td.SAC(critics=n, torso=SMALL.torso).init(key, SPEC))(KEY).eqns)
+        for n in (2, 50)
+    )
+    assert two == fifty
 
 
 UNEQUAL = td.Spec(ENV.observation_space, Box(np.float32([0, -4, 1]), np.float32([10, 4, 2])), 1000)

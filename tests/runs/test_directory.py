@@ -235,6 +235,17 @@ def test_without_standard_error_nothing_is_said_elsewhere(tmp_path, monkeypatch,
     assert capsys.readouterr().out == ""
 
 
+def test_what_the_user_says_of_devices_and_caches_is_heard(tmp_path):
+    code = (
+        "import jax; from thorndike.runs.train import prepare_jax; prepare_jax(); "
+        "print(jax.device_count(), jax.config.jax_compilation_cache_dir)"
+    )
+    said = {"JAX_NUM_CPU_DEVICES": "1", "XDG_CACHE_HOME": "", "HOME": str(tmp_path), "JAX_PLATFORMS": "cpu"}
+    env = {name: x for name, x in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"} | said
+    found = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True).stdout
+    assert found.split() == ["1", str(tmp_path / ".cache" / "thorndike" / "xla")]
+
+
 def test_of_two_that_start_at_once_one_has_the_directory(tmp_path):
     """Whoever has it has all of it."""
 

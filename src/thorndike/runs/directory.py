@@ -38,7 +38,7 @@ def new_directory(out: str | Path | None, algorithm: Any, env: str) -> Path:
 
 
 def unused(path: Path) -> None:
-    """Raise `ConfigError` where there is a run at `path`, or anything that one would write over."""
+    """Raise `ConfigError` where there is a run at `path`, or what else a run there would empty or remove."""
     require(not (path / "run.json").exists(), f"{path} holds a run already: resume it, or choose another directory")
     left = f"{path} holds metrics, checkpoints or a status already, and no run: choose another directory"
     require(not begun(path), left)
