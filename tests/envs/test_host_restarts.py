@@ -88,6 +88,22 @@ def test_an_episode_that_ended_before_another_one_hung_is_kept():
     assert after.obs[:, 0].tolist() == [1, 1]
 
 
+@pytest.mark.parametrize(("at", "unlucky"), [(3, 1), (5, 0)])
+def test_what_had_not_ended_when_another_one_hung_is_dropped(at, unlucky):
+    """Whether its step was done by then, or not begun since the last one, in which it ended."""
+    env = GymnasiumEnvironment(Faulty, kind="hangs", at=at, unlucky=unlucky)
+    with env.batch(2, 0, "serial", 1.0, "restart") as batch:
+        batch.reset()
+        *_, before, last = (batch.step(ZERO) for _ in range(at))
+        assert batch.dropped.all()
+    assert before.terminated.all() == (at == 5)
+    assert last.truncated.all()
+    assert not last.terminated.any()
+    assert last.reward.tolist() == [0, 0]
+    assert last.final_obs[:, 0].tolist() == [(at - 1) % 4] * 2
+    assert last.obs[:, 0].tolist() == [0, 0]
+
+
 def test_only_the_failed_environment_restarts():
     env = GymnasiumEnvironment(Faulty, kind="raises", unlucky=1)
     with env.batch(2, 0, "serial", on_error="restart") as batch:
