@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 import thorndike as td
-from thorndike.runs.loop import Loop
+from thorndike.runs.training.loop import Loop
 
 
 def marks(algorithm: Any, env: Any, steps: int, log_every: int, seeds: int = 1) -> list[tuple[int, float, int]]:

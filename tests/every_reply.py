@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from thorndike.envs.wrap import Simulator
+from thorndike.envs.batched import Simulator
 from thorndike.ops.keys import random_key
 from thorndike.types import Timestep
 

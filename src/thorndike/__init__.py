@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _NAMES = {
-    "runs.train": ("train", "resume"),
-    "runs.run": ("Run", "open_run"),
-    "runs.agent": ("Agent", "load"),
-    "runs.plot": ("plot",),
+    "runs.training.train": ("train", "resume"),
+    "runs.results.run": ("Run", "open_run"),
+    "runs.results.agent": ("Agent", "load"),
+    "runs.results.plot": ("plot",),
     "envs": ("make",),
     "configuration": ("config",),
     "drivers.evaluate": ("Evaluation", "evaluate"),
@@ -41,16 +41,16 @@ _NAMES = {
     "envs.adapters.gymnax": ("Gymnax",),
     "envs.adapters.pettingzoo": ("ParallelEnvironment",),
     "envs.adapters.pgx": ("PgxGame",),
-    "envs.cartpole": ("CartPole",),
-    "envs.acrobot": ("Acrobot",),
-    "envs.mountain_car": ("MountainCar",),
-    "envs.mountain_car_continuous": ("MountainCarContinuous",),
-    "envs.pendulum": ("Pendulum",),
-    "envs.wrappers": (
+    "envs.classic.cartpole": ("CartPole",),
+    "envs.classic.acrobot": ("Acrobot",),
+    "envs.classic.mountain_car": ("MountainCar",),
+    "envs.classic.mountain_car_continuous": ("MountainCarContinuous",),
+    "envs.classic.pendulum": ("Pendulum",),
+    "envs.wrappers.standard": (
         "TimeLimit", "RewardScale", "FrameStack", "ActionRepeat", "StickyActions", "Shaping",
     ),
-    "envs.domains": ("Randomised", "Curriculum"),
-    "envs.grid_world": ("GridWorld", "cliff_walking", "four_rooms"),
+    "envs.wrappers.randomised": ("Randomised", "Curriculum"),
+    "envs.grid.grid_world": ("GridWorld", "cliff_walking", "four_rooms"),
     "types": ("Algorithm", "Environment", "Rollout", "Spec", "Step", "Timestep", "Transition"),
     "errors": (
         "ThorndikeError", "ConfigError", "UnknownNameError", "IncompatibleError", "MissingExtraError", "EnvError",
@@ -96,7 +96,7 @@ if TYPE_CHECKING:
     from thorndike.nets.recurrent import GRU, LSTM
     from thorndike.nets.torso import Torso
     from thorndike.ops.exploration import Epsilon, Softmax
-    from thorndike.runs.agent import Agent, load
-    from thorndike.runs.plot import plot
-    from thorndike.runs.run import Run, open_run
-    from thorndike.runs.train import resume, train
+    from thorndike.runs.results.agent import Agent, load
+    from thorndike.runs.results.plot import plot
+    from thorndike.runs.results.run import Run, open_run
+    from thorndike.runs.training.train import resume, train

@@ -18,7 +18,7 @@ from thorndike.errors import (
     UnknownNameError,
 )
 from thorndike.names import did_you_mean
-from thorndike.runs.background import at_work
+from thorndike.runs.training.signals import at_work
 from thorndike.train_options import TrainOptions, train_arguments
 
 USAGE = """\
@@ -95,7 +95,7 @@ def _parse(function: Any, name: str, args: list[str]) -> Any:
 
 def train(algorithm: Any, env: str, options: TrainOptions) -> None:
     """Train and say where the run is."""
-    from thorndike.runs.train import train as start
+    from thorndike.runs.training.train import train as start
 
     run = start(
         algorithm,
@@ -117,8 +117,8 @@ def train(algorithm: Any, env: str, options: TrainOptions) -> None:
 
 
 def _report(run: Any, as_json: bool) -> None:
-    from thorndike.runs.games import playable
-    from thorndike.runs.video import filmable
+    from thorndike.runs.results.games import playable
+    from thorndike.runs.results.video import filmable
 
     status = run.status
     if as_json:
@@ -147,7 +147,7 @@ def resume(run: Path, /, steps: int | None = None, json: bool = False, env: str 
         json: end with one line of JSON on standard output
         env: the environment, where it is in a module of its own (my_package:MyEnv-v0)
     """
-    from thorndike.runs.train import resume as start
+    from thorndike.runs.training.train import resume as start
 
     _require_run(run)
     _report(start(run, steps, env=env, progress=True), json)
@@ -221,7 +221,7 @@ def play(run: Path, /, second: bool = False, seed: int = 0) -> None:
         seed: of what is random in the game
     """
     opened = _open(run)
-    from thorndike.runs.games import play as start
+    from thorndike.runs.results.games import play as start
 
     start(opened, not second, seed)
 
@@ -258,7 +258,7 @@ def plot(runs: tuple[Path, ...], /, out: Path | None = None) -> None:
     """
     if not runs:
         raise ConfigError("name at least one run: thorndike plot RUN...")
-    from thorndike.runs.plot import plot as draw
+    from thorndike.runs.results.plot import plot as draw
 
     out = out or runs[0] / "curve.png"
     draw([_open(run) for run in runs], out)
@@ -295,8 +295,8 @@ def list_(what: Literal["all", "algorithms", "environments"] = "all", /, json: b
 
 def _open(path: Path, env: str | None = None) -> Any:
     _require_run(path)
-    from thorndike.runs.run import Run
-    from thorndike.runs.train import prepare_jax
+    from thorndike.runs.results.run import Run
+    from thorndike.runs.training.train import prepare_jax
 
     prepare_jax()
     return Run(path, env)

@@ -18,7 +18,7 @@ from thorndike.algorithms.search import alphazero
 from thorndike.algorithms.search.alphazero import Actor, Rules, results
 from thorndike.drivers.learner import random_action
 from thorndike.drivers.match import Match, Perfect, Random, Trained, elo, match, tic_tac_toe
-from thorndike.envs.wrap import Batched
+from thorndike.envs.batched import Batched
 from thorndike.ops.exploration import legal
 
 GAME = td.make("pgx/tic_tac_toe")
@@ -71,7 +71,7 @@ def test_what_is_remembered_is_whose_move_it_was(tmp_path):
     """In the memory of random games, the last mover of each game has its reward, the one before the opposite."""
     algorithm = td.AlphaZero(num_envs=8, rollout_length=12, simulations=2, replay=td.Uniform(capacity=96, warmup=96))
     run = td.train(algorithm, GAME, 96, out=tmp_path / "run", progress=False)
-    from thorndike.runs import checkpoint
+    from thorndike.runs.storage import checkpoint
 
     arrays = checkpoint.load_newest(run.path / "checkpoints")[0]
     get = lambda name: arrays[f".memory.data.{name}"][0].reshape((12, 8, -1))  # noqa: E731

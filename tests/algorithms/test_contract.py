@@ -16,8 +16,8 @@ from thorndike.algorithms import ALGORITHMS, algorithm_class
 from thorndike.drivers.learner import warm_iterations
 from thorndike.drivers.scan import ScanDriver
 from thorndike.ops.keys import random_key
-from thorndike.runs.run import expand
-from thorndike.runs.worlds import describe
+from thorndike.runs.results.run import expand
+from thorndike.runs.storage.environments import describe
 from thorndike.types import Step
 
 SMALL = td.Torso(widths=(16, 16))

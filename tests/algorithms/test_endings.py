@@ -11,8 +11,8 @@ import pytest
 from probes import HostProbe, probe, small, train, values
 
 import thorndike as td
-from thorndike.envs.host import HostBatch
-from thorndike.envs.wrap import Batched
+from thorndike.envs.batched import Batched
+from thorndike.envs.host.batch import HostBatch
 
 NAMES = ("dqn", "ppo", "sac")
 ITERATIONS = {"dqn": 600, "ppo": 250, "sac": 400}

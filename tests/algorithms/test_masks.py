@@ -13,7 +13,7 @@ import thorndike as td
 from thorndike.drivers.host import HostDriver, Packed
 from thorndike.drivers.scan import rollout
 from thorndike.envs.adapters.gymnasium import GymnasiumEnvironment
-from thorndike.envs.wrap import Batched
+from thorndike.envs.batched import Batched
 
 LIMIT = 4
 PPO = td.PPO(torso=td.Torso(widths=(8,)), num_envs=4, rollout_length=10, minibatch_size=40, epochs=1)

@@ -17,10 +17,10 @@ from thorndike.drivers.host import HostDriver
 from thorndike.drivers.learner import warm_iterations
 from thorndike.drivers.offline import OfflineDriver
 from thorndike.drivers.scan import ScanDriver
-from thorndike.envs.wrappers import Wrapped, Wrapper
+from thorndike.envs.wrappers.standard import Wrapped, Wrapper
 from thorndike.memory.dataset import Dataset, Episode, write
 from thorndike.ops.keys import random_key
-from thorndike.runs.worlds import describe
+from thorndike.runs.storage.environments import describe
 
 
 def each(*long):

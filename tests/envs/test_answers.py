@@ -15,11 +15,12 @@ from gymnasium.spaces import Box, Dict, Discrete, MultiDiscrete
 import thorndike as td
 from thorndike.drivers.match import Random, match
 from thorndike.drivers.state import largest, rollout_health
-from thorndike.envs.wrap import Batched
+from thorndike.envs.batched import Batched
 from thorndike.errors import DivergedError, EnvError
 from thorndike.nets.torso import example
-from thorndike.runs import checkpoint, loop
-from thorndike.runs.record import record
+from thorndike.runs.results.record import record
+from thorndike.runs.storage import checkpoint
+from thorndike.runs.training import loop
 from thorndike.types import Rollout, Transition
 
 PPO = td.PPO(num_envs=2, rollout_length=4, minibatch_size=8, torso=td.Torso(widths=(4,)))

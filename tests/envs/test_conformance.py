@@ -16,15 +16,15 @@ from gymnasium.spaces import Box, Discrete
 
 import thorndike as td
 from thorndike.configuration import check as check_config
-from thorndike.envs.acrobot import Acrobot
-from thorndike.envs.cartpole import CartPole
-from thorndike.envs.grid_world import GridWorld, cliff_walking, four_rooms
-from thorndike.envs.mountain_car import MountainCar
-from thorndike.envs.mountain_car_continuous import MountainCarContinuous
-from thorndike.envs.pendulum import Pendulum
-from thorndike.envs.repeat_previous import RepeatPrevious
-from thorndike.envs.t_maze import TMaze
-from thorndike.envs.wrap import Batched, is_jax
+from thorndike.envs.batched import Batched, is_jax
+from thorndike.envs.classic.acrobot import Acrobot
+from thorndike.envs.classic.cartpole import CartPole
+from thorndike.envs.classic.mountain_car import MountainCar
+from thorndike.envs.classic.mountain_car_continuous import MountainCarContinuous
+from thorndike.envs.classic.pendulum import Pendulum
+from thorndike.envs.grid.grid_world import GridWorld, cliff_walking, four_rooms
+from thorndike.envs.memory.repeat_previous import RepeatPrevious
+from thorndike.envs.memory.t_maze import TMaze
 from thorndike.types import Step, Timestep
 
 ENVS = {

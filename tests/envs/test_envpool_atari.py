@@ -12,8 +12,8 @@ from PIL import Image
 
 import thorndike as td
 from thorndike.drivers.evaluate import APART, evaluate
-from thorndike.runs.record import record
-from thorndike.runs.video import film
+from thorndike.runs.results.record import record
+from thorndike.runs.results.video import film
 
 
 def test_atari_is_learned_by_lives_and_evaluated_by_games():

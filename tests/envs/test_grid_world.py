@@ -11,9 +11,9 @@ import pytest
 from matplotlib.figure import Figure
 
 from thorndike.configuration import check, from_json, to_json
-from thorndike.envs.grid_picture import draw_values
-from thorndike.envs.grid_world import GridState, GridWorld, cliff_walking, four_rooms
-from thorndike.envs.wrap import Batched
+from thorndike.envs.batched import Batched
+from thorndike.envs.grid.grid_world import GridState, GridWorld, cliff_walking, four_rooms
+from thorndike.envs.grid.picture import draw_values
 from thorndike.errors import ConfigError
 
 EVERYTHING = GridWorld(map=("S..G", "C.#C", "#S.."), step_reward=-0.5, goal_reward=3.0, cliff_reward=-7.0, slip=0.3)

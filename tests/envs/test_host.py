@@ -10,7 +10,7 @@ from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 from host_cases import LINE, Counter, Echo, Masked, Nested, Noise
 
 from thorndike.envs.adapters.gymnasium import GymnasiumEnvironment
-from thorndike.envs.host import HostBatch
+from thorndike.envs.host.batch import HostBatch
 from thorndike.errors import ConfigError, EnvError, IncompatibleError
 
 BACKENDS = ["serial", "thread", "process"]

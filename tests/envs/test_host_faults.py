@@ -282,7 +282,7 @@ def test_scripts_need_no_guard_and_leave_no_orphans(ending, workers, tmp_path):
 
 
 def test_the_worker_module_is_light():
-    code = "import sys, thorndike.envs.host_process; sys.exit('jax' in sys.modules)"
+    code = "import sys, thorndike.envs.host.process; sys.exit('jax' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

@@ -13,9 +13,9 @@ from thorndike.drivers.evaluate import evaluate
 from thorndike.envs.adapters.gymnasium import GymnasiumEnvironment
 from thorndike.errors import EnvError
 from thorndike.ops.keys import random_key
-from thorndike.runs.agent import Agent
-from thorndike.runs.record import record
-from thorndike.runs.worlds import describe
+from thorndike.runs.results.agent import Agent
+from thorndike.runs.results.record import record
+from thorndike.runs.storage.environments import describe
 
 BACKENDS = ["serial", "thread", "process"]
 ZERO = np.zeros(2, np.int32)

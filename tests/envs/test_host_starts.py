@@ -17,9 +17,9 @@ from host_cases import FAULTS, AtOnce, Counter, Dawdling, Faulty
 
 import thorndike as td
 from thorndike.cli import main
-from thorndike.envs import guard
 from thorndike.envs.adapters import gymnasium as adapter
 from thorndike.envs.adapters.gymnasium import GymnasiumEnvironment
+from thorndike.envs.host import guard
 from thorndike.errors import EnvError
 
 BACKENDS = ["serial", "thread", "process"]

@@ -8,8 +8,9 @@ import host_cases as cases
 import numpy as np
 import pytest
 
-from thorndike.envs import host, host_backends
 from thorndike.envs.adapters.gymnasium import GymnasiumEnvironment
+from thorndike.envs.host import backends as host_backends
+from thorndike.envs.host import batch as host
 from thorndike.errors import ConfigError, EnvError
 
 BACKENDS = ["serial", "thread", "process"]

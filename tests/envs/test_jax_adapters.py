@@ -14,8 +14,8 @@ from gymnasium.spaces import Box, Discrete
 
 import thorndike as td
 from thorndike.envs.adapters import brax as robots
-from thorndike.envs.wrap import Batched
-from thorndike.runs.video import filmable, seen
+from thorndike.envs.batched import Batched
+from thorndike.runs.results.video import filmable, seen
 
 FEW = ["Pendulum-v1", "Breakout-MinAtar", "Catch-bsuite", "FourRooms-misc"]
 DOWNLOADS = "MNISTBandit-bsuite"

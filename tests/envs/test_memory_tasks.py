@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import thorndike as td
-from thorndike.envs.repeat_previous import RepeatPrevious
-from thorndike.envs.t_maze import EAST, NORTH, SOUTH, WEST, TMaze
+from thorndike.envs.memory.repeat_previous import RepeatPrevious
+from thorndike.envs.memory.t_maze import EAST, NORTH, SOUTH, WEST, TMaze
 
 PLAN = [WEST, NORTH, EAST, WEST, EAST, SOUTH, EAST, EAST, EAST, EAST, WEST, EAST, NORTH]
 

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from scipy.stats import ks_2samp
 
-from thorndike.envs.acrobot import Acrobot
-from thorndike.envs.cartpole import CartPole
-from thorndike.envs.grid_world import GridState, cliff_walking
-from thorndike.envs.mountain_car import MountainCar
-from thorndike.envs.mountain_car_continuous import MountainCarContinuous
-from thorndike.envs.pendulum import Pendulum
+from thorndike.envs.classic.acrobot import Acrobot
+from thorndike.envs.classic.cartpole import CartPole
+from thorndike.envs.classic.mountain_car import MountainCar
+from thorndike.envs.classic.mountain_car_continuous import MountainCarContinuous
+from thorndike.envs.classic.pendulum import Pendulum
+from thorndike.envs.grid.grid_world import GridState, cliff_walking
 
 STEPS = 10_000
 KEY = jax.random.key(0)

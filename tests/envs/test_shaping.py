@@ -13,10 +13,10 @@ from test_wrappers import E, play
 
 import thorndike as td
 from thorndike.configuration import check
-from thorndike.envs import wrappers
-from thorndike.envs.grid_world import GridState
+from thorndike.envs.grid.grid_world import GridState
+from thorndike.envs.wrappers import standard as wrappers
 from thorndike.ops.keys import random_key
-from thorndike.runs.validation import validate
+from thorndike.runs.training.validation import validate
 
 MAP = ("S..#G", ".C...", "..#..", ".....")
 GAMMA = 0.9

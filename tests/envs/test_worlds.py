@@ -13,7 +13,7 @@ from test_wrappers import RANGES, SMALL, E, play
 
 import thorndike as td
 from thorndike.configuration import check, require
-from thorndike.runs.video import filmable
+from thorndike.runs.results.video import filmable
 
 
 def test_each_episode_has_a_world_of_its_own():

@@ -10,8 +10,8 @@ from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 
 import thorndike as td
 from thorndike.configuration import check
-from thorndike.envs import wrappers
-from thorndike.envs.wrap import Batched
+from thorndike.envs.batched import Batched
+from thorndike.envs.wrappers import standard as wrappers
 from thorndike.nets.torso import describe
 from thorndike.ops.keys import random_key
 from thorndike.types import Step

@@ -8,7 +8,7 @@ import small_runs as small
 
 import thorndike as td
 from thorndike.drivers.scan import ScanDriver
-from thorndike.runs.loop import Loop
+from thorndike.runs.training.loop import Loop
 
 
 @pytest.fixture(scope="module", autouse=True)

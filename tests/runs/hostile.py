@@ -14,8 +14,8 @@ from peak import Peak
 
 import thorndike as td
 from thorndike.memory.dataset import Dataset
-from thorndike.runs import checkpoint
-from thorndike.runs.directory import trained, training
+from thorndike.runs.storage import checkpoint
+from thorndike.runs.storage.directory import trained, training
 
 OPEN = {
     "model": td.load,

@@ -17,8 +17,8 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete
 
 import thorndike as td
-from thorndike.runs import checkpoint
-from thorndike.runs.metrics import MetricsFile
+from thorndike.runs.storage import checkpoint
+from thorndike.runs.storage.metrics import MetricsFile
 
 TORSO = td.Torso(widths=(4,), init="uniform")
 REPLAY = td.Uniform(capacity=64, batch_size=8, warmup=32)

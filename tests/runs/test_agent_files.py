@@ -15,7 +15,7 @@ from safetensors.numpy import save_file
 
 import thorndike as td
 from thorndike.errors import CheckpointError, ConfigError
-from thorndike.runs import checkpoint
+from thorndike.runs.storage import checkpoint
 
 
 @pytest.mark.parametrize("name", ["PPO", "DQN", "SAC"])

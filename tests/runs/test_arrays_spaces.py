@@ -16,8 +16,8 @@ from gymnasium.spaces import Box, Dict, Discrete, Graph, MultiBinary, MultiDiscr
 from thorndike.errors import CheckpointError
 from thorndike.files import LARGEST_JSON, read_json
 from thorndike.ops.keys import random_key
-from thorndike.runs.arrays import digest, encode, from_arrays, read, to_arrays, write
-from thorndike.runs.spaces import _describe, space_from_json, space_to_json
+from thorndike.runs.storage.arrays import digest, encode, from_arrays, read, to_arrays, write
+from thorndike.runs.storage.spaces import _describe, space_from_json, space_to_json
 
 INF = np.inf
 SPACES = [

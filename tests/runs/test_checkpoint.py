@@ -21,9 +21,9 @@ import thorndike as td
 from thorndike.drivers.scan import ScanDriver
 from thorndike.errors import CheckpointError
 from thorndike.ops.keys import random_key
-from thorndike.runs import arrays, checkpoint
-from thorndike.runs.arrays import from_arrays
-from thorndike.runs.worlds import describe
+from thorndike.runs.storage import arrays, checkpoint
+from thorndike.runs.storage.arrays import from_arrays
+from thorndike.runs.storage.environments import describe
 
 FILES = (checkpoint.ARRAYS, checkpoint.STATE, checkpoint.MANIFEST)
 ODD = np.array([0.0, -0.0, np.inf, -np.inf, np.nan, 1e-45, 3.4e38, 1 / 3], np.float32)

@@ -14,8 +14,8 @@ import small_runs as small
 
 from thorndike.errors import CheckpointError
 from thorndike.ops.keys import random_key
-from thorndike.runs import arrays, checkpoint
-from thorndike.runs.arrays import encode
+from thorndike.runs.storage import arrays, checkpoint
+from thorndike.runs.storage.arrays import encode
 
 FILES = (checkpoint.ARRAYS, checkpoint.STATE, checkpoint.MANIFEST)
 

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 import thorndike as td
-from thorndike.runs import train
-from thorndike.runs.directory import new_directory, trained, training
+from thorndike.runs.storage.directory import new_directory, trained, training
+from thorndike.runs.training import train
 
 TINY = td.PPO(num_envs=2, rollout_length=8, minibatch_size=16, epochs=1, torso=td.Torso(widths=(4,)))
 ENDLESS = """
@@ -237,7 +237,7 @@ def test_without_standard_error_nothing_is_said_elsewhere(tmp_path, monkeypatch,
 
 def test_what_the_user_says_of_devices_and_caches_is_heard(tmp_path):
     code = (
-        "import jax; from thorndike.runs.train import prepare_jax; prepare_jax(); "
+        "import jax; from thorndike.runs.training.train import prepare_jax; prepare_jax(); "
         "print(jax.device_count(), jax.config.jax_compilation_cache_dir)"
     )
     said = {"JAX_NUM_CPU_DEVICES": "1", "XDG_CACHE_HOME": "", "HOME": str(tmp_path), "JAX_PLATFORMS": "cpu"}

@@ -10,9 +10,9 @@ import pytest
 import small_runs as small
 
 import thorndike as td
-from thorndike.envs import guard
 from thorndike.envs.adapters.gymnasium import GymnasiumEnvironment
-from thorndike.runs.video import film
+from thorndike.envs.host import guard
+from thorndike.runs.results.video import film
 
 
 class Drawn(small.FiveSteps):

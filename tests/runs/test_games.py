@@ -18,10 +18,10 @@ from PIL import Image
 import thorndike as td
 from thorndike.cli import main
 from thorndike.drivers.match import Match
-from thorndike.runs import games as runs_of_games
-from thorndike.runs.games import board, names, play
-from thorndike.runs.run import Run
-from thorndike.runs.video import film
+from thorndike.runs.results import games as runs_of_games
+from thorndike.runs.results.games import board, names, play
+from thorndike.runs.results.run import Run
+from thorndike.runs.results.video import film
 
 ALGORITHM = td.AlphaZero(
     torso=td.Torso(widths=(8,)), simulations=4, num_envs=8, rollout_length=8, gradient_steps=1,
@@ -200,7 +200,7 @@ def test_a_person_may_leave(run, capsys, monkeypatch):
 
 
 def test_stones_fall_to_the_lowest_row_of_connect_four():
-    from thorndike.envs.wrap import Batched
+    from thorndike.envs.batched import Batched
 
     world = Batched(td.make("pgx/connect_four"), 1)
     now = world.reset(jax.random.key(0))

@@ -11,12 +11,12 @@ import pytest
 from small_runs import PPO
 
 import thorndike as td
-from thorndike.runs import heaps
+from thorndike.runs.training import heaps
 
 glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="elsewhere nothing is done")
 START = """
 import threading
-from thorndike.runs import heaps
+from thorndike.runs.training import heaps
 
 def held():  # anonymous memory of this process, in MB
     with open("/proc/self/status") as lines:

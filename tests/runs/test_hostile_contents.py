@@ -10,8 +10,8 @@ from safetensors import safe_open
 from watched import check, opened
 
 from thorndike.files import LARGEST_JSON
-from thorndike.runs import checkpoint
-from thorndike.runs.arrays import digest, encode
+from thorndike.runs.storage import checkpoint
+from thorndike.runs.storage.arrays import digest, encode
 
 
 def tuple_of(spaces: list) -> dict:

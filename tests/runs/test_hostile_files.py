@@ -17,8 +17,8 @@ from peak import Peak
 from watched import check, opened, recorded
 
 from thorndike.files import LARGEST_JSON
-from thorndike.runs import checkpoint
-from thorndike.runs.directory import LOCK
+from thorndike.runs.storage import checkpoint
+from thorndike.runs.storage.directory import LOCK
 
 EACH = 100
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from thorndike.runs import checkpoint
+from thorndike.runs.storage import checkpoint
 
 CASE = Path(__file__).with_name("kill_case.py")
 KILLS = [("ppo", 2), *(pytest.param(*case, marks=pytest.mark.slow) for case in [("ppo", 4), ("dqn", 8), ("sac", 8)])]

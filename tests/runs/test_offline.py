@@ -16,7 +16,7 @@ import thorndike as td
 from thorndike.cli import main
 from thorndike.drivers.offline import BLOCK, _draw
 from thorndike.memory.dataset import Dataset, Episode, write
-from thorndike.runs import loop
+from thorndike.runs.training import loop
 
 BC = td.BC(torso=td.Torso(widths=(8,)), batch_size=16)
 
@@ -266,7 +266,7 @@ def test_transitions_need_an_environment(tmp_path):
 
 def test_nothing_is_played_for_a_folder_that_is_there(expert, tmp_path, monkeypatch):
     (tmp_path / "data").mkdir()
-    monkeypatch.setattr("thorndike.runs.record.record", None)
+    monkeypatch.setattr("thorndike.runs.results.record.record", None)
     with pytest.raises(td.ConfigError, match="exists already"):
         expert.record(5, tmp_path / "data")
 

@@ -19,17 +19,17 @@ from PIL import Image
 import thorndike as td
 from thorndike.drivers.evaluate import APART, evaluate
 from thorndike.envs.adapters.gymnasium import GymnasiumEnvironment
-from thorndike.envs.host_worker import env_seeds
+from thorndike.envs.host.worker import env_seeds
 from thorndike.errors import (
     ConfigError,
     IncompatibleError,
 )
-from thorndike.runs import checkpoint
-from thorndike.runs.agent import Agent
-from thorndike.runs.metrics import MetricsFile
-from thorndike.runs.record import record
-from thorndike.runs.run import expand
-from thorndike.runs.video import film
+from thorndike.runs.results.agent import Agent
+from thorndike.runs.results.record import record
+from thorndike.runs.results.run import expand
+from thorndike.runs.results.video import film
+from thorndike.runs.storage import checkpoint
+from thorndike.runs.storage.metrics import MetricsFile
 
 # --- evaluation -------------------------------------------------------------------------------------------------------
 

@@ -15,8 +15,9 @@ from algorithms.test_contract import CASES
 from thorndike.errors import (
     ConfigError,
 )
-from thorndike.runs import checkpoint, loop
-from thorndike.runs.loop import Loop
+from thorndike.runs.storage import checkpoint
+from thorndike.runs.training import loop
+from thorndike.runs.training.loop import Loop
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -15,7 +15,7 @@ import small_runs as small
 
 import thorndike as td
 from thorndike.cli import main
-from thorndike.runs import checkpoint
+from thorndike.runs.storage import checkpoint
 
 COMMAND = [str(Path(sys.executable).with_name("thorndike")), "train", "ppo", "CartPole-v1", *small.PPO_FLAGS]
 ENDLESS = 16 * 200 * 1000  # a row every 1000 iterations

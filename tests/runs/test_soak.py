@@ -15,7 +15,7 @@ SCRIPT = """
 import sys, time
 import jax, jax.monitoring
 import thorndike as td
-from thorndike.runs.loop import Loop
+from thorndike.runs.training.loop import Loop
 start, compiled = time.monotonic(), []
 jax.monitoring.register_event_duration_secs_listener(
     lambda name, seconds, **_: compiled.append(time.monotonic() - start) if "backend_compile" in name else None)

@@ -14,8 +14,9 @@ from thorndike.errors import (
     ConfigError,
     DivergedError,
 )
-from thorndike.runs import checkpoint, loop
-from thorndike.runs.metrics import MetricsFile
+from thorndike.runs.storage import checkpoint
+from thorndike.runs.storage.metrics import MetricsFile
+from thorndike.runs.training import loop
 
 
 def test_too_high_a_learning_rate_is_named_and_stopped(tmp_path, monkeypatch):

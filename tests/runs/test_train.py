@@ -20,7 +20,7 @@ from thorndike.errors import (
     CheckpointError,
     ConfigError,
 )
-from thorndike.runs import checkpoint
+from thorndike.runs.storage import checkpoint
 
 # --- the directory ----------------------------------------------------------------------------------------------------
 

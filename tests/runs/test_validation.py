@@ -14,7 +14,7 @@ from gymnasium.spaces import Box, Dict, Discrete, Tuple
 
 import thorndike as td
 from thorndike.errors import ConfigError, IncompatibleError, MissingExtraError, UnknownNameError
-from thorndike.runs import validation
+from thorndike.runs.training import validation
 
 
 @td.config

@@ -14,8 +14,8 @@ import numpy as np
 from thorndike.configuration import require
 from thorndike.drivers.scan import axes, step_world
 from thorndike.drivers.state import FAULTS, faults, largest
-from thorndike.envs.host_worker import LIMIT
-from thorndike.envs.wrap import Batched, is_jax
+from thorndike.envs.batched import Batched, is_jax
+from thorndike.envs.host.worker import LIMIT
 from thorndike.errors import EnvError
 from thorndike.ops.keys import random_key
 from thorndike.ops.summary import bootstrap_interval, iqm

@@ -17,7 +17,7 @@ from gymnasium import Space
 from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 
 from thorndike.configuration import require
-from thorndike.envs.answers import difference
+from thorndike.envs.conformance import difference
 from thorndike.nets.policy import Actions
 from thorndike.types import Array, Clock, Metrics, PyTree, Rollout, Timestep
 

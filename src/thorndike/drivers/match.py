@@ -15,7 +15,7 @@ from gymnasium import Space
 from thorndike.drivers.evaluate import fault
 from thorndike.drivers.learner import random_action
 from thorndike.drivers.state import faults, largest
-from thorndike.envs.wrap import Batched
+from thorndike.envs.batched import Batched
 from thorndike.errors import ConfigError
 from thorndike.ops.keys import random_key
 from thorndike.types import Array, PyTree, Timestep

@@ -31,7 +31,7 @@ from thorndike.drivers.learner import (
 )
 from thorndike.drivers.program import once, options
 from thorndike.drivers.state import Episodes, RunState, Tally, rollout_health
-from thorndike.envs.wrap import Batched
+from thorndike.envs.batched import Batched
 from thorndike.ops.keys import random_key
 from thorndike.types import Array, Metrics, PyTree, Rollout, Spec, Timestep, Transition
 

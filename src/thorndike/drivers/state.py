@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from gymnasium import Space
 
-from thorndike.envs.host_layout import leaf_of
+from thorndike.envs.host.layout import leaf_of
 from thorndike.nets.torso import leaves
 from thorndike.types import Array, Metrics, PyTree, Rollout
 

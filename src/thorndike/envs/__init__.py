@@ -6,17 +6,17 @@ import importlib
 from typing import Any
 
 BUILT_IN = {  # id: (module, factory); where Gymnasium has one of that id, parity is proven by a test
-    "CartPole-v1": ("cartpole", "CartPole"),
-    "Acrobot-v1": ("acrobot", "Acrobot"),
-    "MountainCar-v0": ("mountain_car", "MountainCar"),
-    "MountainCarContinuous-v0": ("mountain_car_continuous", "MountainCarContinuous"),
-    "Pendulum-v1": ("pendulum", "Pendulum"),
-    "CartPoleNoVel-v1": ("cartpole", "without_velocities"),
-    "CliffWalking-v1": ("grid_world", "cliff_walking"),
-    "GridWorld": ("grid_world", "GridWorld"),
-    "FourRooms": ("grid_world", "four_rooms"),
-    "RepeatPrevious": ("repeat_previous", "RepeatPrevious"),
-    "TMaze": ("t_maze", "TMaze"),
+    "CartPole-v1": ("classic.cartpole", "CartPole"),
+    "Acrobot-v1": ("classic.acrobot", "Acrobot"),
+    "MountainCar-v0": ("classic.mountain_car", "MountainCar"),
+    "MountainCarContinuous-v0": ("classic.mountain_car_continuous", "MountainCarContinuous"),
+    "Pendulum-v1": ("classic.pendulum", "Pendulum"),
+    "CartPoleNoVel-v1": ("classic.cartpole", "without_velocities"),
+    "CliffWalking-v1": ("grid.grid_world", "cliff_walking"),
+    "GridWorld": ("grid.grid_world", "GridWorld"),
+    "FourRooms": ("grid.grid_world", "four_rooms"),
+    "RepeatPrevious": ("memory.repeat_previous", "RepeatPrevious"),
+    "TMaze": ("memory.t_maze", "TMaze"),
 }
 
 ADAPTERS = ("pgx", "gymnax", "brax", "playground", "envpool", "pettingzoo")  # prefixes of ids
@@ -79,7 +79,7 @@ def make(env: Any, **kwargs: Any) -> Any:
                 f"no environment {name!r}{hint}; other libraries' ids begin with {prefixes}"
             ) from None
     from thorndike.configuration import is_config
-    from thorndike.envs.wrap import PARTS, is_jax
+    from thorndike.envs.batched import PARTS, is_jax
 
     if is_config(env) and isinstance(env, type):
         env, kwargs = env(**kwargs), {}

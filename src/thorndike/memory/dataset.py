@@ -20,7 +20,7 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete, MultiDiscrete
 
 from thorndike.configuration import require
-from thorndike.envs.host_layout import mask_size
+from thorndike.envs.host.layout import mask_size
 from thorndike.errors import CheckpointError, ConfigError
 from thorndike.files import LARGEST_JSON, open_regular, read_json
 from thorndike.files import write as put

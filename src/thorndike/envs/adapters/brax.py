@@ -14,7 +14,7 @@ from gymnasium import Space
 from gymnasium.spaces import Box, Dict
 
 from thorndike.configuration import check, config, require
-from thorndike.envs.wrappers import ActionRepeat
+from thorndike.envs.wrappers.standard import ActionRepeat
 from thorndike.errors import ConfigError, EnvError, MissingExtraError, UnknownNameError
 from thorndike.names import did_you_mean
 from thorndike.types import Array, PyTree, Step

@@ -13,9 +13,9 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete, MultiDiscrete
 
 from thorndike.configuration import require
-from thorndike.envs.host_layout import Layout, Leaf, leaf_of, stored_space
-from thorndike.envs.host_worker import env_seeds
-from thorndike.envs.wrap import to_environment
+from thorndike.envs.batched import to_environment
+from thorndike.envs.host.layout import Layout, Leaf, leaf_of, stored_space
+from thorndike.envs.host.worker import env_seeds
 from thorndike.errors import ConfigError, EnvError, IncompatibleError, MissingExtraError, UnknownNameError
 from thorndike.names import did_you_mean
 from thorndike.types import PyTree, Timestep

@@ -16,10 +16,10 @@ import gymnasium
 import numpy as np
 from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 
-from thorndike.envs.guard import Overdue, alarm, guarded, in_main_thread, put_away, starts_within, where
-from thorndike.envs.host import HostBatch, cores
-from thorndike.envs.host_layout import Layout, flat_mask, mask_size, stored_space
-from thorndike.envs.host_worker import CATCH
+from thorndike.envs.host.batch import HostBatch, cores
+from thorndike.envs.host.guard import Overdue, alarm, guarded, in_main_thread, put_away, starts_within, where
+from thorndike.envs.host.layout import Layout, flat_mask, mask_size, stored_space
+from thorndike.envs.host.worker import CATCH
 from thorndike.errors import ConfigError, EnvError, IncompatibleError, MissingExtraError, UnknownNameError
 
 QUICK = 300e-6  # seconds: a step of the whole batch that takes less is not worth sending to processes

@@ -15,8 +15,8 @@ import numpy as np
 from gymnasium import Space
 from gymnasium.spaces import Box, Dict, Discrete, MultiDiscrete
 
-from thorndike.envs.guard import guarded, in_main_thread, put_away
-from thorndike.envs.host_layout import Fault, leaf_of
+from thorndike.envs.host.guard import guarded, in_main_thread, put_away
+from thorndike.envs.host.layout import Fault, leaf_of
 from thorndike.errors import ConfigError, IncompatibleError, MissingExtraError, UnknownNameError
 from thorndike.names import did_you_mean
 
@@ -90,7 +90,7 @@ class ParallelEnvironment:
 
         Raises `ConfigError` where these are not whole worlds.
         """
-        from thorndike.envs.host import HostBatch, cores
+        from thorndike.envs.host.batch import HostBatch, cores
 
         if num_envs % self.agents:
             fitting = -(-num_envs // self.agents) * self.agents

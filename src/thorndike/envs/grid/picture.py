@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from thorndike.configuration import require
-from thorndike.envs.grid_world import MOVES, GridWorld
+from thorndike.envs.grid.grid_world import MOVES, GridWorld
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

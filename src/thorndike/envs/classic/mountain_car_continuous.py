@@ -7,7 +7,7 @@ import numpy as np
 from gymnasium.spaces import Box
 
 from thorndike.configuration import config
-from thorndike.envs.mountain_car import CarState, car_reset, car_space, draw_car, drive
+from thorndike.envs.classic.mountain_car import CarState, car_reset, car_space, draw_car, drive
 from thorndike.types import Array, Step
 
 

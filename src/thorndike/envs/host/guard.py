@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from typing import Any
 
-from thorndike.envs.host_worker import CATCH, GRACE, named
+from thorndike.envs.host.worker import CATCH, GRACE, named
 from thorndike.errors import EnvError, ThorndikeError
 
 START = 60.0  # seconds that making an environment may take, whatever the time-out

@@ -8,11 +8,13 @@ import sys
 from typing import Any
 
 from thorndike.configuration import from_json, require, to_json, type_name
-from thorndike.envs import BUILT_IN, built_in, domains, make, wrappers
+from thorndike.envs import BUILT_IN, built_in, make
 from thorndike.envs.adapters.brax import Robot
 from thorndike.envs.adapters.gymnax import Gymnax
 from thorndike.envs.adapters.pgx import PgxGame
-from thorndike.envs.wrap import is_jax
+from thorndike.envs.batched import is_jax
+from thorndike.envs.wrappers import randomised as domains
+from thorndike.envs.wrappers import standard as wrappers
 from thorndike.errors import ConfigError
 from thorndike.types import Spec
 

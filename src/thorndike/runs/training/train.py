@@ -24,18 +24,19 @@ from thorndike.drivers.learner import steps_of
 from thorndike.drivers.offline import OfflineDriver
 from thorndike.drivers.scan import ScanDriver
 from thorndike.envs import make
-from thorndike.envs.guard import starts_within
-from thorndike.envs.host import cores
-from thorndike.envs.wrap import is_jax
+from thorndike.envs.batched import is_jax
+from thorndike.envs.host.batch import cores
+from thorndike.envs.host.guard import starts_within
 from thorndike.errors import ConfigError
 from thorndike.files import write_json
 from thorndike.memory.dataset import Dataset
 from thorndike.ops.keys import random_key
 from thorndike.presets import preset_for
-from thorndike.runs.directory import begun, new_directory, training, unused
-from thorndike.runs.loop import Loop
-from thorndike.runs.run import FORMAT, Run, expand
-from thorndike.runs.validation import (
+from thorndike.runs.results.run import FORMAT, Run, expand
+from thorndike.runs.storage.directory import begun, new_directory, training, unused
+from thorndike.runs.storage.environments import describe, describe_environment
+from thorndike.runs.training.loop import Loop
+from thorndike.runs.training.validation import (
     open_dataset,
     validate,
     validate_batch,
@@ -44,7 +45,6 @@ from thorndike.runs.validation import (
     validate_stepping,
     whole_steps,
 )
-from thorndike.runs.worlds import describe, describe_environment
 
 
 def train(

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from thorndike.envs.host_layout import DROPPED, GOES_ON, TERMINATED, TRUNCATED, Block, Fault, Layout
+from thorndike.envs.host.layout import DROPPED, GOES_ON, TERMINATED, TRUNCATED, Block, Fault, Layout
 
 LIMIT = 10  # consecutive failures of one environment that a restarting batch tolerates
 PHASES = CONSTRUCTION, RESET, STEP = ("construction", "reset", "step")

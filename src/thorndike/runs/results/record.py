@@ -8,10 +8,10 @@ import jax
 import numpy as np
 
 from thorndike.drivers.evaluate import APART, act, check_ends, check_episodes, too_many, watched
-from thorndike.envs.wrap import Batched, is_jax, to_environment
+from thorndike.envs.batched import Batched, is_jax, to_environment
 from thorndike.memory.dataset import Episode
 from thorndike.ops.keys import random_key
-from thorndike.runs.agent import Agent
+from thorndike.runs.results.agent import Agent
 
 SIDE_BY_SIDE = 8
 

@@ -12,11 +12,11 @@ import jax
 import numpy as np
 
 from thorndike.drivers.match import Perfect, Random, elo, match
-from thorndike.envs.wrap import Batched
+from thorndike.envs.batched import Batched
 from thorndike.errors import CheckpointError, ConfigError
 from thorndike.ops.keys import random_key
-from thorndike.runs import checkpoint
-from thorndike.runs.run import Run
+from thorndike.runs.results.run import Run
+from thorndike.runs.storage import checkpoint
 from thorndike.types import Timestep
 
 DRAWN = ("tic_tac_toe", "connect_four", "othello", "go_9x9", "go_19x19")  # boards of two kinds of stones
@@ -58,7 +58,7 @@ def ratings(run: Run, games: int, out: str | Path | None, seed: int) -> dict[int
         scores[j, i] = 1 - scores[i, j]
     found = dict(zip(kept, elo(scores, games)[1:].tolist()))
     if out is not None:
-        from thorndike.runs.plot import curve, save
+        from thorndike.runs.results.plot import curve, save
 
         save(curve(list(found), list(found.values()), "Elo rating; a random player has 0"), out)
     return found

@@ -17,7 +17,7 @@ from gymnasium import Space
 from gymnasium.spaces import Box, Discrete, MultiDiscrete
 
 from thorndike.configuration import is_config
-from thorndike.envs.answers import agree, answered
+from thorndike.envs.conformance import agree, answered
 from thorndike.types import Array, Environment, PyTree, Timestep
 
 

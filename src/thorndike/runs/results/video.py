@@ -14,12 +14,12 @@ import numpy as np
 
 from thorndike.configuration import require
 from thorndike.drivers.evaluate import APART, act, check_episodes, watched
-from thorndike.envs.guard import guarded, starts_within
-from thorndike.envs.wrap import Batched, is_jax
+from thorndike.envs.batched import Batched, is_jax
+from thorndike.envs.host.guard import guarded, starts_within
 from thorndike.errors import ConfigError, MissingExtraError
 from thorndike.nets.cnn import channels_first
 from thorndike.ops.keys import random_key
-from thorndike.runs.agent import Agent
+from thorndike.runs.results.agent import Agent
 
 FPS = 30
 

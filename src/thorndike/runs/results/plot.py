@@ -25,7 +25,7 @@ def plot(runs: Iterable[Any], out: str | Path | None = None) -> Any:
     """
     from matplotlib.figure import Figure
 
-    from thorndike.runs.run import Run
+    from thorndike.runs.results.run import Run
 
     runs = [Run(run) if isinstance(run, (str, Path)) else run for run in runs]
     figure = Figure(figsize=(7, 4.2), layout="constrained")

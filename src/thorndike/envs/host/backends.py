@@ -19,10 +19,10 @@ from typing import Any
 
 import numpy as np
 
-from thorndike.envs.guard import Overdue, alarm, where
-from thorndike.envs.host_layout import Block
-from thorndike.envs.host_process import Process, left
-from thorndike.envs.host_worker import GRACE, Job, Lost, Slice
+from thorndike.envs.host.guard import Overdue, alarm, where
+from thorndike.envs.host.layout import Block
+from thorndike.envs.host.process import Process, left
+from thorndike.envs.host.worker import GRACE, Job, Lost, Slice
 
 
 class Local:

@@ -16,17 +16,17 @@ from thorndike.drivers.evaluate import Evaluation, check_episodes, evaluate
 from thorndike.drivers.match import Match, Random, Trained, match
 from thorndike.drivers.scan import member
 from thorndike.envs import make
-from thorndike.envs.guard import starts_within
+from thorndike.envs.host.guard import starts_within
 from thorndike.errors import CheckpointError, ConfigError, ThorndikeError
 from thorndike.files import read_json
 from thorndike.memory.dataset import Dataset, new
 from thorndike.ops.keys import random_key
-from thorndike.runs import checkpoint
-from thorndike.runs.agent import Agent
-from thorndike.runs.arrays import from_arrays
-from thorndike.runs.directory import trained
-from thorndike.runs.metrics import read, table
-from thorndike.runs.worlds import describe, remake
+from thorndike.runs.results.agent import Agent
+from thorndike.runs.storage import checkpoint
+from thorndike.runs.storage.arrays import from_arrays
+from thorndike.runs.storage.directory import trained
+from thorndike.runs.storage.environments import describe, remake
+from thorndike.runs.storage.metrics import read, table
 from thorndike.types import PyTree, Spec
 
 FORMAT = 1
@@ -245,7 +245,7 @@ class Run:
         Raises:
             ConfigError: this is no game of two players, or there is no such opponent.
         """
-        from thorndike.runs.games import opponent_of
+        from thorndike.runs.results.games import opponent_of
 
         return match(self.env, self.player(), opponent_of(self, opponent), games, seed)
 
@@ -260,7 +260,7 @@ class Run:
             out: a picture of the curve, .png, .svg or .pdf.
             seed: of the first pair's random choices; the next pairs have the next seeds.
         """
-        from thorndike.runs.games import ratings
+        from thorndike.runs.results.games import ratings
 
         return ratings(self, games, out, seed)
 
@@ -275,7 +275,7 @@ class Run:
             seed: of the environment.
             explore: act as in training; by default the best action is taken.
         """
-        from thorndike.runs.record import record
+        from thorndike.runs.results.record import record
 
         path = new(out or self.path / "dataset")
         found = record(self.agent(), self.env, episodes, seed, explore, self.stepping)
@@ -284,7 +284,7 @@ class Run:
 
     def plot(self, out: str | Path | None = None) -> Any:
         """The learning curve as a matplotlib figure; saved to `out` if given."""
-        from thorndike.runs.plot import plot
+        from thorndike.runs.results.plot import plot
 
         return plot([self], out)
 
@@ -299,14 +299,14 @@ class Run:
             episodes: how many to film.
             frames: where the film stops, also in the midst of an episode.
         """
-        from thorndike.runs.video import film
+        from thorndike.runs.results.video import film
 
         out = out or self.path / "video" / f"{self.status['steps']}.gif"
         return film(self.agent(seed), self.env, Path(out), episodes, frames, timeout=self.info["env_timeout"])
 
     def picture(self, out: str | Path | None = None, seed: int | None = None) -> Any:
         """Tabular agents on a grid: values and greedy actions as a matplotlib figure."""
-        from thorndike.envs.grid_picture import draw_values
+        from thorndike.envs.grid.picture import draw_values
 
         actor = self.agent(seed).actor
         if not hasattr(actor, "q") or not hasattr(self.env, "transitions"):

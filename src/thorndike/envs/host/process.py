@@ -30,8 +30,8 @@ from typing import Any
 import cloudpickle
 import numpy as np
 
-from thorndike.envs.host_layout import Block
-from thorndike.envs.host_worker import CATCH, CONSTRUCTION, GRACE, Failure, Job, Lost, Slice, named
+from thorndike.envs.host.layout import Block
+from thorndike.envs.host.worker import CATCH, CONSTRUCTION, GRACE, Failure, Job, Lost, Slice, named
 from thorndike.errors import ConfigError
 
 

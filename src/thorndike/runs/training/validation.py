@@ -14,16 +14,16 @@ from gymnasium.spaces import Box, Dict, Tuple
 from thorndike.algorithms import algorithm_class
 from thorndike.configuration import check, is_config, require, swept
 from thorndike.drivers.learner import random_action, replays
-from thorndike.envs.domains import numbers
-from thorndike.envs.wrap import Batched, is_jax
-from thorndike.envs.wrappers import Shaping, layers
+from thorndike.envs.batched import Batched, is_jax
+from thorndike.envs.wrappers.randomised import numbers
+from thorndike.envs.wrappers.standard import Shaping, layers
 from thorndike.errors import CheckpointError, ConfigError, EnvError, IncompatibleError
 from thorndike.memory.dataset import Dataset
 from thorndike.memory.sequences import Sequences
 from thorndike.ops.keys import random_key
-from thorndike.runs.metrics import summary_writer
-from thorndike.runs.spaces import space_to_json
-from thorndike.runs.worlds import describe
+from thorndike.runs.storage.environments import describe
+from thorndike.runs.storage.metrics import summary_writer
+from thorndike.runs.storage.spaces import space_to_json
 from thorndike.types import Spec
 
 MOST_STEPS = 2_000_000_000  # which are counted in 32 bits

@@ -1,6 +1,6 @@
 """A batch of host environments that resets itself: NumPy in, NumPy out, with checks and time-outs.
 
-The host counterpart of `thorndike.envs.wrap`: same-step auto-reset and only here, `final_obs` always the true
+The host counterpart of `thorndike.envs.batched`: same-step auto-reset and only here, `final_obs` always the true
 successor, `terminated` and `truncated` apart. A dead, hung or lying environment ends in an `EnvError` that
 names it.
 """
@@ -20,11 +20,11 @@ import numpy as np
 from gymnasium import Space
 from gymnasium.spaces import Box
 
-from thorndike.envs.guard import START
-from thorndike.envs.host_backends import BACKENDS, close_all
-from thorndike.envs.host_layout import DROPPED, GOES_ON, TERMINATED, TRUNCATED, Layout, stored_space
-from thorndike.envs.host_worker import LIMIT, PHASES, RESET, Failure, Job, Lost, env_seeds
-from thorndike.envs.wrap import to_environment
+from thorndike.envs.batched import to_environment
+from thorndike.envs.host.backends import BACKENDS, close_all
+from thorndike.envs.host.guard import START
+from thorndike.envs.host.layout import DROPPED, GOES_ON, TERMINATED, TRUNCATED, Layout, stored_space
+from thorndike.envs.host.worker import LIMIT, PHASES, RESET, Failure, Job, Lost, env_seeds
 from thorndike.errors import ConfigError, EnvError
 from thorndike.types import Timestep
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from thorndike.errors import CheckpointError
 from thorndike.files import parse_json, read_json, read_small, write
-from thorndike.runs import arrays
+from thorndike.runs.storage import arrays
 from thorndike.types import PyTree
 
 ARRAYS, STATE, MANIFEST = "arrays.safetensors", "state.json", "manifest.json"

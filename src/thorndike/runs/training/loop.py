@@ -15,13 +15,13 @@ from thorndike.drivers.learner import replays, set_clock
 from thorndike.drivers.state import STRAY, WINDOW, RunState
 from thorndike.errors import CheckpointError, DivergedError, EnvError
 from thorndike.files import write_json
-from thorndike.runs import checkpoint
-from thorndike.runs.background import Background, Signals
-from thorndike.runs.heaps import Heaps
-from thorndike.runs.metrics import MetricsFile
-from thorndike.runs.progress import Progress
-from thorndike.runs.run import Run
-from thorndike.runs.validation import validate_memory
+from thorndike.runs.results.run import Run
+from thorndike.runs.storage import checkpoint
+from thorndike.runs.storage.metrics import MetricsFile
+from thorndike.runs.training.heaps import Heaps
+from thorndike.runs.training.progress import Progress
+from thorndike.runs.training.signals import Background, Signals
+from thorndike.runs.training.validation import validate_memory
 
 CHUNK_SECONDS = 0.25  # of compiled work between two looks at the world: signals, progress
 SILENCE = 60.0  # seconds without an answer from compiled work, until that is said
@@ -60,7 +60,7 @@ class Loop:
 
     def begin(self, signals: Signals) -> bool:
         """The state at the start: a fresh one, or the one that was found; False if a signal came first."""
-        from thorndike.runs.train import seed_keys
+        from thorndike.runs.training.train import seed_keys
 
         found, self.found = self.found, None
         if found is None:

@@ -16,14 +16,14 @@ from gymnasium.spaces import Dict, Tuple
 from thorndike.algorithms import known_configs
 from thorndike.configuration import from_json, to_json
 from thorndike.drivers.evaluate import act
-from thorndike.envs.host_layout import flat_mask, kept, mask_size
-from thorndike.envs.wrap import to_environment
+from thorndike.envs.batched import to_environment
+from thorndike.envs.host.layout import flat_mask, kept, mask_size
 from thorndike.errors import CheckpointError, ConfigError, IncompatibleError
 from thorndike.files import replace
 from thorndike.nets.torso import leaves
 from thorndike.ops.keys import random_key
-from thorndike.runs.arrays import digest, encode, from_arrays, read, to_arrays
-from thorndike.runs.spaces import space_from_json, space_to_json
+from thorndike.runs.storage.arrays import digest, encode, from_arrays, read, to_arrays
+from thorndike.runs.storage.spaces import space_from_json, space_to_json
 from thorndike.types import PyTree, Spec, Timestep
 
 FORMAT = 1
