@@ -4,13 +4,14 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 WORKERS ?= 2
 
-.PHONY: help demo test test-slow lint format bench clean
+.PHONY: help demo test test-slow lint listings format bench clean
 
 help:
 	@echo "make demo       train PPO on CartPole, draw its learning curve and film it"
 	@echo "make test       the test suite (6 to 16 minutes on two cores)"
 	@echo "make test-slow  the long learning runs"
 	@echo "make lint       ruff and mypy        make format   ruff's formatter"
+	@echo "make listings   write the README's table of algorithms and __init__.pyi anew"
 	@echo "make bench      speed beside Stable-Baselines3 and SBX, and what steps cost (up to an hour)"
 
 $(BIN)/activate:
@@ -43,6 +44,9 @@ lint: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+listings: $(VENV)/.test
+	$(BIN)/python tools/listings.py
 
 format: $(VENV)/.test
 	$(BIN)/ruff check --fix .

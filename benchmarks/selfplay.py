@@ -7,7 +7,6 @@ AlphaZero at its presets: 32 simulations a move, the search, the network and the
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import statistics
 from typing import Any
@@ -15,13 +14,11 @@ from typing import Any
 from marks import marks
 
 import thorndike as td
-from thorndike.presets import preset_for
 
 
 def measure(game: str, rows: int) -> dict[str, float]:
     """Moves, games and simulations per second: medians over rows of metrics, but for the first two."""
-    settings, _ = preset_for("AlphaZero", f"pgx/{game}")
-    algorithm: Any = dataclasses.replace(td.AlphaZero(), **settings)
+    algorithm: Any = td.preset("alphazero", f"pgx/{game}")
     every = 8 * algorithm.num_envs * algorithm.rollout_length
     found = marks(algorithm, f"pgx/{game}", every * rows, every)[2:]
     pairs = list(itertools.pairwise(found))

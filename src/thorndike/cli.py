@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any, Literal
 
-from thorndike.algorithms import ALGORITHMS
+from thorndike.algorithms import entries
 from thorndike.errors import (
     ConfigError,
     IncompatibleError,
@@ -57,9 +57,9 @@ def _main(argv: list[str]) -> int:
         print(USAGE, end="")
         return 0
     if argv[0] == "--version":
-        from thorndike import __version__
+        from thorndike.exports import VERSION
 
-        print(__version__)
+        print(VERSION)
         return 0
     name, rest = argv[0], argv[1:]
     if name not in commands:
@@ -127,15 +127,15 @@ def _report(run: Any, as_json: bool) -> None:
         return
     known = [x for x in status["return_mean"] if x is not None]
     score = ", ".join(f"{x:.1f}" for x in known) or "no episode ended"
-    print(f"run      {run.shell_path}")
+    print(f"run      {run.journal.shell_path}")
     games = run.spec.players > 1
     what = "of the last evaluation's episodes" if run.info.get("dataset") else "of the last 100 training episodes"
     what = "of the last 100 games against itself" if games else what
     print(f"return   {score}  (mean {what}{', per seed' if len(known) > 1 else ''})")
     print(f"time     {status['seconds']:.1f} s, and {status['compile_seconds']:.1f} s of compilation")
     see = ["play"] * playable(run.env) if games else ["watch"] * filmable(run.env)
-    steps = [f"thorndike {command} {run.shell}" for command in ("evaluate", *see)]
-    print("next     " + "    ".join([*steps, f"thorndike plot {run.shell_path}"]))
+    steps = [f"thorndike {command} {run.journal.shell}" for command in ("evaluate", *see)]
+    print("next     " + "    ".join([*steps, f"thorndike plot {run.journal.shell_path}"]))
 
 
 def resume(run: Path, /, steps: int | None = None, json: bool = False, env: str | None = None) -> None:
@@ -276,7 +276,7 @@ def list_(what: Literal["all", "algorithms", "environments"] = "all", /, json: b
 
     from thorndike.envs import ADAPTERS, BUILT_IN
 
-    algorithms = {name: line for name, (_, _, line) in ALGORITHMS.items()}
+    algorithms = {name: entry.summary for name, entry in entries().items()}
     registered = sorted(name for name in gymnasium.registry if not name.startswith(("phys2d/", "tabular/", "GymV")))
     if json:
         found = {"algorithms": algorithms, "environments": {"built in": list(BUILT_IN), "gymnasium": registered}}

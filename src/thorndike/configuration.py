@@ -11,13 +11,13 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
+from collections.abc import Callable
 from typing import Any, TypeVar, dataclass_transform
 
 import jax
 import numpy as np
 
 from thorndike.errors import ConfigError
-from thorndike.names import did_you_mean
 
 T = TypeVar("T")
 Inner = typing.Annotated[Any, "config"]  # a field that holds some config, whichever
@@ -33,6 +33,21 @@ def config(cls: type[T]) -> type[T]:
     _register(cls, leaves, [n for n in names if n not in leaves])
     cls.__thorndike_hints__ = hints  # type: ignore[attr-defined]
     return cls
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True)
+def algorithm(*, name: str, summary: str, actions: str, aliases: tuple[str, ...] = ()) -> Callable[[type[T]], type[T]]:
+    """`@config` for an algorithm of the package: what is said here is all that registers it.
+
+    Args:
+        name: on the command line.
+        summary: one line.
+        actions: the action spaces that it serves, in words.
+        aliases: other names that people use for it.
+
+    The arguments are literals: `thorndike.algorithms.entries` reads them from the source.
+    """
+    return config
 
 
 def _register(cls: type, leaves: list[str], rest: list[str]) -> None:
@@ -145,22 +160,26 @@ def to_json(value: Any) -> Any:
     return value
 
 
-def from_json(data: Any, known: dict[str, type]) -> Any:
-    """Rebuild a config from `to_json`'s data, of the classes `known` by `type_name` only. Raises `ConfigError`."""
+def from_json(data: Any, known: Callable[[str], type | None]) -> Any:
+    """Rebuild a config from `to_json`'s data, of the classes that `known` finds by their `type_name`, and no others.
+
+    Raises:
+        ConfigError: there is no such class, or its fields are not these.
+    """
     if isinstance(data, list):
         return tuple(from_json(item, known) for item in data)
     if not isinstance(data, dict):
         return data
     fields = {name: from_json(item, known) for name, item in data.items() if name != "type"}
-    cls = known.get(str(data.get("type")))
+    name = str(data.get("type"))
+    cls = known(name)
     if cls is None:
-        name = str(data.get("type"))
         mine = name.startswith("own ")
         raise ConfigError(
             f"{name.removeprefix('own ')} is a class of your own, which no file can hold: give it to the function of "
             "Python that loads it, classes=[...]; the command line cannot"
             if mine
-            else f"unknown configuration type {name!r}{did_you_mean(name, known)}"
+            else f"unknown configuration type {name!r}: it was saved by another version"
         )
     for name, item in fields.items():
         if isinstance(item, tuple) and cls.__thorndike_hints__.get(name) in (float, float | None):  # type: ignore[attr-defined]
@@ -170,6 +189,12 @@ def from_json(data: Any, known: dict[str, type]) -> Any:
     value = cls(**fields)
     check(value)
     return value
+
+
+def swept_fields(value: Any) -> dict[str, list[float]]:
+    """The float fields of a config that hold arrays, by their dotted names, and their values."""
+    leaves = jax.tree_util.tree_leaves_with_path(value)
+    return {jax.tree_util.keystr(path)[1:]: np.asarray(x).tolist() for path, x in leaves if np.ndim(x) == 1}
 
 
 def swept(value: Any) -> int | None:

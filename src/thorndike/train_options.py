@@ -8,7 +8,7 @@ import typing
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from thorndike.algorithms import ALGORITHMS, algorithm_class
+from thorndike.algorithms import algorithm_class, entries
 from thorndike.errors import ConfigError
 from thorndike.names import did_you_mean
 
@@ -52,7 +52,7 @@ def train_arguments(args: list[str]) -> tuple[Any, str, TrainOptions]:
     if len(args) < 2 or args[0].startswith("-") or args[1].startswith("-"):
         if "-h" not in args and "--help" not in args:
             raise ConfigError(
-                "say what to train on what: thorndike train ALGORITHM ENV; algorithms are " + ", ".join(ALGORITHMS)
+                "say what to train on what: thorndike train ALGORITHM ENV; algorithms are " + ", ".join(entries())
             )
         if not args or args[0].startswith("-"):
             tyro.cli(TrainOptions, args=["--help"], prog="thorndike train ALGORITHM ENV")
@@ -60,7 +60,7 @@ def train_arguments(args: list[str]) -> tuple[Any, str, TrainOptions]:
     cls = algorithm_class(name)
     from thorndike.presets import preset_for
 
-    settings, steps = ({}, None) if {"--no-preset", "--no_preset"} & set(rest) else preset_for(cls.__name__, env)
+    settings, steps = ({}, None) if {"--no-preset", "--no_preset"} & set(rest) else preset_for(cls, env)
     default, rest = _chosen_variants(dataclasses.replace(cls(), **settings), rest)  # type: ignore[type-var]
     choices = [f"--{field.replace('_', '-')} {{{','.join(kinds)}}}" for field, kinds in _variants(cls).items()]
     if choices:

@@ -86,6 +86,14 @@ class Rollout(NamedTuple):
     last: Timestep  # where the chunk stopped, without the simulator  [E, ...]
 
 
+class Look(NamedTuple):
+    """What an agent thinks of what it sees. Leading axis [E]; () for what an algorithm does not know."""
+
+    pi: Any = ()  # the distribution that it acts by, in network units, of legal actions; see `ops.distributions`
+    value: PyTree = ()  # V(s), [E]
+    q: PyTree = ()  # Q(s, a) of every action, [E, A]
+
+
 class Step(NamedTuple):
     """What one JAX environment answers to `reset` and `step`; a single instance, no leading axis."""
 
@@ -137,8 +145,11 @@ class Algorithm(Protocol):
     def actor(self, state: PyTree) -> PyTree:
         """The small part that acting needs; what is exported."""
 
-    def carry(self, n: int) -> PyTree:
+    def carry(self, actor: PyTree, n: int) -> PyTree:
         """Acting memory for n environments; () for most."""
+
+    def look(self, actor: PyTree, carry: PyTree, now: Timestep, explore: bool) -> tuple[Look, PyTree]:
+        """What the agent thinks of `now`, and the next carry: what `act` decides by."""
 
     def act(
         self, actor: PyTree, carry: PyTree, now: Timestep, key: Array, explore: bool

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any, NamedTuple
 
 import gymnasium
@@ -11,15 +12,14 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete
 
 import thorndike as td
-from thorndike.algorithms.actor_critic import sac
-from thorndike.algorithms.policy.ppo import Carry
+from thorndike.algorithms import algorithm_class
 from thorndike.drivers.host import HostDriver
 from thorndike.drivers.learner import warm_iterations
 from thorndike.drivers.scan import ScanDriver
 from thorndike.ops.keys import random_key
 from thorndike.runs.results.run import expand
 from thorndike.runs.storage.environments import describe
-from thorndike.types import Step
+from thorndike.types import Step, Timestep
 
 
 class Place(NamedTuple):
@@ -98,29 +98,32 @@ class HostProbe(gymnasium.Env):
         return self._observe(), float(self.kind), self.t >= self.like.end, self.t >= self.like.max_steps, {}
 
 
+FAST = {  # a field of this name gets this value: small networks that learn values in seconds
+    "learning_rate": 3e-3,
+    "torso": td.Torso(widths=(32,), activation="relu", init="uniform"),
+    "replay": td.Uniform(capacity=4096, batch_size=64, warmup=512),
+    "num_envs": 8,
+    "rollout_length": 1,
+    "target_period": 1,
+    "tau": 0.1,
+    "gradient_steps": 8,
+    "temperature": 0.0,  # of SAC: values of rewards alone
+    "normalize_observation": False,
+}
+OWN = {  # what an algorithm needs instead
+    "ppo": {
+        "learning_rate": 1e-2, "anneal_learning_rate": True, "trace": 0.95, "epochs": 4, "minibatch_size": 64,
+        "rollout_length": 32, "max_grad_norm": 10.0,
+    },
+}  # fmt: skip
+
+
 def small(name: str, discount: float) -> Any:
     """An algorithm with a small network that learns values fast."""
-    torso = td.Torso(widths=(32,), activation="relu", init="uniform")
-    replay = td.Uniform(capacity=4096, batch_size=64, warmup=512)
-    if name == "dqn":
-        return td.DQN(
-            learning_rate=3e-3,
-            discount=discount,
-            target_period=1,
-            tau=0.1,
-            gradient_steps=8,
-            replay=replay,
-            torso=torso,
-        )
-    if name == "ppo":
-        return td.PPO(
-            learning_rate=1e-2, anneal_learning_rate=True, discount=discount, trace=0.95, epochs=4, minibatch_size=64,
-            rollout_length=32, max_grad_norm=10.0, torso=torso,
-        )  # fmt: skip
-    return td.SAC(
-        learning_rate=3e-3, discount=discount, tau=0.1, temperature=0.0, gradient_steps=8, replay=replay, torso=torso,
-        num_envs=8,
-    )  # fmt: skip
+    algorithm = algorithm_class(name)()
+    fields = {field.name for field in dataclasses.fields(algorithm)}
+    fast = {field: value for field, value in FAST.items() if field in fields}
+    return dataclasses.replace(algorithm, **{**fast, **OWN.get(name, {}), "discount": discount})
 
 
 def train(algorithm: Any, env: Any, iterations: int, seeds: int = 1, compiled: Any = None) -> Any:
@@ -149,16 +152,13 @@ def train(algorithm: Any, env: Any, iterations: int, seeds: int = 1, compiled: A
         return driver.advance(state, iterations).agent
 
 
-def values(name: str, agent: Any, states: int) -> np.ndarray:
-    """V(s) of every state, [R, S]."""
+def values(algorithm: Any, agent: Any, states: int) -> np.ndarray:
+    """V(s) of every state, [R, S], as the agent itself tells."""
+    obs, no = jnp.arange(states), jnp.zeros(states, bool)
+    now = Timestep(obs, jnp.zeros(states), no, no, obs, no, {})
 
     def one(agent):
-        obs = jnp.arange(states)
-        if name == "dqn":
-            return agent.q(obs[None], (), ())[0][0].max(-1)
-        if name == "ppo":
-            return agent.params(obs[None], None, (), Carry((), ()))[1][0]
-        action = agent.policy(obs).mode()
-        return sac.values(agent.critics, obs, action).min(0)
+        actor = algorithm.actor(agent)
+        return algorithm.look(actor, algorithm.carry(actor, states), now, False)[0].value
 
     return np.asarray(jax.vmap(one)(agent))

@@ -11,11 +11,19 @@ import pytest
 from probes import HostProbe, probe, small, train, values
 
 import thorndike as td
+from thorndike.algorithms import entries
 from thorndike.envs.batched import Batched
 from thorndike.envs.host.batch import HostBatch
 
-NAMES = ("dqn", "ppo", "sac")
-ITERATIONS = {"dqn": 600, "ppo": 250, "sac": 400}
+ITERATIONS = {"dqn": 600, "ppo": 250, "sac": 400}  # of each algorithm that learns values of such environments
+OTHERWISE = {  # those that are tested otherwise, and where
+    "q-learning": "learning/test_tabular.py",
+    "sarsa": "learning/test_tabular.py",
+    "expected-sarsa": "learning/test_tabular.py",
+    "alphazero": "test_alphazero.py: games have no time limits",
+    "bc": "it learns no values",
+}
+NAMES = tuple(ITERATIONS)
 SEEDS = 3
 
 # which probe, discount, expected values by state, tolerance
@@ -28,17 +36,22 @@ EXPECTED = {
 
 
 def learned(name: str, which: str, host: bool = False, seeds: int = SEEDS, compiled=None) -> np.ndarray:
-    env = probe(which, name == "sac")
+    continuous = "Discrete" not in entries()[name].actions
+    env = probe(which, continuous)
     if host:
-        env = td.GymnasiumEnvironment(lambda: HostProbe(which, name == "sac"))
-    agent = train(small(name, EXPECTED[which][0]), env, ITERATIONS[name], seeds, compiled)
-    return values(name, agent, 8)
+        env = td.GymnasiumEnvironment(lambda: HostProbe(which, continuous))
+    algorithm = small(name, EXPECTED[which][0])
+    return values(algorithm, train(algorithm, env, ITERATIONS[name], seeds, compiled), 8)
 
 
 def check(which: str, found: np.ndarray) -> None:
     _, expected, tolerance = EXPECTED[which]
     for state, value in expected.items():
         assert np.abs(found[:, state] - value).max() < tolerance, (which, state, value, found[:, state])
+
+
+def test_every_algorithm_is_tested():
+    assert {*ITERATIONS, *OTHERWISE} == set(entries())
 
 
 @pytest.fixture(scope="module")

@@ -74,11 +74,11 @@ def experience(algorithm, on_host):
     if not on_host:
         world = Batched(Turns(), algorithm.num_envs)
         now = world.reset(jax.random.key(1))
-        start = (algorithm.actor(state), algorithm.carry(algorithm.num_envs), now, jax.random.key(2))
+        start = (algorithm.actor(state), algorithm.carry(None, algorithm.num_envs), now, jax.random.key(2))
         return state, rollout(algorithm, world, *start, "explore")[0]
     with HostDriver(algorithm, GymnasiumEnvironment(HostTurns), SPEC, [0], workers="serial") as driver:
         first = lambda tree: jax.tree.map(lambda x: jnp.asarray(x)[None], tree)  # noqa: E731
-        carry, key = first(algorithm.carry(algorithm.num_envs)), jax.random.split(jax.random.key(2), 1)
+        carry, key = first(algorithm.carry(None, algorithm.num_envs)), jax.random.split(jax.random.key(2), 1)
         agent = Packed(first(state))
         move = driver._act[False](driver.settings, agent, carry, driver.observe(), key)
         found = driver.rollout(agent, carry, key, move, False)[0]
@@ -112,7 +112,7 @@ def test_actions_are_legal(algorithm, explore):
     state, t, no = algorithm.init(jax.random.key(0), SPEC), np.arange(300) % 9, jnp.zeros(300, bool)
     obs, mask = jnp.asarray(t, jnp.float32)[:, None], jnp.arange(3) != t[:, None] % 3
     now = td.Timestep(obs, jnp.zeros(300), no, no, obs, no, {"mask": mask})
-    action, *_ = algorithm.act(algorithm.actor(state), algorithm.carry(300), now, jax.random.key(0), explore)
+    action, *_ = algorithm.act(algorithm.actor(state), algorithm.carry(None, 300), now, jax.random.key(0), explore)
     assert mask[np.arange(300), action].all()
 
 

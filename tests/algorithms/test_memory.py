@@ -143,7 +143,7 @@ def test_minibatches_are_whole_sequences():
     index = jnp.arange(16.0)[:, None] + 100 * jnp.arange(4.0)  # 100 e + t
     data = ppo.Minibatch(
         jnp.zeros((16, 4, 2)), None, jnp.zeros((16, 4), bool), jnp.zeros((16, 4), int), index, index, index, index,
-        jax.tree.map(lambda c: c[None], algorithm.carry(4)),
+        jax.tree.map(lambda c: c[None], algorithm.carry(None, 4)),
     )  # fmt: skip
 
     def loss(self, params, batch, clip):
@@ -169,7 +169,7 @@ def test_the_critics_memory_is_its_own():
     rng, critic = np.random.default_rng(0), state.params.critic
     obs = jnp.asarray(rng.normal(size=(12, n, 2)), jnp.float32)
     first = jnp.zeros((12, n), bool).at[5].set(True).at[0, 1].set(True)
-    policy_carry, memory = (jax.tree.map(lambda c, x=x: c + x, algorithm.carry(n).critic) for x in (0.5, -0.5))
+    policy_carry, memory = (jax.tree.map(lambda c, x=x: c + x, algorithm.carry(None, n).critic) for x in (0.5, -0.5))
     carry, acted, values = Carry(policy_carry, memory), Carry(policy_carry, memory), []
     for t in range(12):
         no = jnp.zeros(n, bool)
@@ -197,14 +197,14 @@ def test_the_value_of_a_successor_is_that_of_one_step_more(cut, shared):
     ended = no.at[6].set(True)
     first = jnp.concatenate([no[:1], ended[:-1]])
     after = jnp.where(ended[..., None], final[1:], obs[1:])  # the last step of an episode has a successor of its own
-    _, value, carries = state.params(obs[:-1], None, first, algorithm.carry(4))
+    _, value, carries = state.params(obs[:-1], None, first, algorithm.carry(None, 4))
     steps = td.Transition(obs[:-1], first, no, {}, value, ended & ~cut, ended & cut, after, {})
     last = td.Timestep(obs[-1], value[-1], no[0], no[0], obs[-1], no[0], {})
-    found = algorithm.next_value(state, td.Rollout(steps, algorithm.carry(4), last), value, carries)
+    found = algorithm.next_value(state, td.Rollout(steps, algorithm.carry(None, 4), last), value, carries)
     for t in (3, 6, 15) if cut else (3, 15):
         longer = jnp.concatenate([obs[: t + 1], after[t : t + 1]])
         beginnings = jnp.concatenate([first[: t + 1], no[:1]])
-        expected = state.params(longer, None, beginnings, algorithm.carry(4))[1][-1]
+        expected = state.params(longer, None, beginnings, algorithm.carry(None, 4))[1][-1]
         np.testing.assert_allclose(found[t], expected, atol=1e-5)
     assert float(jnp.abs(found[6] - value[7]).min()) > 1e-4 or not cut
 
@@ -228,7 +228,7 @@ def test_an_exported_agent_remembers(name, tmp_path):
     run.agent().save(path)
     one, two = run.agent(), td.load(path)
     obs = [env.observation_space.sample() for _ in range(6)]
-    carry, no, actions = run.algorithm.carry(1), jnp.zeros(1, bool), []
+    carry, no, actions = run.algorithm.carry(None, 1), jnp.zeros(1, bool), []
     for t, o in enumerate(obs):  # step by step, as a driver acts
         seen = jnp.asarray(o)[None]
         now = td.Timestep(seen, jnp.zeros(1), no, no, seen, jnp.full(1, t == 0), {})

@@ -46,7 +46,7 @@ def batches(name: str, units: float = 1.0, origin: float = 0.0):
         action = rng.integers(0, 2, shape) if discrete else np.float32(rng.uniform(-1, 1, (*shape, 1)))
         reward, terminated, first = np.float32(rng.normal(size=shape)), rng.random(shape) < 0.2, rng.random(shape) < 0.2
         steps = Transition(obs, first, jnp.asarray(action), {}, reward, terminated, (), after, {})
-        yield Rollout(steps, algorithm.carry(BATCH), ()) if sequences else steps
+        yield Rollout(steps, algorithm.carry(None, BATCH), ()) if sequences else steps
 
 
 def trained(name: str, algorithm=None, **how):
@@ -97,7 +97,7 @@ def test_learning_and_acting_do_not_depend_on_the_units(name):
 
     def acts(state, obs, explore):
         now = Timestep(obs, zero, no, no, obs, no, {})
-        return algorithm.act(algorithm.actor(state), algorithm.carry(BATCH), now, jax.random.key(2), explore)[0]
+        return algorithm.act(algorithm.actor(state), algorithm.carry(None, BATCH), now, jax.random.key(2), explore)[0]
 
     for explore in (False, True):
         np.testing.assert_allclose(acts(plain, obs, explore), acts(odd, UNITS * obs + ORIGIN, explore), atol=1e-3)

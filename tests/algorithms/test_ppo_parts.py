@@ -39,9 +39,9 @@ def learn(algorithm, progress=0, state=None):
     state = state._replace(clock=Clock(jnp.int32(progress), jnp.int32(1000)))
     rollout = experience(np.random.default_rng(1))
     obs = normalise_tree(state.statistics, rollout.steps.obs)
-    pi, _, _ = state.params(obs, None, rollout.steps.first, algorithm.carry(E))
+    pi, _, _ = state.params(obs, None, rollout.steps.first, algorithm.carry(None, E))
     extras = {"log_prob": pi.log_prob(rollout.steps.action)}
-    rollout = rollout._replace(steps=rollout.steps._replace(extras=extras), carry=algorithm.carry(E))
+    rollout = rollout._replace(steps=rollout.steps._replace(extras=extras), carry=algorithm.carry(None, E))
     after, metrics = jax.jit(algorithm.learn)(state, rollout, jax.random.key(1))
     return state, after, metrics
 
@@ -118,11 +118,11 @@ def test_advantages_against_a_loop(monkeypatch):
     assert truncated[:-1].any()
     handed = []
     monkeypatch.setattr(td.PPO, "descend", lambda self, state, data, key: handed.append(data) or (None, None, {}))
-    algorithm.learn(state, rollout._replace(steps=steps, carry=algorithm.carry(E)), jax.random.key(1))
+    algorithm.learn(state, rollout._replace(steps=steps, carry=algorithm.carry(None, E)), jax.random.key(1))
 
     def value(x):
         x = (x - state.statistics.mean) / np.sqrt(state.statistics.var + 1e-8)
-        return float(state.params(x[None, None], None, jnp.zeros((1, 1), bool), algorithm.carry(1))[1][0, 0])
+        return float(state.params(x[None, None], None, jnp.zeros((1, 1), bool), algorithm.carry(None, 1))[1][0, 0])
 
     for e in range(E):
         advantage = 0.0

@@ -36,12 +36,12 @@ def test_directories_made_at_once_are_different(tmp_path, monkeypatch):
 def test_a_run_stays_where_it_is_when_the_working_directory_changes(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run = td.train(TINY, "CartPole-v1", 32, out="a run", progress=False)
-    assert (run.shell_path, run.resume_with) == ("'a run'", "thorndike resume 'a run'")
+    assert (run.journal.shell_path, run.journal.resume_with) == ("'a run'", "thorndike resume 'a run'")
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     assert run.evaluate(2).returns.shape == (1, 2)
     assert td.resume(run.path, 64, progress=False).status["steps"] == 64
-    assert run.shell_path == f"'{tmp_path}/a run'"
+    assert run.journal.shell_path == f"'{tmp_path}/a run'"
     td.plot([run.path, str(run.path)], tmp_path / "curve.png")
     assert (tmp_path / "curve.png").stat().st_size > 1000
 
@@ -58,7 +58,7 @@ def test_how_to_go_on_with_what_the_command_line_does_not_know(tmp_path):
 
     algorithm = Mine(**vars(TINY))
     run = td.train(algorithm, lambda: gymnasium.make("CartPole-v1"), 16, out=tmp_path / "run", progress=False)
-    assert run.resume_with == f"td.resume({str(tmp_path / 'run')!r}, env=..., classes=[...])"
+    assert run.journal.resume_with == f"td.resume({str(tmp_path / 'run')!r}, env=..., classes=[...])"
     assert td.open_run(run.path, classes=Mine).algorithm == algorithm
 
 

@@ -161,8 +161,8 @@ def test_a_run_in_a_module_of_its_own_is_opened_when_that_is_given(tmp_path, mon
     how = {"env": "own_module:Own-v0", "env_kwargs": {"sutton_barto_reward": True}}
     run = small.train("PPO", tmp_path / "run", workers="serial", steps=32, **how)
     path, said = run.path, "--env own_module:Own-v0"
-    assert run.shell.endswith(said)
-    assert run.resume_with.endswith(said)
+    assert run.journal.shell.endswith(said)
+    assert run.journal.resume_with.endswith(said)
     assert td.open_run(path).evaluate(1).returns.size == 1  # it is imported already
     monkeypatch.delitem(sys.modules, "own_module")
     with pytest.raises(ConfigError, match="opening a run imports none: give it, env='own_module:Own-v0'"):

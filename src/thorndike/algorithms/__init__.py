@@ -1,46 +1,79 @@
-"""Every algorithm by name. Importing this imports none of them."""
+"""Every algorithm: the list of their modules, and what each says of itself, read without importing any of them."""
 
 from __future__ import annotations
 
+import ast
+import dataclasses
 import importlib
+import re
+from functools import cache
+from importlib.resources import files
 from typing import Any
 
-ALGORITHMS = {  # name on the command line: (module, class, one line)
-    "q-learning": ("tabular.td_control", "QLearning", "tabular Q-learning"),
-    "sarsa": ("tabular.td_control", "SARSA", "tabular SARSA"),
-    "expected-sarsa": ("tabular.td_control", "ExpectedSARSA", "tabular Expected SARSA"),
-    "dqn": ("value.dqn", "DQN", "deep Q-network, with double targets as a field"),
-    "ppo": ("policy.ppo", "PPO", "proximal policy optimisation with GAE"),
-    "alphazero": ("search.alphazero", "AlphaZero", "AlphaZero with Gumbel search, for games of two players"),
-    "bc": ("offline.bc", "BC", "behavioural cloning, from a dataset"),
-    "sac": ("actor_critic.sac", "SAC", "soft actor-critic, twin critics, automatic temperature"),
-}
+MODULES = (  # the order in which algorithms are listed; families are folders
+    "tabular.td_control",
+    "value.dqn",
+    "policy.ppo",
+    "actor_critic.sac",
+    "search.alphazero",
+    "offline.bc",
+)
 
 
-def algorithm_class(name: str) -> Any:
-    """The class of an algorithm, by its name on the command line or its class name; raises `UnknownNameError`."""
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """What the decorator `@algorithm(...)` of a class says, and where the class is."""
+
+    name: str  # on the command line
+    class_name: str
+    module: str  # below `thorndike.algorithms`
+    summary: str  # one line
+    actions: str  # the action spaces it serves, in words
+    aliases: tuple[str, ...] = ()  # other names that people use for it
+
+    @property
+    def family(self) -> str:
+        """The folder that it is in."""
+        return self.module.partition(".")[0]
+
+
+_DECORATED = re.compile(r"^@algorithm\((.*?)\)\nclass (\w+)", re.MULTILINE | re.DOTALL)
+
+
+@cache
+def entries() -> dict[str, Entry]:
+    """All algorithms by name. The arguments of `@algorithm` are literals, so the source tells them: naming an algorithm
+    wrongly, or listing all of them, need not import JAX."""
+    found = {}
+    for module in MODULES:
+        text = files(__name__).joinpath(*module.split(".")[:-1], module.split(".")[-1] + ".py").read_text("utf-8")
+        for arguments, class_name in _DECORATED.findall(text):
+            call: Any = ast.parse(f"algorithm({arguments})", mode="eval").body
+            said = {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords}
+            found[said["name"]] = Entry(class_name=class_name, module=module, **said)
+    return found
+
+
+def entry_of(name: str) -> Entry:
+    """The algorithm called `name`, by its name, its class or an alias, in any spelling; raises `UnknownNameError`."""
     from thorndike.errors import UnknownNameError
     from thorndike.names import did_you_mean
 
-    simple = {key.replace("-", ""): key for key in ALGORITHMS}
-    key = simple.get(name.lower().replace("-", "").replace("_", ""))
-    if key is None:
-        raise UnknownNameError(
-            f"no algorithm {name!r}{did_you_mean(name, ALGORITHMS)}; there are {', '.join(ALGORITHMS)}"
-        )
-    module, cls, _ = ALGORITHMS[key]
-    return getattr(importlib.import_module(f"thorndike.algorithms.{module}"), cls)
+    known: dict[str, Entry] = {}
+    for entry in entries().values():
+        known |= {_plain(word): entry for word in (*entry.aliases, entry.class_name)}
+    known |= {_plain(entry.name): entry for entry in entries().values()}
+    if _plain(name) not in known:
+        names = list(entries())
+        raise UnknownNameError(f"no algorithm {name!r}{did_you_mean(name, names)}; there are {', '.join(names)}")
+    return known[_plain(name)]
 
 
-def known_configs(classes: Any = ()) -> dict[str, type]:
-    """Every config class that a saved run may name: ours, and those given."""
-    from thorndike.configuration import type_name
-    from thorndike.memory.replay import Uniform
-    from thorndike.memory.sequences import Sequences
-    from thorndike.nets.recurrent import GRU, LSTM
-    from thorndike.nets.torso import Torso
-    from thorndike.ops.exploration import Epsilon, Softmax
+def _plain(name: str) -> str:
+    return re.sub("[^a-z0-9+]", "", name.lower())
 
-    classes = [classes] if isinstance(classes, type) else classes
-    own = [algorithm_class(name) for name in ALGORITHMS]
-    return {type_name(cls): cls for cls in [Uniform, Sequences, Torso, GRU, LSTM, Epsilon, Softmax, *own, *classes]}
+
+def algorithm_class(name: str) -> Any:
+    """The class of the algorithm called `name`; raises `UnknownNameError`."""
+    entry = entry_of(name)
+    return getattr(importlib.import_module(f"thorndike.algorithms.{entry.module}"), entry.class_name)

@@ -160,7 +160,7 @@ def _one_run(algorithm: Any, world: Batched, actor: PyTree, key: Array) -> tuple
         return now, carry, key, returns, lengths + ~over, over | seen.ended, wrong
 
     zero, none = jnp.zeros(n), jnp.zeros(n, jnp.int32)
-    start = (world.reset(reset_key), algorithm.carry(n), key, zero, none, zero > 0, none)
+    start = (world.reset(reset_key), algorithm.carry(actor, n), key, zero, none, zero > 0, none)
     going = lambda state: ~state[-2].all() & ~state[-1].any()  # noqa: E731
     *_, returns, lengths, _, wrong = jax.lax.while_loop(going, step, start)
     return returns, lengths, wrong
@@ -188,7 +188,7 @@ def _host(algorithm: Any, actors: PyTree, env: Any, episodes: int, seed: int, ho
     for run in range(runs):
         with env.batch(n * agents, seed=seed + APART, **how) as batch:
             actor = jax.tree.map(lambda x, run=run: x[run], actors)
-            now, carry, key = batch.reset(), algorithm.carry(n * agents), random_key(seed)
+            now, carry, key = batch.reset(), algorithm.carry(actor, n * agents), random_key(seed)
             total, length, lost = np.zeros(n), np.zeros(n, int), 0
             finished: list[list[tuple[float, int]]] = [[] for _ in range(n)]
             while any(len(f) < q for f, q in zip(finished, quota)):

@@ -236,7 +236,8 @@ class HostDriver:
 
 def _init_run(algorithm: Any, spec: Spec, key: Array, now: Timestep) -> RunState:
     ikey, key = jax.random.split(key)
-    agent, carry = algorithm.init(ikey, spec), algorithm.carry(algorithm.num_envs)
+    agent = algorithm.init(ikey, spec)
+    carry = algorithm.carry(algorithm.actor(agent), algorithm.num_envs)
     example, later = jax.eval_shape(partial(_example, algorithm), agent, carry, now, key)
     check_kind(algorithm, "act", carry, later)
     memory, zero = init_memory(algorithm, example), jnp.int32(0)

@@ -29,7 +29,7 @@ class Trained(eqx.Module):
 
     def act(self, now: Timestep, key: Array) -> Array:
         """Moves [B]."""
-        carry = self.algorithm.carry(now.reward.shape[0])
+        carry = self.algorithm.carry(self.actor, now.reward.shape[0])
         return self.algorithm.act(self.actor, carry, now, key, False)[0]
 
 

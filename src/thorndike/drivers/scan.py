@@ -76,8 +76,10 @@ def outline(algorithm: Any, world: Batched, spec: Spec) -> tuple[Rollout, Metric
     """
 
     def first(key):
-        agent, carry, now = algorithm.init(key, spec), algorithm.carry(algorithm.num_envs), world.reset(key)
-        experience = rollout(algorithm, world, algorithm.actor(agent), carry, now, key, "explore")[0]
+        agent, now = algorithm.init(key, spec), world.reset(key)
+        actor = algorithm.actor(agent)
+        carry = algorithm.carry(actor, algorithm.num_envs)
+        experience = rollout(algorithm, world, actor, carry, now, key, "explore")[0]
         memory = init_memory(algorithm, experience)
         after, _, metrics, _ = _learn(algorithm, spec.observation, agent, memory, experience, key)
         return experience, metrics, agent, after
@@ -90,7 +92,8 @@ def outline(algorithm: Any, world: Batched, spec: Spec) -> tuple[Rollout, Metric
 def init_run(algorithm: Any, world: Batched, spec: Spec, shapes: tuple[Rollout, Metrics], key: Array) -> RunState:
     """The state of one run before its first step; `shapes` from `outline`."""
     ikey, wkey, key = jax.random.split(key, 3)
-    agent, carry, now = algorithm.init(ikey, spec), algorithm.carry(algorithm.num_envs), world.reset(wkey)
+    agent, now = algorithm.init(ikey, spec), world.reset(wkey)
+    carry = algorithm.carry(algorithm.actor(agent), algorithm.num_envs)
     zero, (experience, metrics) = jnp.int32(0), shapes
     episodes, tally = Episodes.start(algorithm.num_envs), Tally.start(metrics)
     memory, total = init_memory(algorithm, experience), jnp.int32(spec.steps)

@@ -29,6 +29,11 @@ def greedy_probabilities(values: Array, epsilon: Array, mask: Array | None = Non
     return (1 - epsilon) * best / best.sum(-1, keepdims=True) + epsilon * uniform
 
 
+def greedy(values: Array, mask: Array | None = None) -> Array:
+    """π(a) of the best legal action, the first of equal ones, [..., A]."""
+    return jax.nn.one_hot(legal(values, mask).argmax(-1), values.shape[-1])
+
+
 def softmax_probabilities(values: Array, temperature: Array, mask: Array | None = None) -> Array:
     """π(a) ∝ exp(Q(a) / τ), [..., A]."""
     return jax.nn.softmax(softmax_logits(values, temperature, mask))

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from gymnasium.spaces import Box
 
-from thorndike.configuration import config, require
+from thorndike.configuration import algorithm, require
 from thorndike.memory.replay import Uniform
 from thorndike.nets.mlp import Linear
 from thorndike.nets.policy import Actions
@@ -20,7 +20,7 @@ from thorndike.ops.distributions import TanhNormal
 from thorndike.ops.optimise import adam, begin, descend, polyak
 from thorndike.ops.returns import td_target
 from thorndike.ops.statistics import normalise_tree, observed, running_tree
-from thorndike.types import Array, Clock, Metrics, PyTree, Spec, Timestep, Transition
+from thorndike.types import Array, Clock, Look, Metrics, PyTree, Spec, Timestep, Transition
 
 
 class Policy(eqx.Module):
@@ -57,9 +57,10 @@ class Critic(eqx.Module):
 
 
 class Actor(NamedTuple):
-    """What acting needs: the policy, and the statistics that its observations are normalised with."""
+    """What acting needs: the networks, and the statistics that their observations are normalised with."""
 
     policy: Policy
+    critics: Critic
     statistics: PyTree
 
 
@@ -83,7 +84,12 @@ class State(NamedTuple):
     statistics: PyTree  # of observations; () where they are not normalised
 
 
-@config
+@algorithm(
+    name="sac",
+    summary="soft actor-critic, twin critics, automatic temperature",
+    actions="Box with finite bounds",
+    aliases=("soft-actor-critic",),
+)
 class SAC:
     """Soft actor-critic with twin critics and an automatic temperature (Haarnoja et al. 2018, "Algorithms and
     Applications").
@@ -142,16 +148,22 @@ class SAC:
         return adam(self.learning_rate)
 
     def actor(self, state: State) -> Actor:
-        """The policy with its observation statistics."""
-        return Actor(state.policy, state.statistics)
+        """Policy and critics with their observation statistics."""
+        return Actor(state.policy, state.critics, state.statistics)
 
-    def carry(self, n: int) -> tuple[()]:
+    def carry(self, actor: Actor, n: int) -> tuple[()]:
         """No acting memory."""
         return ()
 
+    def look(self, actor: Actor, carry: PyTree, now: Timestep, explore: bool) -> tuple[Look, PyTree]:
+        """π(· | s), and min_i Q_i(s, a) of its median."""
+        obs = normalise_tree(actor.statistics, now.obs)
+        pi = actor.policy(obs)
+        return Look(pi, least(values(actor.critics, obs, pi.mode()))), carry
+
     def act(self, actor: Actor, carry: PyTree, now: Timestep, key: Array, explore: bool):
         """Sample from the policy, or take its median."""
-        pi = actor.policy(normalise_tree(actor.statistics, now.obs))
+        pi = self.look(actor, carry, now, explore)[0].pi
         return actor.policy.actions.to_environment(pi.sample(key) if explore else pi.mode()), carry, {}
 
     def alpha(self, state: State) -> Array:
@@ -210,6 +222,26 @@ class SAC:
         }
         optimisers = Optimisers(popt, copt, topt)
         return State(policy, critics, targets, log_temperature, optimisers, state.clock, statistics), metrics
+
+    @classmethod
+    def presets(cls) -> dict[str, dict[str, Any]]:
+        """Settings known to work, by environment."""
+        return {
+            "HalfCheetah-v5": {  # rl-baselines3-zoo's for MuJoCo: the paper's, with a warm-up of 10,000 steps
+                "steps": 1_000_000, "replay": Uniform(capacity=1_000_000, batch_size=256, warmup=10_000),
+            },
+            "Pendulum-v1": {
+                "steps": 20_000, "learning_rate": 1e-3, "torso": Torso(activation="relu", init="uniform"),
+                "replay": Uniform(capacity=20_000, batch_size=128, warmup=500),
+            },
+        }  # fmt: skip
+
+    @classmethod
+    def small(cls) -> dict[str, tuple[Any, str]]:
+        """Small instances, each with an environment, that tests run in seconds."""
+        few: dict[str, Any] = {"torso": Torso(widths=(16, 16)), "num_envs": 4, "normalize_observation": True}
+        replay = Uniform(capacity=200, batch_size=16, warmup=32)
+        return {"": (cls(**few, replay=replay), "Pendulum-v1")}
 
 
 def values(critics: Critic, obs: PyTree, action: Array) -> Array:

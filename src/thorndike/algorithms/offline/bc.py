@@ -9,12 +9,12 @@ import jax
 import jax.numpy as jnp
 from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 
-from thorndike.configuration import config, require
+from thorndike.configuration import algorithm, require
 from thorndike.nets.policy import PolicyHead
 from thorndike.nets.torso import Network, Torso, example
 from thorndike.ops.optimise import adam, begin, descend
 from thorndike.ops.statistics import normalise_tree, observed, running_tree
-from thorndike.types import Array, Clock, Metrics, PyTree, Spec, Timestep, Transition
+from thorndike.types import Array, Clock, Look, Metrics, PyTree, Spec, Timestep, Transition
 
 
 class Policy(eqx.Module):
@@ -44,7 +44,12 @@ class State(NamedTuple):
     statistics: PyTree  # of observations; () where they are not normalised
 
 
-@config
+@algorithm(
+    name="bc",
+    summary="behavioural cloning, from a dataset",
+    actions="Discrete, MultiDiscrete, MultiBinary, Box",
+    aliases=("behavioral-cloning", "behavioural-cloning"),
+)
 class BC:
     """Behavioural cloning (Pomerleau 1989): maximum likelihood of a dataset's actions. L(θ) = -E[log π_θ(a | s)].
 
@@ -91,13 +96,17 @@ class BC:
         """The policy with its observation statistics."""
         return Actor(state.policy, state.statistics)
 
-    def carry(self, n: int) -> tuple[()]:
+    def carry(self, actor: Actor, n: int) -> tuple[()]:
         """No acting memory."""
         return ()
 
+    def look(self, actor: Actor, carry: PyTree, now: Timestep, explore: bool) -> tuple[Look, PyTree]:
+        """π(· | s)."""
+        return Look(actor.policy(normalise_tree(actor.statistics, now.obs), now.info.get("mask"))), carry
+
     def act(self, actor: Actor, carry: PyTree, now: Timestep, key: Array, explore: bool):
         """Sample from the policy, or take its mode."""
-        pi = actor.policy(normalise_tree(actor.statistics, now.obs), now.info.get("mask"))
+        pi = self.look(actor, carry, now, explore)[0].pi
         action = pi.sample(key) if explore else pi.mode()
         return actor.policy.head.actions.to_environment(action), carry, {}
 
@@ -115,3 +124,9 @@ class BC:
         (value, metrics), gradient = jax.value_and_grad(loss, has_aux=True)(state.policy)
         policy, optimiser, norms = descend(self.optimiser(state.clock), gradient, state.optimiser, state.policy)
         return State(policy, optimiser, state.clock, statistics), {"loss": value, **metrics, **norms}
+
+    @classmethod
+    def small(cls) -> dict[str, tuple[Any, str]]:
+        """Small instances, each with an environment, that tests run in seconds."""
+        few: dict[str, Any] = {"torso": Torso(widths=(16, 16)), "batch_size": 8, "normalize_observation": True}
+        return {"": (cls(**few), "Pendulum-v1")}

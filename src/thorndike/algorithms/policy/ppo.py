@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 
-from thorndike.configuration import config, require
+from thorndike.configuration import algorithm, require
 from thorndike.nets.mlp import Linear
 from thorndike.nets.policy import PolicyHead
 from thorndike.nets.recurrent import GRU, LSTM, Recurrent, unroll
@@ -19,7 +19,7 @@ from thorndike.ops.losses import explained_variance, standardise
 from thorndike.ops.optimise import adam, begin, descend
 from thorndike.ops.returns import discounted_sums, gae
 from thorndike.ops.statistics import Running, counted, normalise_tree, running, running_tree, update_tree
-from thorndike.types import Array, Clock, Metrics, PyTree, Rollout, Spec, Timestep
+from thorndike.types import Array, Clock, Look, Metrics, PyTree, Rollout, Spec, Timestep
 
 
 class Policy(eqx.Module):
@@ -62,7 +62,7 @@ class Actor(NamedTuple):
     """What acting needs: the networks, and the statistics that their observations are normalised with."""
 
     policy: Policy
-    memory: Recurrent | None  # the critic's torso, where it remembers: its carry moves on with each step
+    critic: Critic
     statistics: PyTree
 
 
@@ -90,7 +90,12 @@ class Minibatch(NamedTuple):
     carry: Carry  # before the first step, [1, B, ...]
 
 
-@config
+@algorithm(
+    name="ppo",
+    summary="proximal policy optimisation with GAE; with a core it remembers",
+    actions="Discrete, MultiDiscrete, MultiBinary, Box",
+    aliases=("proximal-policy-optimization", "recurrent-ppo"),
+)
 class PPO:
     """Proximal policy optimisation with a clipped objective (Schulman et al. 2017) and GAE (Schulman et al. 2016).
 
@@ -176,23 +181,30 @@ class PPO:
         return adam(rate, self.max_grad_norm, eps=1e-5)
 
     def actor(self, state: State) -> Actor:
-        """The policy with its observation statistics."""
-        policy, critic = state.params
-        return Actor(policy, critic.torso if isinstance(critic.torso, Recurrent) else None, state.statistics)
+        """Policy and critic with their observation statistics."""
+        return Actor(*state.params, state.statistics)
 
-    def carry(self, n: int) -> Carry:
+    def carry(self, actor: Actor, n: int) -> Carry:
         """Zeros for every network that remembers."""
         if self.core is None:
             return Carry((), ())
         return Carry(self.core.carry(n), () if self.shared_torso else self.core.carry(n))
 
-    def act(self, actor: Actor, carry: Carry, now: Timestep, key: Array, explore: bool):
-        """Sample from the policy, or take its mode."""
+    def look(self, actor: Actor, carry: Carry, now: Timestep, explore: bool) -> tuple[Look, Carry]:
+        """π(· | s) and V(s)."""
         obs = jax.tree.map(lambda x: x[None], normalise_tree(actor.statistics, now.obs))
         features, policy_carry = unroll(actor.policy.torso, obs, now.first[None], carry.policy)
-        critic_carry = () if actor.memory is None else unroll(actor.memory, obs, now.first[None], carry.critic)[1]
+        pi, critic_carry = actor.policy.head(features[0], now.info.get("mask")), ()
+        if actor.critic.torso is not None:
+            features, critic_carry = unroll(actor.critic.torso, obs, now.first[None], carry.critic)
+        value = actor.critic.head(features[0])[..., 0]
         carry = jax.tree.map(lambda c: c[0], Carry(policy_carry, critic_carry))
-        pi = actor.policy.head(features[0], now.info.get("mask"))
+        return Look(pi, value), carry
+
+    def act(self, actor: Actor, carry: Carry, now: Timestep, key: Array, explore: bool):
+        """Sample from the policy, or take its mode."""
+        look, carry = self.look(actor, carry, now, explore)
+        pi = look.pi
         action = pi.sample(key) if explore else pi.mode()
         return actor.policy.head.actions.to_environment(action), carry, {"log_prob": pi.log_prob(action)}
 
@@ -303,3 +315,65 @@ class PPO:
         sums, history = discounted_sums(sums, reward, rollout.steps.ended, self.discount)
         statistics = statistics.update(history)
         return jnp.clip(reward / jnp.sqrt(statistics.var + 1e-8), -10, 10), (statistics, sums)
+
+    @classmethod
+    def presets(cls) -> dict[str, dict[str, Any]]:
+        """Settings known to work, by environment. "zoo" is rl-baselines3-zoo's hyperparams."""
+        remembering = {
+            "num_envs": 16,
+            "rollout_length": 64,
+            "minibatch_size": 256,
+            "learning_rate": 2e-3,
+            "trace": 0.98,
+            "anneal_learning_rate": True,
+            "entropy_coefficient": 0.01,
+            "core": GRU(),
+        }
+        return {
+            "CartPole-v1": {  # zoo, but for rollouts of 128 steps, γ and λ: its own fail 1 run in 50
+                "steps": 100_000, "num_envs": 8, "rollout_length": 128, "minibatch_size": 256, "epochs": 20,
+                "learning_rate": 1e-3, "anneal_learning_rate": True, "anneal_clip": True,
+            },
+            "Pendulum-v1": {
+                "steps": 300_000, "num_envs": 8, "rollout_length": 256, "minibatch_size": 128, "epochs": 10,
+                "discount": 0.95, "learning_rate": 1e-3, "anneal_learning_rate": True,
+            },
+            "CartPoleNoVel-v1": {
+                "steps": 100_000, "num_envs": 8, "rollout_length": 128, "minibatch_size": 256, "epochs": 10,
+                "discount": 0.98, "trace": 0.98, "learning_rate": 1e-3, "anneal_learning_rate": True,
+                "normalize_observation": True, "normalize_reward": True, "core": GRU(),
+            },
+            "TMaze": {"steps": 200_000, **remembering},
+            "RepeatPrevious": {"steps": 300_000, **remembering},
+            "LunarLander-v3": {  # zoo
+                "steps": 1_000_000, "num_envs": 16, "rollout_length": 1024, "minibatch_size": 64, "epochs": 4,
+                "discount": 0.999, "trace": 0.98, "entropy_coefficient": 0.01,
+            },
+            "InvertedPendulum-v5": {
+                "steps": 500_000, "num_envs": 8, "rollout_length": 256, "minibatch_size": 64, "epochs": 10,
+                "normalize_observation": True, "normalize_reward": True, "anneal_learning_rate": True,
+            },
+            "envpool/Pong-v5": {  # Huang et al. 2022, but 128 environments x 32 steps for 8 x 128
+                "steps": 5_000_000, "num_envs": 128, "rollout_length": 32, "minibatch_size": 256, "epochs": 4,
+                "learning_rate": 2.5e-4, "anneal_learning_rate": True, "clip": 0.1, "entropy_coefficient": 0.01,
+                "shared_torso": True,
+            },
+            "simple_spread_v3": {  # eight worlds of three agents; the norm is MAPPO's (Yu et al. 2022)
+                "steps": 100_000, "num_envs": 24, "rollout_length": 50, "minibatch_size": 240, "epochs": 8,
+                "learning_rate": 1e-3, "anneal_learning_rate": True, "max_grad_norm": 10.0,
+            },
+        }  # fmt: skip
+
+    @classmethod
+    def small(cls) -> dict[str, tuple[Any, str]]:
+        """Small instances, each with an environment, that tests run in seconds."""
+        few: dict[str, Any] = {
+            "torso": Torso(widths=(16, 16)),
+            "num_envs": 4,
+            "rollout_length": 16,
+            "minibatch_size": 32,
+        }
+        return {
+            "": (cls(**few, normalize_observation=True), "CartPole-v1"),
+            "with memory": (cls(**few, core=LSTM(width=8)), "Pendulum-v1"),
+        }

@@ -10,15 +10,16 @@ import jax
 import jax.numpy as jnp
 from gymnasium.spaces import Discrete
 
-from thorndike.configuration import config, require
+from thorndike.configuration import algorithm, require
 from thorndike.errors import MissingExtraError
 from thorndike.memory.replay import Uniform
 from thorndike.nets.mlp import Linear
 from thorndike.nets.torso import Network, Torso
+from thorndike.ops.distributions import Categorical
 from thorndike.ops.exploration import legal
 from thorndike.ops.losses import explained_variance
 from thorndike.ops.optimise import adam, begin, descend
-from thorndike.types import Array, Clock, Metrics, PyTree, Rollout, Spec, Timestep, Transition
+from thorndike.types import Array, Clock, Look, Metrics, PyTree, Rollout, Spec, Timestep, Transition
 
 
 class PolicyValue(eqx.Module):
@@ -62,7 +63,11 @@ class State(NamedTuple):
     rules: Rules
 
 
-@config
+@algorithm(
+    name="alphazero",
+    summary="AlphaZero with Gumbel search, for games of two players",
+    actions="moves of games of two players",
+)
 class AlphaZero:
     """AlphaZero (Silver et al. 2018) with the search of Gumbel AlphaZero (Danihelka et al. 2022, "full Gumbel"): it
     learns from games against itself.
@@ -122,15 +127,20 @@ class AlphaZero:
         """Network and rules."""
         return Actor(state.network, state.rules)
 
-    def carry(self, n: int) -> tuple[()]:
+    def carry(self, actor: Actor, n: int) -> tuple[()]:
         """No acting memory: each search begins anew."""
         return ()
+
+    def look(self, actor: Actor, carry: PyTree, now: Timestep, explore: bool) -> tuple[Look, PyTree]:
+        """p(· | s) and v(s) of the network alone, before any search."""
+        logits, value = actor.network(now.obs, now.info.get("mask"))
+        return Look(Categorical(logits), value), carry
 
     def act(self, actor: Actor, carry: PyTree, now: Timestep, key: Array, explore: bool):
         """The move that the search chooses; without a simulator (an exported agent), the network's best move."""
         mask = now.info.get("mask")
         if isinstance(now.sim, tuple) and not now.sim:
-            return actor.network(now.obs, mask)[0].argmax(-1), carry, {}
+            return self.look(actor, carry, now, explore)[0].pi.mode(), carry, {}
         state = now.sim.state
         found = self.search(actor, now.obs, mask, state, key, self.temperature if explore else 0.0)
         seen = {
@@ -204,6 +214,30 @@ class AlphaZero:
         (value, metrics), gradient = jax.value_and_grad(loss, has_aux=True)(state.network)
         network, optimiser, norms = descend(self.optimiser(state.clock), gradient, state.optimiser, state.network)
         return State(network, optimiser, state.clock, state.rules), {"loss": value, **metrics, **norms}
+
+    @classmethod
+    def presets(cls) -> dict[str, dict[str, Any]]:
+        """Settings known to work, by environment."""
+        return {
+            "tic_tac_toe": {"steps": 200_000, "temperature": 2.0, "anneal_learning_rate": True},
+            "connect_four": {
+                "steps": 1_000_000, "temperature": 3.0, "anneal_learning_rate": True, "num_envs": 128,
+                "gradient_steps": 32, "torso": Torso(widths=(256, 256), activation="relu"),
+            },
+        }  # fmt: skip
+
+    @classmethod
+    def small(cls) -> dict[str, tuple[Any, str]]:
+        """Small instances, each with an environment, that tests run in seconds."""
+        few: dict[str, Any] = {
+            "torso": Torso(widths=(16, 16)),
+            "simulations": 4,
+            "considered": 4,
+            "num_envs": 4,
+            "rollout_length": 6,
+        }
+        replay = Uniform(capacity=240, batch_size=16, warmup=24)
+        return {"": (cls(**few, gradient_steps=2, replay=replay), "pgx/tic_tac_toe")}
 
 
 def improved_value(found: Any) -> Array:

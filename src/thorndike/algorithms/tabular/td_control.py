@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from gymnasium.spaces import Discrete
 
-from thorndike.configuration import config, require
-from thorndike.ops.exploration import Epsilon, Softmax, legal
+from thorndike.configuration import algorithm, require
+from thorndike.ops.distributions import Categorical
+from thorndike.ops.exploration import Epsilon, Softmax, greedy, legal
 from thorndike.ops.returns import td_target
-from thorndike.types import Array, Clock, Metrics, PyTree, Rollout, Spec, Timestep, Transition
+from thorndike.types import Array, Clock, Look, Metrics, PyTree, Rollout, Spec, Timestep, Transition
 
 
 class Actor(NamedTuple):
@@ -31,7 +32,11 @@ class State(NamedTuple):
     start: Array
 
 
-@config
+@algorithm(
+    name="q-learning",
+    summary="tabular Q-learning",
+    actions="Discrete (and Discrete observations)",
+)
 class QLearning:
     """Q-learning (Watkins 1989).
 
@@ -70,13 +75,19 @@ class QLearning:
         """The table and the level of exploration."""
         return Actor(state.q, self.exploration.level(state.clock.progress), state.start)
 
-    def carry(self, n: int) -> tuple[()]:
+    def carry(self, actor: Actor, n: int) -> tuple[()]:
         """No acting memory."""
         return ()
 
+    def look(self, actor: Actor, carry: PyTree, now: Timestep, explore: bool) -> tuple[Look, PyTree]:
+        """Q(s, ·), its maximum, and what it is acted on with."""
+        values, mask = actor.q[now.obs - actor.start], now.info.get("mask")
+        pi = self.exploration.probabilities(values, actor.level, mask) if explore else greedy(values, mask)
+        return Look(Categorical(jnp.log(pi)), legal(values, mask).max(-1), values), carry
+
     def act(self, actor: Actor, carry: PyTree, now: Timestep, key: Array, explore: bool):
         """Explore, or take the best legal action."""
-        values, mask = actor.q[now.obs - actor.start], now.info.get("mask")
+        values, mask = self.look(actor, carry, now, explore)[0].q, now.info.get("mask")
         if explore:
             return self.exploration.choose(key, values, actor.level, mask), carry, {}
         return legal(values, mask).argmax(-1), carry, {}
@@ -108,8 +119,18 @@ class QLearning:
             "update_norm": jnp.sqrt(((after - before) ** 2).sum()),
         }
 
+    @classmethod
+    def small(cls) -> dict[str, tuple[Any, str]]:
+        """Small instances, each with an environment, that tests run in seconds."""
+        exploring = Epsilon(start=0.9, end=0.1)
+        return {"": (cls(num_envs=2, rollout_length=3, exploration=exploring), "CliffWalking-v1")}
 
-@config
+
+@algorithm(
+    name="expected-sarsa",
+    summary="tabular Expected SARSA",
+    actions="Discrete (and Discrete observations)",
+)
 class ExpectedSARSA(QLearning):
     """Expected SARSA (van Seijen et al. 2009).
 
@@ -121,7 +142,11 @@ class ExpectedSARSA(QLearning):
         return (self.exploration.probabilities(next_q, level, mask) * next_q).sum(-1)
 
 
-@config
+@algorithm(
+    name="sarsa",
+    summary="tabular SARSA",
+    actions="Discrete (and Discrete observations)",
+)
 class SARSA(ExpectedSARSA):
     """SARSA (Rummery & Niranjan 1994).
 

@@ -9,18 +9,19 @@ import jax
 import jax.numpy as jnp
 from gymnasium.spaces import Discrete
 
-from thorndike.configuration import config, require
+from thorndike.configuration import algorithm, require
 from thorndike.memory.replay import Uniform
 from thorndike.memory.sequences import Sequences
 from thorndike.nets.mlp import Linear
 from thorndike.nets.recurrent import GRU, LSTM, Recurrent, unroll
 from thorndike.nets.torso import Network, Torso, example
-from thorndike.ops.exploration import Epsilon, Softmax, legal
+from thorndike.ops.distributions import Categorical
+from thorndike.ops.exploration import Epsilon, Softmax, greedy, legal
 from thorndike.ops.losses import huber
 from thorndike.ops.optimise import adam, begin, descend, every, polyak
 from thorndike.ops.returns import td_target
 from thorndike.ops.statistics import normalise_tree, observed, running_tree
-from thorndike.types import Array, Clock, Metrics, PyTree, Rollout, Spec, Timestep, Transition
+from thorndike.types import Array, Clock, Look, Metrics, PyTree, Rollout, Spec, Timestep, Transition
 
 
 class QNetwork(eqx.Module):
@@ -60,7 +61,12 @@ class State(NamedTuple):
     statistics: PyTree  # of observations; () where they are not normalised
 
 
-@config
+@algorithm(
+    name="dqn",
+    summary="deep Q-network, with double targets as a field; with a core it remembers (DRQN)",
+    actions="Discrete",
+    aliases=("deep-q-network",),
+)
 class DQN:
     """Deep Q-network (Mnih et al. 2015), with double targets (van Hasselt et al. 2016) as a field.
 
@@ -128,16 +134,23 @@ class DQN:
         """Q, the level of exploration at this point of the run, and the observations' statistics."""
         return Actor(state.q, self.exploration.level(state.clock.progress), state.statistics)
 
-    def carry(self, n: int) -> PyTree:
+    def carry(self, actor: Actor, n: int) -> PyTree:
         """Zeros for a network that remembers, else nothing."""
         return self.core.carry(n) if self.core else ()
 
-    def act(self, actor: Actor, carry: PyTree, now: Timestep, key: Array, explore: bool):
-        """Explore, or take the best legal action."""
+    def look(self, actor: Actor, carry: PyTree, now: Timestep, explore: bool) -> tuple[Look, PyTree]:
+        """Q(s, ·), its maximum, and what it is acted on with."""
         obs, mask = normalise_tree(actor.statistics, now.obs), now.info.get("mask")
-        extras = {"carry": carry} if self.core else {}
         values, carries = actor.q(jax.tree.map(lambda x: x[None], obs), now.first[None], carry)
         values, carry = values[0], jax.tree.map(lambda c: c[0], carries)
+        pi = self.exploration.probabilities(values, actor.level, mask) if explore else greedy(values, mask)
+        return Look(Categorical(jnp.log(pi)), legal(values, mask).max(-1), values), carry
+
+    def act(self, actor: Actor, carry: PyTree, now: Timestep, key: Array, explore: bool):
+        """Explore, or take the best legal action."""
+        extras = {"carry": carry} if self.core else {}
+        look, carry = self.look(actor, carry, now, explore)
+        values, mask = look.q, now.info.get("mask")
         if explore:
             return self.exploration.choose(key, values, actor.level, mask), carry, extras
         return legal(values, mask).argmax(-1), carry, extras
@@ -188,6 +201,50 @@ class DQN:
         updates = state.updates + 1
         target_q = every(updates, self.target_period, polyak(state.target, q, self.tau), state.target)
         return State(q, target_q, optimiser, state.clock, updates, statistics), {"loss": value, **metrics, **norms}
+
+    @classmethod
+    def presets(cls) -> dict[str, dict[str, Any]]:
+        """Settings known to work, by environment."""
+        replaying = {
+            "num_envs": 16,
+            "learning_rate": 1e-3,
+            "double": True,
+            "target_period": 100,
+            "core": GRU(),
+            "torso": Torso(widths=(64,), activation="relu", init="uniform"),
+            "replay": Sequences(capacity=100_000, batch_size=32, warmup=2_000),
+        }
+        return {
+            "CartPole-v1": {
+                "steps": 100_000, "discount": 0.98, "double": True, "learning_rate": 4e-3,
+                "anneal_learning_rate": True, "normalize_observation": True, "target_period": 50,
+                "replay": Uniform(capacity=50_000, batch_size=128, warmup=1_000),
+            },
+            "Acrobot-v1": {
+                "steps": 100_000, "double": True, "learning_rate": 2e-3, "anneal_learning_rate": True,
+                "target_period": 100, "exploration": Epsilon(end=0.02, fraction=0.2),
+                "replay": Uniform(capacity=50_000, batch_size=128, warmup=1_000),
+            },
+            "TMaze": {"steps": 200_000, **replaying, "rollout_length": 32, "gradient_steps": 16},
+            "RepeatPrevious": {"steps": 200_000, **replaying, "rollout_length": 16, "gradient_steps": 8},
+        }  # fmt: skip
+
+    @classmethod
+    def small(cls) -> dict[str, tuple[Any, str]]:
+        """Small instances, each with an environment, that tests run in seconds."""
+        few: dict[str, Any] = {"torso": Torso(widths=(16, 16)), "num_envs": 4, "gradient_steps": 2, "target_period": 3}
+        sequences = Sequences(capacity=240, batch_size=8, burn_in=2, warmup=48)
+        remembers: dict[str, Any] = {
+            "core": GRU(width=8),
+            "rollout_length": 6,
+            "normalize_observation": True,
+            "replay": sequences,
+        }
+        replay = Uniform(capacity=200, batch_size=16, warmup=32)
+        return {
+            "": (cls(**few, replay=replay), "CartPole-v1"),
+            "with memory": (cls(**few, **remembers), "CartPoleNoVel-v1"),
+        }
 
 
 def _as_sequence(batch: Transition) -> Transition:

@@ -13,12 +13,12 @@ import numpy as np
 from gymnasium import Space
 from gymnasium.spaces import Dict, Tuple
 
-from thorndike.algorithms import known_configs
 from thorndike.configuration import from_json, to_json
 from thorndike.drivers.evaluate import act
 from thorndike.envs.batched import to_environment
 from thorndike.envs.host.layout import flat_mask, kept, mask_size
 from thorndike.errors import CheckpointError, ConfigError, IncompatibleError
+from thorndike.exports import known_configs
 from thorndike.files import replace
 from thorndike.nets.torso import leaves
 from thorndike.ops.keys import random_key
@@ -76,7 +76,7 @@ class Agent:
             if not mask.any(1).all():
                 raise IncompatibleError("the mask allows no action")
         if self._carry is None:
-            self._carry = self.algorithm.carry(n)
+            self._carry = self.algorithm.carry(self.actor, n)
         if any(x.shape[0] != n for x in jax.tree.leaves(self._carry)):
             raise IncompatibleError("the agent remembers another number of environments: call reset() first")
         if np.shape(first) not in ((), (n,)):

@@ -15,7 +15,6 @@ from thorndike.drivers.match import Perfect, Random, elo, match
 from thorndike.envs.batched import Batched
 from thorndike.errors import CheckpointError, ConfigError
 from thorndike.ops.keys import random_key
-from thorndike.runs.results.run import Run
 from thorndike.runs.storage import checkpoint
 from thorndike.types import Timestep
 
@@ -23,16 +22,15 @@ DRAWN = ("tic_tac_toe", "connect_four", "othello", "go_9x9", "go_19x19")  # boar
 MARKS = ("X", "O")  # of who begins, and the other
 
 
-def opponent_of(run: Run, opponent: Any) -> Any:
-    """The player that `Run.match` calls `opponent`."""
+def opponent_of(run: Any, opponent: Any) -> Any:
+    """The player that `Run.match` calls `opponent`: a name, or a run of the same game."""
     game = run.info["environment"]["id"]
     if run.spec.players < 2:
         raise ConfigError(f"{game} is no game of two players: there is nobody to play against")
-    if isinstance(opponent, Run) or Path(str(opponent), "run.json").is_file():
-        other = opponent if isinstance(opponent, Run) else Run(opponent)
-        if other.env != run.env:
-            raise ConfigError(f"{other.path} is a run of another game: {other.info['environment']['id']}")
-        return other.player()
+    if hasattr(opponent, "player"):
+        if opponent.env != run.env:
+            raise ConfigError(f"{opponent.path} is a run of another game: {opponent.info['environment']['id']}")
+        return opponent.player()
     if opponent == "random":
         return Random(run.env.action_space)
     if opponent == "perfect" and getattr(run.env, "name", None) == "tic_tac_toe":
@@ -41,7 +39,7 @@ def opponent_of(run: Run, opponent: Any) -> Any:
     raise ConfigError(f"no opponent {str(opponent)!r} for {game}: it can be {known}")
 
 
-def ratings(run: Run, games: int, out: str | Path | None, seed: int) -> dict[int, float]:
+def ratings(run: Any, games: int, out: str | Path | None, seed: int) -> dict[int, float]:
     """Elo ratings of a run's checkpoints; see `Run.elo`."""
     kept, players = [], [opponent_of(run, "random")]
     for step in checkpoint.steps(run.path / "checkpoints"):
@@ -69,7 +67,7 @@ def playable(env: Any) -> bool:
     return getattr(env, "name", None) in DRAWN
 
 
-def play(run: Run, begin: bool, seed: int = 0, ask: Callable[[str], str] = input, say: Any = print) -> int | None:
+def play(run: Any, begin: bool, seed: int = 0, ask: Callable[[str], str] = input, say: Any = print) -> int | None:
     """A game against the trained agent, in the terminal.
 
     Args:

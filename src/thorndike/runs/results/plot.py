@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from thorndike.errors import ConfigError
+from thorndike.runs.storage.journal import Journal
 
 COLOURS = ("#2b6cb0", "#c05621", "#2f855a", "#6b46c1", "#b83280", "#4a5568")
 
@@ -25,9 +26,7 @@ def plot(runs: Iterable[Any], out: str | Path | None = None) -> Any:
     """
     from matplotlib.figure import Figure
 
-    from thorndike.runs.results.run import Run
-
-    runs = [Run(run) if isinstance(run, (str, Path)) else run for run in runs]
+    runs = [Journal(run) if isinstance(run, (str, Path)) else getattr(run, "journal", run) for run in runs]
     figure = Figure(figsize=(7, 4.2), layout="constrained")
     axes = figure.subplots()
     drawn = 0
@@ -38,7 +37,7 @@ def plot(runs: Iterable[Any], out: str | Path | None = None) -> Any:
         returns, steps = columns["rollout/ep_rew_mean"], columns["steps"]
         known = ~np.isnan(returns).all(1)
         steps, returns = steps[known], returns[known]
-        name = f"{type(run.algorithm).__name__} on {run.info['environment']['id']}"
+        name = f"{run.name} on {run.environment['id']}"
         label = name if returns.shape[1] == 1 else f"{name}, mean and range of {returns.shape[1]} runs"
         axes.plot(steps, np.nanmean(returns, 1), color=colour, label=label, linewidth=2)
         if returns.shape[1] > 1:

@@ -43,7 +43,7 @@ def record(
 def _record(
     agent: Agent, env: Any, now: Any, step: Any, quota: list[int], seed: int, explore: bool, batch: Any = None
 ) -> list[Episode]:
-    carry, key, lost = agent.algorithm.carry(len(quota)), random_key(seed + 1), 0
+    carry, key, lost = agent.algorithm.carry(agent.actor, len(quota)), random_key(seed + 1), 0
     running: list[list[Any]] = [[] for _ in quota]
     found: list[list[Episode]] = [[] for _ in quota]
     while any(len(f) < q for f, q in zip(found, quota)):

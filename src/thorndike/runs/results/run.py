@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import warnings
 from pathlib import Path
 from typing import Any
@@ -10,36 +9,22 @@ from typing import Any
 import jax
 import numpy as np
 
-from thorndike.algorithms import known_configs
-from thorndike.configuration import from_json, swept, to_json, type_name, types_in
+from thorndike.configuration import from_json, swept, to_json
 from thorndike.drivers.evaluate import Evaluation, check_episodes, evaluate
 from thorndike.drivers.match import Match, Random, Trained, match
 from thorndike.drivers.scan import member
 from thorndike.envs import make
 from thorndike.envs.host.guard import starts_within
 from thorndike.errors import CheckpointError, ConfigError, ThorndikeError
-from thorndike.files import read_json
+from thorndike.exports import known_configs
 from thorndike.memory.dataset import Dataset, new
 from thorndike.ops.keys import random_key
 from thorndike.runs.results.agent import Agent
 from thorndike.runs.storage import checkpoint
 from thorndike.runs.storage.arrays import from_arrays
-from thorndike.runs.storage.directory import trained
 from thorndike.runs.storage.environments import describe, remake
-from thorndike.runs.storage.metrics import read, table
+from thorndike.runs.storage.journal import Journal
 from thorndike.types import PyTree, Spec
-
-FORMAT = 1
-SETTINGS: dict[str, Any] = {  # of run.json that resuming needs
-    "steps": int,
-    "log_every": int,
-    "checkpoint_every": (int, float),
-    "keep": int,
-    "tensorboard": bool,
-    "workers": str,
-    "env_timeout": (int, float),
-    "on_env_error": str,
-}
 
 
 class Run:
@@ -56,24 +41,15 @@ class Run:
         Raises:
             CheckpointError: there is no run at `path`, or its description is damaged.
         """
-        self.path = Path(path).expanduser().absolute()  # whatever the working directory will be
-        if not (self.path / "run.json").is_file():
-            raise CheckpointError(f"there is no run at {self.path}: no run.json in it")
-        self.info = read_json(self.path / "run.json")
+        self.journal = Journal(path)
+        self.path, self.info = self.journal.path, self.journal.info
+        self.seed, self.seeds, self.runs = self.journal.seed, self.journal.seeds, self.journal.runs
+        self._described = self.journal.environment
         try:
-            if self.info["format"] != FORMAT:
-                raise CheckpointError(f"{self.path} has format {self.info['format']}, this version reads {FORMAT}")
-            self.algorithm = from_json(self.info["algorithm"], known_configs(classes))
-            self.seed, self.seeds = int(self.info["seed"]), int(self.info["seeds"])
-            self._described = self.info["environment"]
-            for name, kind in SETTINGS.items():
-                if not isinstance(self.info[name], kind) or not isinstance(self._described["id"], str):
-                    raise TypeError(f"{name} is {self.info[name]!r}")
+            self.algorithm = from_json(self.journal.settings, known_configs(classes))
             if not hasattr(self.algorithm, "act"):
                 raise ConfigError(f"{self.algorithm!r} is no algorithm")
         except (KeyError, TypeError, ValueError, RecursionError) as error:
-            if isinstance(error, CheckpointError):
-                raise
             raise CheckpointError(f"{self.path / 'run.json'} is not the description of a run: {error}") from None
         kwargs = self._described.get("kwargs") if isinstance(env, str) and env == self._described["id"] else None
         with starts_within(self.info["env_timeout"]):
@@ -82,44 +58,9 @@ class Run:
         self._newest: tuple[int, PyTree] | None = None  # the step of the newest checkpoint when it was read, and actors
 
     @property
-    def shell_path(self) -> str:
-        """The directory as a command line takes it."""
-        here = Path.cwd()
-        return shlex.quote(str(self.path.relative_to(here) if self.path.is_relative_to(here) else self.path))
-
-    @property
-    def shell(self) -> str:
-        """What follows `thorndike COMMAND`: the directory, and the environment where it is in a module of its own."""
-        name = self._described["id"]
-        return self.shell_path + (f" --env {shlex.quote(name)}" if "kwargs" in self._described and ":" in name else "")
-
-    @property
-    def resume_with(self) -> str:
-        """How to go on with it: where something of your own takes part, the command line does not know that."""
-        own = any(type_name(cls).startswith("own ") for cls in types_in(self.algorithm))
-        given = [", env=..."] * ("object" in self._described) + [", classes=[...]"] * own
-        return f"td.resume({str(self.path)!r}{''.join(given)})" if given else f"thorndike resume {self.shell}"
-
-    @property
-    def runs(self) -> int:
-        """How many agents are trained side by side: seeds times configurations of a sweep."""
-        return self.seeds * (swept(self.algorithm) or 1)
-
-    @property
     def status(self) -> dict[str, Any]:
-        """{"state": "new" | "running" | "finished" | "interrupted" | "diverged" | "failed", "steps", "seconds", ...}.
-
-        A run whose process is gone without a word is "interrupted" too.
-        """
-        path = self.path / "status.json"
-        try:
-            status = read_json(path) if path.exists() else {"state": "new", "steps": 0, "seconds": 0.0}
-        except CheckpointError:
-            status = None
-        if not isinstance(status, dict) or not {"state", "steps", "seconds"} <= status.keys():
-            raise CheckpointError(f"{path} is damaged: delete it, and resume the run")
-        gone = status["state"] == "running" and not trained(self.path)
-        return {**status, "state": "interrupted"} if gone else status
+        """Where the run stands: `Journal.status`."""
+        return self.journal.status
 
     @property
     def env(self) -> Any:
@@ -151,16 +92,11 @@ class Run:
 
     def members(self) -> list[dict[str, Any]]:
         """Seed and swept hyperparameters of each of the runs, in the order of every per-run result."""
-        configurations = swept(self.algorithm) or 1
-        fields = _swept_fields(to_json(self.algorithm)) if configurations > 1 else {}
-        return [
-            {"seed": self.seed + i % self.seeds, **{name: values[i // self.seeds] for name, values in fields.items()}}
-            for i in range(self.runs)
-        ]
+        return self.journal.members()
 
     def metrics(self) -> dict[str, np.ndarray]:
         """All that was logged: "steps" [N], and every other tag [N, runs]."""
-        return table(read(self.path / "metrics.jsonl"))
+        return self.journal.metrics()
 
     def state(self, driver: Any) -> tuple[PyTree, dict[str, Any], list[str]] | None:
         """The newest whole checkpoint as a run state, its metadata, and a message for each damaged one."""
@@ -247,6 +183,8 @@ class Run:
         """
         from thorndike.runs.results.games import opponent_of
 
+        if isinstance(opponent, Run) or Path(str(opponent), "run.json").is_file():
+            opponent = opponent if isinstance(opponent, Run) else Run(opponent)
         return match(self.env, self.player(), opponent_of(self, opponent), games, seed)
 
     def elo(self, games: int = 100, out: str | Path | None = None, seed: int = 0) -> dict[int, float]:
@@ -334,13 +272,3 @@ def stacked_init(algorithm: Any, spec: Spec, runs: int) -> PyTree:
     """Fresh agents of all runs, [R]; for their shapes."""
     one = member(algorithm, 0).init(random_key(0), spec)
     return jax.tree.map(lambda x: jax.numpy.broadcast_to(x, (runs, *x.shape)), one)
-
-
-def _swept_fields(data: dict[str, Any], prefix: str = "") -> dict[str, list[float]]:
-    found: dict[str, list[float]] = {}
-    for name, value in data.items():
-        if isinstance(value, dict):
-            found |= _swept_fields(value, f"{prefix}{name}.")
-        elif isinstance(value, list) and value and isinstance(value[0], float):
-            found[prefix + name] = value
-    return found

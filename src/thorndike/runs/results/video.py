@@ -126,7 +126,7 @@ def _play(agent: Agent, now: Any, step: Any, draw: Any, episodes: int, most: int
     frames: list[np.ndarray] = []
     returns: list[float] = []
     total = 0.0
-    carry = agent.algorithm.carry(1)
+    carry = agent.algorithm.carry(agent.actor, 1)
     while len(returns) < episodes and len(frames) < most:
         with guarded("a frame could not be drawn"):
             frames.append(draw(now))

@@ -7,15 +7,11 @@ import json
 import sys
 from typing import Any
 
-from thorndike.configuration import from_json, require, to_json, type_name
-from thorndike.envs import BUILT_IN, built_in, make
-from thorndike.envs.adapters.brax import Robot
-from thorndike.envs.adapters.gymnax import Gymnax
-from thorndike.envs.adapters.pgx import PgxGame
+from thorndike.configuration import from_json, require, to_json
+from thorndike.envs import make
 from thorndike.envs.batched import is_jax
-from thorndike.envs.wrappers import randomised as domains
-from thorndike.envs.wrappers import standard as wrappers
 from thorndike.errors import ConfigError
+from thorndike.exports import known_configs
 from thorndike.types import Spec
 
 
@@ -48,10 +44,7 @@ def remake(described: dict[str, Any], classes: Any = ()) -> Any:
             )
         return make(described["id"], **described["kwargs"])
     if "fields" in described:
-        modules = (wrappers.__name__, domains.__name__)
-        around = [cls for cls in wrappers.Wrapper.__subclasses__() if cls.__module__ in modules]
-        ours = [*(type(built_in(name)) for name in BUILT_IN), PgxGame, Gymnax, Robot, *around]
-        env = from_json(described["fields"], {type_name(cls): cls for cls in [*ours, *classes]})
+        env = from_json(described["fields"], known_configs(classes))
         require(is_jax(env), f"{described['id']} is described as {str(env)[:80]}, which is no environment")
         return env
     raise ConfigError(

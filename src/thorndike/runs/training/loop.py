@@ -9,12 +9,14 @@ from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from thorndike.drivers.learner import replays, set_clock
 from thorndike.drivers.state import STRAY, WINDOW, RunState
 from thorndike.errors import CheckpointError, DivergedError, EnvError
 from thorndike.files import write_json
+from thorndike.ops.keys import random_key
 from thorndike.runs.results.run import Run
 from thorndike.runs.storage import checkpoint
 from thorndike.runs.storage.metrics import MetricsFile
@@ -60,8 +62,6 @@ class Loop:
 
     def begin(self, signals: Signals) -> bool:
         """The state at the start: a fresh one, or the one that was found; False if a signal came first."""
-        from thorndike.runs.training.train import seed_keys
-
         found, self.found = self.found, None
         if found is None:
             if replays(self.algorithm):
@@ -106,11 +106,13 @@ class Loop:
                 self.metrics.close()
             if not begun:
                 write_json(self.run.path / "status.json", {"state": "interrupted", "steps": 0, "seconds": 0.0})
-                self.progress.say(f"stopped before the first step; go on with: {self.run.resume_with}")
+                self.progress.say(f"stopped before the first step; go on with: {self.run.journal.resume_with}")
             elif signals.caught is not None:
                 self.save()
                 self.status("interrupted")
-                self.progress.say(f"stopped and saved at {self.steps} steps; go on with: {self.run.resume_with}")
+                self.progress.say(
+                    f"stopped and saved at {self.steps} steps; go on with: {self.run.journal.resume_with}"
+                )
             else:
                 if self.saved_at != self.steps:
                     self.save()
@@ -287,3 +289,9 @@ class Loop:
         error = f"training {what}: {name} was the first metric that is not finite, at step {at}{whose}{where}"
         self.status("diverged", metric=name, error=error)
         raise DivergedError(f"{error}. {CAUSES.get(name, CAUSES[''])}. The run at {self.run.path} is stopped; {kept}.")
+
+
+def seed_keys(run: Run) -> jax.Array:
+    """A random key for each run [R]; seeds vary fastest."""
+    seeds = [member["seed"] for member in run.members()]
+    return jax.vmap(random_key)(jnp.asarray(seeds, jnp.uint32))

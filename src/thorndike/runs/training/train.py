@@ -13,12 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-import thorndike
 from thorndike.algorithms import algorithm_class
-from thorndike.configuration import require, swept, to_json, types_in
+from thorndike.configuration import require, swept, swept_fields, to_json, types_in
 from thorndike.drivers.host import HostDriver
 from thorndike.drivers.learner import steps_of
 from thorndike.drivers.offline import OfflineDriver
@@ -28,13 +26,14 @@ from thorndike.envs.batched import is_jax
 from thorndike.envs.host.batch import cores
 from thorndike.envs.host.guard import starts_within
 from thorndike.errors import ConfigError
+from thorndike.exports import VERSION
 from thorndike.files import write_json
 from thorndike.memory.dataset import Dataset
-from thorndike.ops.keys import random_key
 from thorndike.presets import preset_for
-from thorndike.runs.results.run import FORMAT, Run, expand
+from thorndike.runs.results.run import Run, expand
 from thorndike.runs.storage.directory import begun, new_directory, training, unused
 from thorndike.runs.storage.environments import describe, describe_environment
+from thorndike.runs.storage.journal import FORMAT
 from thorndike.runs.training.loop import Loop
 from thorndike.runs.training.validation import (
     open_dataset,
@@ -129,6 +128,7 @@ def train(
         "format": FORMAT,
         "algorithm": to_json(algorithm),
         "environment": described,
+        "sweep": swept_fields(algorithm),
         "steps": -(-steps // chunk) * chunk,
         "seed": seed,
         "seeds": seeds,
@@ -210,7 +210,7 @@ def choose(algorithm: Any, env: str | None, steps: int | None) -> tuple[Any, int
     """The algorithm value and the number of steps, from a value, a class or a name."""
     if isinstance(algorithm, str):
         cls = algorithm_class(algorithm)
-        settings, preset_steps = preset_for(cls.__name__, env)
+        settings, preset_steps = preset_for(cls, env)
         return dataclasses.replace(cls(), **settings), _first(steps, preset_steps)  # type: ignore[type-var]
     if isinstance(algorithm, type):
         algorithm = algorithm()
@@ -236,14 +236,8 @@ def driver_of(run: Run) -> Any:
     return HostDriver(algorithm, run.env, run.spec, seeds, **run.stepping)
 
 
-def seed_keys(run: Run) -> jax.Array:
-    """A random key for each run [R]; seeds vary fastest."""
-    seeds = [member["seed"] for member in run.members()]
-    return jax.vmap(random_key)(jnp.asarray(seeds, jnp.uint32))
-
-
 def versions() -> dict[str, str]:
     """What the run was made with."""
     packages = ("jax", "jaxlib", "equinox", "optax", "numpy", "gymnasium")
-    ours = {"python": platform.python_version(), "thorndike": thorndike.__version__}  # also where it is not installed
+    ours = {"python": platform.python_version(), "thorndike": VERSION}  # also where it is not installed
     return {**ours, **{name: version(name) for name in packages}}

@@ -11,7 +11,7 @@ import numpy as np
 from gymnasium import Space
 from gymnasium.spaces import Box, Dict, Tuple
 
-from thorndike.algorithms import algorithm_class
+from thorndike.algorithms import algorithm_class, entries
 from thorndike.configuration import check, is_config, require, swept
 from thorndike.drivers.learner import random_action, replays
 from thorndike.envs.batched import Batched, is_jax
@@ -209,9 +209,7 @@ def serves(algorithm: Any, spec: Spec) -> str | None:
 
 def able(env: Any) -> str:
     """Which algorithms can serve `env`, as a sentence."""
-    from thorndike.algorithms import ALGORITHMS
-
-    spec, defaults = describe(env, 1, ""), {name: algorithm_class(name)() for name in ALGORITHMS}
+    spec, defaults = describe(env, 1, ""), {name: algorithm_class(name)() for name in entries()}
     playing = {name: value for name, value in defaults.items() if not getattr(value, "offline", False)}
     names = [name for name, value in playing.items() if serves(value, spec) is None]
     return f" Algorithms that can serve it: {', '.join(names)}." if names else ""

@@ -1,0 +1,80 @@
+"""The public names of the package, and the modules that define them. Importing this imports none of these modules."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+from thorndike.algorithms import entries
+from thorndike.names import did_you_mean
+
+VERSION = "0.1.0"
+
+PARTS = {  # all but the algorithms
+    "runs.training.train": ("train", "resume"),
+    "runs.results.run": ("Run", "open_run"),
+    "runs.results.agent": ("Agent", "load"),
+    "runs.results.plot": ("plot",),
+    "presets": ("preset",),
+    "envs": ("make",),
+    "configuration": ("config", "algorithm"),
+    "drivers.evaluate": ("Evaluation", "evaluate"),
+    "memory.dataset": ("Dataset", "Episode"),
+    "memory.replay": ("Uniform",),
+    "memory.sequences": ("Sequences",),
+    "nets.recurrent": ("GRU", "LSTM"),
+    "nets.torso": ("Torso",),
+    "ops.exploration": ("Epsilon", "Softmax"),
+    "envs.adapters.gymnasium": ("GymnasiumEnvironment",),
+    "envs.adapters.brax": ("Robot",),
+    "envs.adapters.gymnax": ("Gymnax",),
+    "envs.adapters.pettingzoo": ("ParallelEnvironment",),
+    "envs.adapters.pgx": ("PgxGame",),
+    "envs.classic.cartpole": ("CartPole",),
+    "envs.classic.acrobot": ("Acrobot",),
+    "envs.classic.mountain_car": ("MountainCar",),
+    "envs.classic.mountain_car_continuous": ("MountainCarContinuous",),
+    "envs.classic.pendulum": ("Pendulum",),
+    "envs.grid.grid_world": ("GridWorld", "cliff_walking", "four_rooms"),
+    "envs.memory.repeat_previous": ("RepeatPrevious",),
+    "envs.memory.t_maze": ("TMaze",),
+    "envs.wrappers.standard": (
+        "TimeLimit", "RewardScale", "FrameStack", "ActionRepeat", "StickyActions", "Shaping",
+    ),
+    "envs.wrappers.randomised": ("Randomised", "Curriculum"),
+    "types": ("Algorithm", "Environment", "Rollout", "Spec", "Step", "Timestep", "Transition"),
+    "errors": (
+        "ThorndikeError", "ConfigError", "UnknownNameError", "IncompatibleError", "MissingExtraError", "EnvError",
+        "CheckpointError", "DivergedError",
+    ),
+}  # fmt: skip
+
+
+@cache
+def homes() -> dict[str, str]:
+    """Every public name, and the module below `thorndike` that defines it."""
+    parts = {name: module for module, names in PARTS.items() for name in names}
+    return {**parts, **{entry.class_name: f"algorithms.{entry.module}" for entry in entries().values()}}
+
+
+def find(name: str) -> Any:
+    """What the package calls `name`; raises `AttributeError`."""
+    if name not in homes():
+        raise AttributeError(f"thorndike has no {name!r}{did_you_mean(name, homes())}")
+    return getattr(importlib.import_module(f"thorndike.{homes()[name]}"), name)
+
+
+def known_configs(classes: Any = ()) -> Callable[[str], type | None]:
+    """What finds the config class that a file calls by its `type_name`, or None: `classes` of one's own, and the public
+    ones of the package, whose modules are imported when they are asked for."""
+    from thorndike.configuration import is_config, type_name
+
+    given = {type_name(cls): cls for cls in ([classes] if isinstance(classes, type) else classes)}
+
+    def known(name: str) -> type | None:
+        found = given.get(name) or (find(name) if name in homes() else None)
+        return found if isinstance(found, type) and is_config(found) else None
+
+    return known
