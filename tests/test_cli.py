@@ -115,7 +115,7 @@ def test_train_evaluate_plot_watch_and_resume(run, tmp_path, capsys):
         return capsys.readouterr().out
 
     evaluated = json.loads(ok("evaluate", str(run), "--episodes", "3", "--json"))
-    assert list(evaluated) == ["episodes", "mean", "std", "median", "iqm", "ci95", "per_seed"]
+    assert list(evaluated) == ["episodes", "mean", "std", "median", "iqm", "ci95", "per_run", "members"]
     assert evaluated["episodes"] == 3
     assert len(evaluated["ci95"]) == 2
     assert "over 1 x 3 episodes" in ok("evaluate", str(run), "--episodes", "3")

@@ -151,7 +151,7 @@ class Acting:
     def actor(self, state):
         return state[0]
 
-    def carry(self, n):
+    def carry(self, actor, n):
         return ()
 
     def act(self, actor, carry, now, key, explore):

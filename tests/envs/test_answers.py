@@ -13,15 +13,15 @@ import pytest
 from gymnasium.spaces import Box, Dict, Discrete, MultiDiscrete
 
 import thorndike as td
+from thorndike.drivers.health import health, sizes, strays
 from thorndike.drivers.match import Random, match
-from thorndike.drivers.state import largest, rollout_health
 from thorndike.envs.batched import Batched
 from thorndike.errors import DivergedError, EnvError
 from thorndike.nets.torso import example
 from thorndike.runs.results.record import record
 from thorndike.runs.storage import checkpoint
 from thorndike.runs.training import loop
-from thorndike.types import Rollout, Transition
+from thorndike.types import Transition
 
 PPO = td.PPO(num_envs=2, rollout_length=4, minibatch_size=8, torso=td.Torso(widths=(4,)))
 GOOD = td.Step({"t": jnp.int32(0)}, jnp.zeros(3), 1.0, False)
@@ -201,11 +201,11 @@ class UnequalGame(Unequal):
 
 
 @pytest.mark.parametrize("part", ["observation_max", "reward_mean"])
-@pytest.mark.parametrize(("learner", "seeds"), [("PPO", 1), ("PPO", 2), ("DQN", 1), ("a memory being filled", 1)])
-def test_the_environment_is_named(learner, seeds, part, tmp_path, monkeypatch):
-    """The first at fault, which is fine again when its rollout of 8 steps ends; of the seed at fault.
+@pytest.mark.parametrize("learner", ["PPO", "DQN", "a memory being filled"])
+def test_the_environment_is_named(learner, part, tmp_path, monkeypatch):
+    """The first at fault, which is fine again when its rollout of 8 steps ends.
 
-    Of the six copies of seed 38 the third is the first, and not the only one; seed 37 has none.
+    Of the six copies of seed 38 the third is the first, and not the only one.
     """
     monkeypatch.setattr(loop, "CHUNK_SECONDS", 0.0)
     torso, copies = td.Torso(widths=(4,)), 6
@@ -217,15 +217,14 @@ def test_the_environment_is_named(learner, seeds, part, tmp_path, monkeypatch):
     )
     with pytest.raises(DivergedError, match=rf"rollout/{part} .* at step 96 in environment \d") as caught:
         td.train(
-            algorithm, Unequal(part=part), 1200, seeds=seeds, seed=39 - seeds, out=tmp_path / "run", progress=False,
-            checkpoint_every=0.0,
+            algorithm, Unequal(part=part), 1200, seed=38, out=tmp_path / "run", progress=False, checkpoint_every=0.0,
         )  # fmt: skip
     arrays, meta, _ = checkpoint.load_newest(tmp_path / "run" / "checkpoints")
     assert meta["iterations"] == 1
     (lots,) = [x for name, x in arrays.items() if name.endswith(".now.obs")]
     at_fault = lots[..., 0] < 0.4
-    assert np.argwhere(at_fault).tolist() == [[seeds - 1, 2], [seeds - 1, 5]]
-    assert " in environment 2" + (" in the run of {'seed': 38}." if seeds > 1 else ".") in str(caught.value)
+    assert np.argwhere(at_fault).tolist() == [[0, 2], [0, 5]]
+    assert " in environment 2." in str(caught.value)
     assert td.open_run(tmp_path / "run", classes=[Unequal]).status["error"] in str(caught.value)
 
 
@@ -280,20 +279,19 @@ def test_a_match_names_the_game(part):
 
 def test_who_is_at_fault_by_brute_force():
     """Who showed it first, in time and then by index; who earned it, where nobody showed it."""
-    rng, health = np.random.default_rng(0), jax.jit(partial(rollout_health, Box(0, 1, (2,))))
+    rng, look = np.random.default_rng(0), jax.jit(partial(health, Box(0, 1, (2,))))
     named = set()
     for _ in range(200):
         obs, after = (rng.uniform(0, 1, (3, 4, 2)).astype(np.float32) for _ in range(2))
         reward = np.zeros((3, 4), np.float32)
         for values in (obs, after, reward):
             for _ in range(rng.integers(3)):
-                strange = [np.nan, np.inf, -np.inf] + ([12] if values is not reward else [])
-                values[tuple(rng.integers(values.shape))] = rng.choice(strange)
+                values[tuple(rng.integers(values.shape))] = rng.choice([np.nan, np.inf, -np.inf])
         no = np.zeros((3, 4), bool)
         steps = Transition(obs, no, no, {}, reward, no, no, after, {})
-        metrics, culprit = health(Rollout(steps, (), None))
+        metrics, culprit, _ = look(steps)
         order = [(t, e) for t in range(3) for e in range(4)]
-        showed = [e for t, e in order if not all(-10 <= x <= 11 for x in (*obs[t, e], *after[t, e]))]
+        showed = [e for t, e in order if not np.isfinite([*obs[t, e], *after[t, e]]).all()]
         earned = [e for t, e in order if not np.isfinite(reward[t, e])]
         assert culprit == (showed or earned or [-1])[0]
         assert np.isfinite(metrics["rollout/observation_max"]) == (not showed)
@@ -303,11 +301,12 @@ def test_who_is_at_fault_by_brute_force():
 
 
 @pytest.mark.parametrize(("part", "value", "at"), [("z", (5,), 0), ("a", (3, 10), 6)])
-def test_values_outside_of_the_space_stop_the_run(part, value, at, tmp_path):
-    """With the rollout, of 8 steps, in which they come: in a reset, in the last step of an episode."""
-    env, end = Straying(part=part, value=value, at=at), 8 * (1 + (at > 4))
-    with pytest.raises(DivergedError, match=rf"observation_max.* at step {end} in environment 0.*outside of its space"):
-        td.train(PPO, env, 32, out=tmp_path / "run", progress=False)
+def test_values_outside_of_the_space_are_said_once(part, value, at, tmp_path, capfd):
+    """In a reset, or in the last step of an episode: learning goes on."""
+    run = td.train(PPO, Straying(part=part, value=value, at=at), 96, out=tmp_path / "run", progress=False)
+    assert run.status["state"] == "finished"
+    said = capfd.readouterr().err
+    assert said.count(f"warning: an observation was as large as {max(value)}, outside of its space") == 1
 
 
 STRAYS = {
@@ -321,16 +320,16 @@ def test_which_values_are_outside(part, value):
     obs = {name: np.array(x, MANY[name].dtype) for name, x in FINE.items()}
     assert all(MANY[name].contains(obs[name]) for name in "zam")
     batch = {name: jnp.asarray(np.stack([x] * 4)) for name, x in obs.items()}
-    np.testing.assert_array_equal(largest(MANY, batch)["rollout/observation_max"], [np.float32(20.9)] * 4)
+    assert strays(MANY, batch) == 0
     obs[part] = np.array(value, MANY[part].dtype).reshape(MANY[part].shape)
     assert not MANY[part].contains(obs[part])
     strayed = {name: x.at[2].set(obs[name]) for name, x in batch.items()}
-    rows = [np.float32(20.9), np.float32(20.9), np.inf, np.float32(20.9)]
-    np.testing.assert_array_equal(largest(MANY, batch, strayed)["rollout/observation_max"], rows)
+    assert strays(MANY, batch, strayed) == max(abs(x) for x in value if x not in np.ravel(FINE[part])) > 0
 
 
 def test_where_every_value_of_a_dtype_is_let_in_nothing_is_looked_at():
-    assert largest(IMAGE, np.zeros((2, 8, 8, 3), np.uint8)) == {}
+    assert sizes(IMAGE, np.zeros((2, 8, 8, 3), np.uint8)) == []
+    assert strays(IMAGE, np.zeros((2, 8, 8, 3), np.uint8)) == 0
 
 
 class Odd(gymnasium.Env):

@@ -53,7 +53,7 @@ def test_a_new_game_begins_at_the_time_limit_even_where_a_life_is_lost_then(asyn
 class Still:
     """An algorithm that does nothing."""
 
-    def carry(self, n):
+    def carry(self, actor, n):
         return ()
 
     def act(self, actor, carry, now, key, explore):

@@ -25,8 +25,8 @@ def test_cartpole_in_100k_steps(tmp_path):
     command = [sys.executable, "-m", "thorndike", "train", "dqn", "CartPole-v1", "--steps", "100000", "--seeds", "6"]
     subprocess.run([*command, "--out", str(tmp_path / "run")], check=True, capture_output=True)
     evaluation = td.open_run(tmp_path / "run").evaluate(50)
-    assert evaluation.mean >= 450, evaluation.per_seed
-    assert sorted(evaluation.per_seed)[1] >= 450, evaluation.per_seed
+    assert evaluation.mean >= 450, evaluation.per_run
+    assert sorted(evaluation.per_run)[1] >= 450, evaluation.per_run
 
 
 @pytest.mark.slow
@@ -34,7 +34,7 @@ def test_acrobot_in_100k_steps(tmp_path):
     algorithm, _ = choose("dqn", "Acrobot-v1", None)
     evaluation = trained(tmp_path, algorithm, "Acrobot-v1", 100_000, seeds=4).evaluate(50)
     print("Acrobot-v1", evaluation)
-    assert min(evaluation.per_seed) >= -95, evaluation.per_seed
+    assert min(evaluation.per_run) >= -95, evaluation.per_run
 
 
 def test_targets_in_closed_form():

@@ -31,8 +31,8 @@ def test_memory_is_what_solves_it(algorithm, env, tmp_path):
     value, steps = choose(algorithm, env, None)
     evaluation = trained(tmp_path, value, env, steps, seeds=8).evaluate(50)
     print(algorithm, env, steps, evaluation)
-    assert np.reshape(evaluation.per_seed, (2, 4)).mean(1).min() >= WITH[algorithm, env], evaluation.per_seed
-    assert sorted(evaluation.per_seed)[1] >= WITH[algorithm, env], evaluation.per_seed
+    assert np.reshape(evaluation.per_run, (2, 4)).mean(1).min() >= WITH[algorithm, env], evaluation.per_run
+    assert sorted(evaluation.per_run)[1] >= WITH[algorithm, env], evaluation.per_run
 
 
 @pytest.mark.slow
@@ -41,4 +41,4 @@ def test_without_memory_it_is_out_of_reach(env, tmp_path):
     value, steps = choose("ppo", env, None)
     evaluation = trained(tmp_path, dataclasses.replace(value, core=None), env, steps, seeds=4).evaluate(50)
     print(env, "without memory", evaluation)
-    assert evaluation.mean <= WITHOUT[env], evaluation.per_seed
+    assert evaluation.mean <= WITHOUT[env], evaluation.per_run

@@ -40,7 +40,7 @@ def test_evaluation_is_against_a_random_player(run):
     assert result.returns.shape == result.lengths.shape == (2, 40)
     assert set(np.unique(result.returns)) <= {-1, 0, 1}
     assert 5 <= result.lengths.min() <= result.lengths.max() <= 9
-    assert td.open_run(run.path).evaluate(40).per_seed == result.per_seed
+    assert td.open_run(run.path).evaluate(40).per_run == result.per_run
     np.testing.assert_array_equal(result.returns[0], run.match("random", 40).results)
     with pytest.raises(td.ConfigError, match="a seed must lie between"):
         run.evaluate(4, seed=-1)

@@ -64,7 +64,7 @@ class EverySecond(td.CartPole):
 class Counts:
     """Does 1 in every second step of an episode, as its memory tells it; when it explores it does nothing."""
 
-    def carry(self, n):
+    def carry(self, actor, n):
         return jnp.zeros(n, jnp.int32)
 
     def act(self, actor, carry, now, key, explore):
@@ -113,9 +113,9 @@ def test_evaluation_says_how_good_the_agent_is(ppo):
     result = ppo.evaluate(7)
     assert result.returns.shape == result.lengths.shape == (1, 7)
     assert np.array_equal(result.returns, result.lengths)  # CartPole pays 1 a step
-    assert (result.mean, result.per_seed) == (result.returns.mean(), [result.returns.mean()])
+    assert (result.mean, result.per_run) == (result.returns.mean(), [result.returns.mean()])
     data = result.to_json()
-    assert list(data) == ["episodes", "mean", "std", "median", "iqm", "ci95", "per_seed"]
+    assert list(data) == ["episodes", "mean", "std", "median", "iqm", "ci95", "per_run", "members"]
     assert data["episodes"] == 7
     assert data["std"] == pytest.approx(result.returns.std())
     assert data["median"] == np.median(result.returns)

@@ -6,12 +6,15 @@ import os
 import shutil
 import signal
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import small_runs as small
+from gymnasium.spaces import Box, Discrete
 
 import thorndike as td
-from algorithms.test_contract import CASES
+from algorithms.cases import CASES
 from thorndike.errors import (
     ConfigError,
 )
@@ -243,3 +246,26 @@ def test_a_faulty_environment_is_restarted_where_that_is_asked_for(tmp_path, mon
     for more, text in (({"on_env_error": "no"}, "on_env_error must be"), ({"env_timeout": 0}, "more than 0")):
         with pytest.raises(ConfigError, match=text):
             small.train("PPO", tmp_path / "other", env=small.FiveSteps, **more)
+
+
+@td.config
+class OwnKeys:
+    """It keeps random keys of its own, of JAX's generators."""
+
+    max_steps: int = 20
+    observation_space, action_space = Box(-1, 1, (2,)), Discrete(2)
+
+    def reset(self, key):
+        return td.Step((jax.random.key(7), jax.random.key(8, impl="rbg")), jnp.zeros(2))
+
+    def step(self, state, action, key):
+        one, other = (jax.random.split(k) for k in state)
+        seen = jnp.concatenate([jax.random.uniform(k[1], (1,)) for k in (one, other)])
+        return td.Step((one[0], other[0]), seen, 1.0)
+
+
+def test_an_environment_with_keys_of_its_own(tmp_path):
+    whole = small.train("PPO", tmp_path / "whole", env=OwnKeys(), steps=640)
+    run = small.train("PPO", tmp_path / "run", env=OwnKeys())
+    td.resume(run.path, steps=640, classes=[OwnKeys], progress=False)
+    assert small.differing(small.arrays(whole), small.arrays(run)) == []

@@ -96,18 +96,40 @@ def test_an_algorithm_that_changes_the_kind_of_its_state_is_refused(tmp_path, mo
             with pytest.raises(ConfigError, match=r"PPO.learn hands on .*float32.. where int32.. was due, at .*steps"):
                 small.train("PPO", tmp_path / "run", env=env)
     with monkeypatch.context() as patch:
-        patch.setattr(td.PPO, "carry", lambda self, n: np.zeros(n, np.int32))
+        patch.setattr(td.PPO, "carry", lambda self, actor, n: np.zeros(n, np.int32))
         patch.setattr(td.PPO, "act", lambda self, actor, carry, *rest: (
             act(self, actor, Carry((), ()), *rest)[0], carry + 0.5, {"log_prob": np.zeros(2, np.float32)}))  # fmt: skip
         with pytest.raises(ConfigError, match=r"PPO.act hands on something of another kind: float32.2. where int32.2."):
             small.train("PPO", tmp_path / "run", env="gymnasium/CartPole-v1")
 
 
-def test_one_diverged_seed_is_named(tmp_path, monkeypatch):
+@pytest.mark.parametrize("env", ["CartPole-v1", "gymnasium/CartPole-v1"])
+def test_the_others_go_on_without_one_that_diverges(env, tmp_path, capfd):
+    """Its row is empty from then on, its agent cannot be had, and it does not play; the rest is as it is alone."""
     rates = np.array([1e-3, 1e30])
     algorithm = td.PPO(**{**vars(small.PPO), "learning_rate": rates})
-    with pytest.raises(DivergedError, match=r"in the run of \{'seed': 5, 'learning_rate': 1\.0\d*e\+30\}"):
-        small.train("PPO", tmp_path / "run", algorithm=algorithm, seeds=2, seed=5)
+    run = small.train("PPO", tmp_path / "run", algorithm=algorithm, env=env, seeds=2, seed=5)
+    said = capfd.readouterr().err
+    for seed in (5, 6):
+        assert said.count(f"warning: the run of {{'seed': {seed}, 'learning_rate': 1e+30}} has diverged") == 1
+    assert run.status["state"] == "finished"
+    assert set(run.status["diverged"]) == {"2", "3"}
+    value = run.metrics()["train/value"]
+    assert np.isnan(value[-1]).tolist() == [False, False, True, True]
+    result = run.evaluate(3)
+    assert np.isnan(result.returns).all(1).tolist() == [False, False, True, True]
+    assert "diverged" in str(result)
+    assert run.agent(6).act(np.zeros(4, np.float32)) in (0, 1)
+    with pytest.raises(DivergedError, match=r"the agent of .*1e\+30.* diverged at step \d+"):
+        run.agent(5, configuration=1)
+    again = td.resume(run.path, steps=2 * small.STEPS, progress=False)
+    assert set(again.status["diverged"]) == {"2", "3"}
+
+
+def test_all_that_diverge_stop_the_run(tmp_path):
+    algorithm = td.PPO(**{**vars(small.PPO), "learning_rate": np.array([1e30, 2e30])})
+    with pytest.raises(DivergedError, match=r"in the run of \{.*e\+30\}, and the others have diverged too"):
+        small.train("PPO", tmp_path / "run", algorithm=algorithm)
 
 
 def test_a_disk_that_fills_up_stops_the_run_with_its_last_checkpoint(tmp_path, monkeypatch):

@@ -235,7 +235,7 @@ def test_seeds_side_by_side_are_what_they_are_alone(ppo, tmp_path):
 
     result = many.evaluate(4)
     assert result.returns.shape == result.lengths.shape == (3, 4)
-    assert result.per_seed == [pytest.approx(x) for x in result.returns.mean(1)]
+    assert result.per_run == [pytest.approx(x) for x in result.returns.mean(1)]
     obs = np.random.default_rng(0).normal(size=(64, 4)).astype(np.float32)
     for seed, run in enumerate(alone):
         assert np.array_equal(many.agent(seed).act(obs), run.agent().act(obs))
@@ -267,7 +267,7 @@ def test_a_sweep_is_its_members(tmp_path):
         algorithm = td.PPO(**{**vars(small.PPO), "learning_rate": member["learning_rate"]})
         alone = small.train("PPO", tmp_path / str(i), algorithm=algorithm, seed=member["seed"])
         assert_close(sweep, i, alone)
-    assert len(td.open_run(sweep.path).evaluate(2).per_seed) == 4
+    assert len(td.open_run(sweep.path).evaluate(2).per_run) == 4
     obs = np.random.default_rng(0).normal(size=(64, 4)).astype(np.float32)
     assert np.array_equal(sweep.agent(6, configuration=1).act(obs), alone.agent().act(obs))
     assert not np.array_equal(

@@ -18,8 +18,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from gymnasium import Space
+from gymnasium.spaces import Discrete, MultiDiscrete
 
 from thorndike.drivers import overlap
+from thorndike.drivers.dropped import without
+from thorndike.drivers.health import health
 from thorndike.drivers.learner import (
     check_kind,
     collect,
@@ -33,7 +37,7 @@ from thorndike.drivers.learner import (
 )
 from thorndike.drivers.program import once, options
 from thorndike.drivers.scan import axes, member
-from thorndike.drivers.state import Episodes, RunState, Tally, rollout_health
+from thorndike.drivers.state import Episodes, RunState, Tally
 from thorndike.ops.keys import random_key
 from thorndike.types import Array, Clock, Metrics, PyTree, Rollout, Spec, Timestep, Transition
 
@@ -81,9 +85,11 @@ class HostDriver:
         self.settings, self.replays = Packed(jax.device_put(algorithm)), replays(algorithm)
         self.chunk, self.warm_iterations = steps_of(algorithm), warm_iterations(algorithm)
         self.batch = env.batch(runs * algorithm.num_envs, seed=seeds, **how)
+        self.healthy = np.ones(runs, bool)  # runs that have not diverged
         self.mends = how.get("on_error") == "restart"
         self.ahead = not getattr(self.batch, "asynchronous", False)  # acting on all at once, before the next rollout
         self.now: Timestep | None = None
+        self.before: Transition | None = None  # the last step of the rollout before
         self.spare: Packed | None = None  # the agent before the present one, for its storage
 
         def over_runs(f):
@@ -155,7 +161,7 @@ class HostDriver:
         """`iterations` iterations later. Most of the argument is donated: do not use it again.
 
         With `fresh` the metric sums begin anew; with `warm` actions are random and nothing is learned. Stops early when
-        a metric is not finite: the environment is not to be stepped with what such parameters say.
+        in all runs a metric is not finite: no environment is stepped with what such parameters say, see `harmless`.
 
         An update from the memory is begun before the last iteration is looked at.
         """
@@ -170,7 +176,8 @@ class HostDriver:
             clock = Clock(so_far.steps, so_far.total)
             if self.replays and not warm:
                 learned, metrics = self._learn(spare, settings, agent, memory, None, key, clock)
-            if not np.asarray(healthy).all():
+            self.healthy = np.broadcast_to(np.asarray(healthy), self.runs)
+            if not self.healthy.any():
                 spare = None
                 break  # without what has just begun
             rollout, dropped, carry, later = self.rollout(agent, carry, key, move, warm)
@@ -203,6 +210,8 @@ class HostDriver:
         for i in range(length):
             action, carry, extras, key = act(carry, now, key) if i else move
             action = np.asarray(action)
+            if not self.healthy.all():
+                action = harmless(self.spec.action, action.copy(), now, ~self.healthy)
             flat = action.reshape((-1, *action.shape[2:]))
             later = self.split(self.batch.step(flat))
             info = {"mask": now.info["mask"], "next_mask": later.info["final_mask"]} if now.info else {}
@@ -211,6 +220,9 @@ class HostDriver:
             dropped.append(self.split(self.batch.dropped))
             now = later
         self.now = now
+        if self.mends:
+            steps, dropped = without(steps, dropped, self.before)
+            self.before = steps[-1]
         if len(steps) == 1:
             stacked = jax.tree.map(lambda x: x[:, None], steps[0])
         else:
@@ -234,6 +246,18 @@ class HostDriver:
         return jax.tree.map(lambda x: x.reshape(shape + x.shape[1:]), now)
 
 
+def harmless(space: Space, action: np.ndarray, now: Timestep, runs: np.ndarray) -> np.ndarray:
+    """Actions [R, E, ...] with those of the diverged `runs` replaced by legal ones: the first, or zeros."""
+    action[runs] = 0
+    mask = now.info.get("mask")
+    if mask is not None and isinstance(space, (Discrete, MultiDiscrete)):
+        sizes = np.ravel(space.nvec if isinstance(space, MultiDiscrete) else space.n)
+        parts = np.split(np.asarray(mask), np.cumsum(sizes)[:-1], -1)
+        first = np.stack([part.argmax(-1) for part in parts], -1).reshape(action.shape)
+        action[runs] = first[runs]
+    return action
+
+
 def _init_run(algorithm: Any, spec: Spec, key: Array, now: Timestep) -> RunState:
     ikey, key = jax.random.split(key)
     agent = algorithm.init(ikey, spec)
@@ -243,8 +267,8 @@ def _init_run(algorithm: Any, spec: Spec, key: Array, now: Timestep) -> RunState
     memory, zero = init_memory(algorithm, example), jnp.int32(0)
     after, metrics = jax.eval_shape(partial(improve, algorithm), agent, memory, example, key)
     check_kind(algorithm, "update" if replays(algorithm) else "learn", agent, after)
-    metrics, _ = jax.eval_shape(partial(_metrics, spec), example, metrics)
-    episodes, tally = Episodes.start(algorithm.num_envs), Tally.start(metrics)
+    seen = jax.eval_shape(partial(health, spec.observation), example.steps).metrics
+    episodes, tally = Episodes.start(algorithm.num_envs), Tally.start({**seen, **_named(metrics)})
     return RunState(agent, memory, (), carry, key, zero, jnp.int32(spec.steps), zero, episodes, tally)
 
 
@@ -258,10 +282,8 @@ def _example(algorithm: Any, agent: PyTree, carry: PyTree, now: Timestep, key: A
     return Rollout(steps, carry, now), later
 
 
-def _metrics(spec: Spec, rollout: Rollout, metrics: Metrics) -> tuple[Metrics, Array]:
-    named = {f"train/{name}": value for name, value in metrics.items()}
-    health, culprit = rollout_health(spec.observation, rollout)
-    return {**health, **named}, culprit
+def _named(metrics: Metrics) -> Metrics:
+    return {f"train/{name}": value for name, value in metrics.items()}
 
 
 def _written(
@@ -269,8 +291,7 @@ def _written(
 ) -> RunState:
     """The book with a rollout, and what learning said beside it if it did, written down."""
     record = book.tally.watch if metrics is None else book.tally.add
-    named, culprit = _metrics(spec, rollout, metrics or {})
-    tally = record(named, book.iterations, culprit)
+    tally = record(_named(metrics or {}), book.iterations, health(spec.observation, rollout.steps))
     episodes = book.episodes.add(rollout.steps.reward, rollout.steps.ended, dropped)
     steps, iterations = book.steps + steps_of(algorithm), book.iterations + 1
     return book._replace(steps=steps, iterations=iterations, episodes=episodes, tally=tally)

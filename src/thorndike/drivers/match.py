@@ -13,8 +13,8 @@ import numpy as np
 from gymnasium import Space
 
 from thorndike.drivers.evaluate import fault
+from thorndike.drivers.health import faults, sizes
 from thorndike.drivers.learner import random_action
-from thorndike.drivers.state import faults, largest
 from thorndike.envs.batched import Batched
 from thorndike.errors import ConfigError
 from thorndike.ops.keys import random_key
@@ -148,7 +148,7 @@ def _games(
         action = jnp.where(length < opening, random_action(world.env.action_space, now, keys[3]), action)
         later = world.step(now, action, keys[2])
         result += jnp.where(over, 0.0, jnp.where(mine, later.reward, -later.reward))
-        wrong = jnp.where(over, 0, faults(later.reward, largest(space, now.obs, later.final_obs)))
+        wrong = jnp.where(over, 0, faults(later.reward, *sizes(space, now.obs, later.final_obs)))
         return later, key, result, length + ~over, over | later.terminated | later.truncated, wrong
 
     none = jnp.zeros(world.num_envs, jnp.int32)

@@ -14,13 +14,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from thorndike.drivers.evaluate import evaluate
+from thorndike.drivers.health import Health, health
 from thorndike.drivers.learner import check_kind, set_clock
 from thorndike.drivers.program import once, options
 from thorndike.drivers.scan import axes, member
-from thorndike.drivers.state import WINDOW, Episodes, RunState, Tally, largest
+from thorndike.drivers.state import WINDOW, Episodes, RunState, Tally
 from thorndike.memory.dataset import Dataset
 from thorndike.ops.keys import random_key
-from thorndike.types import Array, PyTree, Spec
+from thorndike.types import Array, Metrics, PyTree, Spec
 
 BLOCK = 16  # most batches that one call of the compiled program learns from
 EPISODES = 20  # of each evaluation
@@ -53,7 +54,7 @@ class OfflineDriver:
                 state = update_one(member(algorithm, 0), *jax.tree.map(lambda x: x[0], (state, given)))
                 return i + 1, jax.tree.map(lambda x: x[None], state)
 
-            going = lambda carry: (carry[0] < n) & carry[1].tally.healthy()  # noqa: E731
+            going = lambda carry: (carry[0] < n) & carry[1].tally.healthy().any()  # noqa: E731
             return jax.lax.while_loop(going, update, (0, state))[1]
 
         self._learn = jax.jit(learn, donate_argnums=1)
@@ -100,7 +101,7 @@ class OfflineDriver:
             self._compiled = lowered.compile(options(state.agent))
 
     def advance(self, state: RunState, iterations: int, warm: bool = False, fresh: bool = False) -> RunState:
-        """`iterations` updates later, fewer if a metric is not finite. The argument is donated: do not use it again."""
+        """`iterations` updates later, fewer if in all runs a metric is not finite. The argument is donated."""
         state = state._replace(tally=state.tally.restart(jnp.bool_(True))) if fresh else state
         self.compile()
         while iterations > 0:
@@ -111,7 +112,7 @@ class OfflineDriver:
             rest = state._replace(key=())  # type: ignore[arg-type]
             state = self._compiled(self.algorithm, rest, (batches, ukeys), np.int32(n))._replace(key=keys[:, n - 1])
             iterations -= n
-            if not np.asarray(state.tally.healthy()).all():
+            if not np.any(state.tally.healthy()):
                 break
         return state
 
@@ -154,24 +155,24 @@ def _draw(size: int, batch: int, keys: Array) -> tuple[Array, Array, Array]:
 def _init_run(algorithm: Any, spec: Spec, key: Array, batch: PyTree) -> RunState:
     ikey, key = jax.random.split(key)
     agent = algorithm.init(ikey, spec)
-    after, metrics = jax.eval_shape(partial(_learn, algorithm, spec), agent, batch, key)
+    after, metrics, seen = jax.eval_shape(partial(_learn, algorithm, spec), agent, batch, key)
     check_kind(algorithm, "update", agent, after)
     zero = jnp.int32(0)
-    episodes, tally = Episodes.start(1), Tally.start(metrics)
+    episodes, tally = Episodes.start(1), Tally.start({**seen.metrics, **metrics})
     return RunState(agent, (), (), (), key, zero, jnp.int32(spec.steps), zero, episodes, tally)
 
 
-def _learn(algorithm: Any, spec: Spec, agent: PyTree, batch: PyTree, key: Array) -> tuple[PyTree, dict[str, Array]]:
+def _learn(algorithm: Any, spec: Spec, agent: PyTree, batch: PyTree, key: Array) -> tuple[PyTree, Metrics, Health]:
     agent, metrics = algorithm.update(agent, batch, key)
     named = {f"train/{name}": value for name, value in metrics.items()}
-    seen = {name: x.max() for name, x in largest(spec.observation, batch.obs, batch.next_obs).items()}
-    return agent, {**seen, "rollout/reward_mean": batch.reward.mean(), **named}
+    seen = health(spec.observation, batch)
+    return agent, named, seen._replace(culprit=jnp.int32(-1))  # a dataset has no environments
 
 
 def _update(spec: Spec, algorithm: Any, state: RunState, given: tuple[PyTree, Array]) -> RunState:
     batch, key = given
-    agent, metrics = _learn(algorithm, spec, state.agent, batch, key)
-    tally = state.tally.add(metrics, state.iterations, jnp.int32(-1))  # a dataset has no environments
+    agent, metrics, seen = _learn(algorithm, spec, state.agent, batch, key)
+    tally = state.tally.add(metrics, state.iterations, seen)
     steps = state.steps + 1
     agent = set_clock(agent, steps, state.total)
     return state._replace(agent=agent, steps=steps, iterations=state.iterations + 1, tally=tally)

@@ -1,8 +1,9 @@
 """The driver for JAX environments: acting, stepping and learning in one compiled loop.
 
 Only here and in the other drivers are `jit`, donation, seeds and devices. The loop's length is an argument of the
-compiled program, so one compilation serves chunks of any length; it stops by itself at the first metric that is not
-finite. Runs (seeds, configurations of a sweep) are an axis under `vmap`, shared over the devices where they divide.
+compiled program, so one compilation serves chunks of any length; it stops by itself once every run has
+had a metric that is not finite. Runs (seeds, configurations of a sweep) are an axis under `vmap`, shared over the
+devices where they divide; one that diverges harms no other.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from gymnasium import Space
 from jax.sharding import Mesh, NamedSharding, SingleDeviceSharding
 from jax.sharding import PartitionSpec as P
 
+from thorndike.drivers.health import Health, health
 from thorndike.drivers.learner import (
     check_kind,
     collect,
@@ -30,7 +32,7 @@ from thorndike.drivers.learner import (
     warm_iterations,
 )
 from thorndike.drivers.program import once, options
-from thorndike.drivers.state import Episodes, RunState, Tally, rollout_health
+from thorndike.drivers.state import Episodes, RunState, Tally
 from thorndike.envs.batched import Batched
 from thorndike.ops.keys import random_key
 from thorndike.types import Array, Metrics, PyTree, Rollout, Spec, Timestep, Transition
@@ -81,8 +83,8 @@ def outline(algorithm: Any, world: Batched, spec: Spec) -> tuple[Rollout, Metric
         carry = algorithm.carry(actor, algorithm.num_envs)
         experience = rollout(algorithm, world, actor, carry, now, key, "explore")[0]
         memory = init_memory(algorithm, experience)
-        after, _, metrics, _ = _learn(algorithm, spec.observation, agent, memory, experience, key)
-        return experience, metrics, agent, after
+        after, _, metrics, seen = _learn(algorithm, spec.observation, agent, memory, experience, key)
+        return experience, {**seen.metrics, **metrics}, agent, after
 
     experience, metrics, agent, after = jax.eval_shape(first, random_key(0))
     check_kind(algorithm, "update" if replays(algorithm) else "learn", agent, after)
@@ -100,12 +102,13 @@ def init_run(algorithm: Any, world: Batched, spec: Spec, shapes: tuple[Rollout, 
     return RunState(agent, memory, now, carry, key, zero, total, zero, episodes, tally)
 
 
-def _learn(algorithm: Any, space: Space, agent: PyTree, memory: PyTree, experience: Rollout, key: Array):
+def _learn(
+    algorithm: Any, space: Space, agent: PyTree, memory: PyTree, experience: Rollout, key: Array
+) -> tuple[PyTree, PyTree, Metrics, Health]:
     memory = collect(algorithm, memory, experience)
     agent, metrics = improve(algorithm, agent, memory, experience, key)
     named = {f"train/{name}": value for name, value in metrics.items()}
-    health, culprit = rollout_health(space, experience)
-    return agent, memory, {**health, **named}, culprit
+    return agent, memory, named, health(space, experience.steps)
 
 
 def iterate(algorithm: Any, world: Batched, state: RunState, warm: bool) -> RunState:
@@ -118,11 +121,10 @@ def iterate(algorithm: Any, world: Batched, state: RunState, warm: bool) -> RunS
     steps = state.steps + algorithm.rollout_length * algorithm.num_envs
     if warm:
         agent, memory = state.agent, collect(algorithm, state.memory, experience)
-        health, culprit = rollout_health(space, experience)
-        tally = state.tally.watch(health, state.iterations, culprit)
+        tally = state.tally.watch({}, state.iterations, health(space, experience.steps))
     else:
-        agent, memory, metrics, culprit = _learn(algorithm, space, state.agent, state.memory, experience, lkey)
-        tally = state.tally.add(metrics, state.iterations, culprit)
+        agent, memory, metrics, seen = _learn(algorithm, space, state.agent, state.memory, experience, lkey)
+        tally = state.tally.add(metrics, state.iterations, seen)
     agent = set_clock(agent, steps, state.total)
     episodes = state.episodes.add(experience.steps.reward, experience.steps.ended)
     return RunState(agent, memory, now, carry, key, steps, state.total, state.iterations + 1, episodes, tally)
@@ -147,7 +149,7 @@ def _chunk(algorithm: Any, world: Batched, state: RunState, n: Array, fresh: Arr
         step = lambda s: one(algorithm, world, s)  # noqa: E731
     else:
         step = lambda s: jax.vmap(one, in_axes=(swept, None, 0))(algorithm, world, s)  # noqa: E731
-    going = lambda carry: (carry[0] < n) & carry[1].tally.healthy()  # noqa: E731
+    going = lambda carry: (carry[0] < n) & carry[1].tally.healthy().any()  # noqa: E731
     _, state = jax.lax.while_loop(going, lambda carry: (carry[0] + 1, step(carry[1])), (0, state))
     return jax.tree.map(lambda x: x[None], state) if runs == 1 else state
 

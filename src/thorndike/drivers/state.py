@@ -10,11 +10,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from gymnasium import Space
 
-from thorndike.envs.host.layout import leaf_of
-from thorndike.nets.torso import leaves
-from thorndike.types import Array, Metrics, PyTree, Rollout
+from thorndike.drivers.health import Health
+from thorndike.types import Array, Metrics, PyTree
 
 WINDOW = 100  # episodes over which returns are averaged
 
@@ -58,7 +56,9 @@ class Episodes(NamedTuple):
         return Episodes(*running, returns, lengths_, last)
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=["sums", "count", "bad", "culprit"], meta_fields=["names"])
+@partial(
+    jax.tree_util.register_dataclass, data_fields=["sums", "count", "bad", "culprit", "stray"], meta_fields=["names"]
+)
 @dataclasses.dataclass(frozen=True)
 class Tally:
     """Sums of the M metrics since the last log line, and when each first stopped being finite."""
@@ -68,29 +68,30 @@ class Tally:
     count: Array
     bad: Array  # [M], iteration at which a metric was first not finite; -1: it never was
     culprit: Array  # the environment whose experience was the first of these; -1: none's
+    stray: Array  # the largest observation so far that was far outside of its space; 0: none was
 
     @staticmethod
     def start(names: Iterable[str]) -> Tally:
         """Nothing yet."""
         names = tuple(names)
         never = jnp.int32(-1)
-        return Tally(names, jnp.zeros(len(names)), jnp.int32(0), jnp.full(len(names), never), never)
+        return Tally(names, jnp.zeros(len(names)), jnp.int32(0), jnp.full(len(names), never), never, jnp.float32(0))
 
-    def add(self, metrics: Metrics, iteration: Array, culprit: Array) -> Tally:
-        """With one iteration's metrics counted in, and the environment that was at fault in it (-1: none)."""
-        values = jnp.stack([jnp.float32(metrics[name]) for name in self.names])
-        marked = self.marked(values, iteration, culprit)
+    def add(self, metrics: Metrics, iteration: Array, health: Health) -> Tally:
+        """With one iteration counted in: what learning says of itself, and what is seen of its experience."""
+        marked, values = self.watch(metrics, iteration, health), self.values(metrics, health)
         return dataclasses.replace(marked, sums=self.sums + values, count=self.count + 1)
 
-    def watch(self, metrics: Metrics, iteration: Array, culprit: Array) -> Tally:
-        """With the metrics of an iteration without learning looked at, but not counted in."""
-        values = jnp.stack([jnp.float32(metrics.get(name, 0.0)) for name in self.names])
-        return self.marked(values, iteration, culprit)
+    def watch(self, metrics: Metrics, iteration: Array, health: Health) -> Tally:
+        """With an iteration looked at, but not counted in: nothing was learned in it."""
+        bad = jnp.where((self.bad < 0) & ~jnp.isfinite(self.values(metrics, health)), iteration, self.bad)
+        culprit = jnp.where(self.healthy(), health.culprit, self.culprit)
+        return dataclasses.replace(self, bad=bad, culprit=culprit, stray=jnp.maximum(self.stray, health.stray))
 
-    def marked(self, values: Array, iteration: Array, culprit: Array) -> Tally:
-        """With what is not finite of an iteration's values noted."""
-        bad = jnp.where((self.bad < 0) & ~jnp.isfinite(values), iteration, self.bad)
-        return dataclasses.replace(self, bad=bad, culprit=jnp.where(self.healthy(), culprit, self.culprit))
+    def values(self, metrics: Metrics, health: Health) -> Array:
+        """The metrics of one iteration in the order of their names, [M]; 0 for those that it has not."""
+        metrics = {**health.metrics, **metrics}
+        return jnp.stack([jnp.float32(metrics.get(name, 0.0)) for name in self.names])
 
     def restart(self, fresh: Array) -> Tally:
         """With the sums at zero if `fresh`: the last ones were logged."""
@@ -98,8 +99,8 @@ class Tally:
         return dataclasses.replace(self, sums=sums, count=count)
 
     def healthy(self) -> Array:
-        """Whether every metric has been finite all along; over all runs where there is an axis of them."""
-        return (self.bad < 0).all()
+        """Whether every metric has been finite all along, for each run where there is an axis of them."""
+        return (self.bad < 0).all(-1)
 
     def of(self, name: str, values: Any) -> np.ndarray:
         """One metric's part of `sums` or `bad`, whatever the leading axes."""
@@ -119,40 +120,3 @@ class RunState(NamedTuple):
     iterations: Array
     episodes: Episodes
     tally: Tally
-
-
-def rollout_health(space: Space, rollout: Rollout) -> tuple[Metrics, Array]:
-    """Metrics of the experience itself, which come first where a NaN spreads, and the environment that first showed
-    what made one of them not finite, or, where none did, first earned it; -1: neither."""
-    reward, seen = rollout.steps.reward, largest(space, rollout.steps.obs, rollout.steps.next_obs)
-    wrong = faults(reward, seen).ravel()
-    culprit = jnp.where(wrong.any(), wrong.argmax() % reward.shape[1], -1)
-    return {**{name: x.max() for name, x in seen.items()}, "rollout/reward_mean": reward.mean()}, culprit
-
-
-STRAY = "not finite, or outside of its space (a float by more than ten widths)"
-FAULTS = {  # the greater the number, the earlier where trouble spreads
-    2: f"showed an observation that is {STRAY}",
-    1: "gave a reward that is not finite",
-}
-
-
-def faults(reward: Array, seen: Metrics) -> Array:
-    """Which of `FAULTS` each step has, of the shape of `reward`; 0: none. `seen` is `largest` of its observations."""
-    wrong = jnp.where(jnp.isfinite(reward), 0, 1)
-    for value in seen.values():
-        wrong = jnp.where(jnp.isfinite(value), wrong, 2)
-    return wrong
-
-
-def largest(space: Space, *observations: PyTree) -> Metrics:
-    """The largest absolute value of each of a batch of observations, infinite where one is outside of its space as no
-    host environment's may be; nothing where their dtype lets nothing else in."""
-    found = []
-    for leaf, *values in zip(leaves(space), *map(jax.tree.leaves, observations)):
-        limits, own = leaf_of(leaf, "").limits, tuple(range(-len(leaf.shape), 0))
-        if limits is not None:
-            for x in values:
-                outside = (x < limits[0]) | (x > limits[1])
-                found.append(jnp.where(outside, jnp.inf, jnp.abs(x).astype(jnp.float32)).max(own, initial=0.0))
-    return {"rollout/observation_max": jnp.stack(found).max(0)} if found else {}

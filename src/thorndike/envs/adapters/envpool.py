@@ -258,9 +258,8 @@ class EnvPoolBatch:
         values = np.asarray(values, leaf.dtype)
         if values.dtype.kind == "f":
             self._need(np.isfinite(values), rows, f"{leaf.name} is not finite")
-        if leaf.limits is not None:
-            least, greatest = leaf.limits
-            self._need((values >= least) & (values <= greatest), rows, f"{leaf.name} is outside of its space")
+        elif leaf.low is not None:
+            self._need((values >= leaf.low) & (values <= leaf.high), rows, f"{leaf.name} is outside of its space")
         return values
 
     def _need(self, fine: np.ndarray, rows: np.ndarray, otherwise: str) -> None:

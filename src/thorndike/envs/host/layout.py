@@ -6,7 +6,6 @@ import dataclasses
 import math
 import time
 from collections.abc import Iterable, Mapping
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,6 @@ from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tu
 from thorndike.errors import IncompatibleError
 
 _SAFE = {4: 1e38, 8: 1e76}  # by item size: a sum of squares below it has only elements that fit float32
-_SLACK = 10  # widths that floats may be away from their Box: simulators leave theirs, LunarLander by up to 1.4
 _ALIGN = 64
 GOES_ON, TERMINATED, TRUNCATED, DROPPED = range(4)  # what a step was to its episode
 
@@ -33,9 +31,9 @@ class Leaf:
     shape: tuple[int, ...]
     source: np.dtype  # as the space says
     dtype: np.dtype  # as handed out: float64 becomes float32
-    low: Any = None  # inclusive bounds where values outside are an error; of floats, where values far outside are
+    low: Any = None  # inclusive bounds; whole numbers outside of them are an error, floats are not
     high: Any = None
-    safe: float = 0.0  # floats whose sum of squares is less are finite and within the bounds
+    safe: float = 0.0  # floats whose sum of squares is less are finite
 
     def check(self, value: Any) -> Any:
         """`value` as an array or integer that can be stored; raises `Fault`."""
@@ -44,7 +42,6 @@ class Leaf:
         if self.source.kind == "f":
             if not self.safe or not np.vdot(value, value) < self.safe:
                 self._check_finite(value)
-                self._check_near(value)
         elif self.low is not None:
             self._check_range(value)
         return value
@@ -78,25 +75,6 @@ class Leaf:
             bad = int(np.size(good) - np.count_nonzero(good))
             worst = value[~good].flat[0] if self.shape else value
             raise Fault(f"{self.name} is not finite: {bad} of {np.size(good)} values, such as {worst}")
-
-    @cached_property
-    def limits(self) -> tuple[Any, Any] | None:
-        """Least and greatest values that are let in; None where all are."""
-        if self.low is None or self.source.kind != "f":
-            return None if self.low is None else (self.low, self.high)
-        with np.errstate(over="ignore"):
-            return self.low - _slack(self.low, self.high), self.high + _slack(self.low, self.high)
-
-    def _check_near(self, value: np.ndarray) -> None:
-        least, greatest = self.limits  # type: ignore[misc]
-        far = (value < least) | (value > greatest)
-        if far.any():
-            at = tuple(int(i[0]) for i in np.argwhere(far)[:1].T)
-            where = f" at {list(at)}" if at else ""
-            raise Fault(
-                f"{self.name} is {value[at]}{where}, far outside of its space "
-                f"({self.low[at]} to {self.high[at]}): scale it, or correct the space"
-            )
 
     def _check_range(self, value: Any) -> None:
         if self.shape == ():
@@ -251,7 +229,9 @@ def leaf_of(space: Space, name: str) -> Leaf:
         wide = space.dtype.kind == "f" and space.dtype.itemsize > 4
         stored = np.dtype(np.float32) if wide else space.dtype
         if space.dtype.kind == "f":
-            return Leaf(name, space.shape, space.dtype, stored, space.low, space.high, _safe(space))
+            return Leaf(
+                name, space.shape, space.dtype, stored, space.low, space.high, _SAFE.get(space.dtype.itemsize, 0.0)
+            )
         limits = np.iinfo(space.dtype) if space.dtype.kind in "iu" else None
         free = limits is None or ((space.low == limits.min).all() and (space.high == limits.max).all())
         if limits is not None and space.dtype.itemsize > 4:
@@ -270,20 +250,6 @@ def leaf_of(space: Space, name: str) -> Leaf:
         f"the {name} space is {space}, which has no fixed shape. Box, Discrete, MultiDiscrete, "
         "MultiBinary, and Dict or Tuple of these are supported: wrap the environment so that it gives these."
     )
-
-
-def _slack(low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """How far floats may be away from their Box; a width is at least 1: constants are allowed rounding."""
-    with np.errstate(over="ignore"):
-        return _SLACK * np.maximum(high - low, 1.0)
-
-
-def _safe(space: Box) -> float:
-    """The square of the least distance from 0 that is an error; 0 where that has to be looked at each time."""
-    slack = _slack(space.low, space.high)
-    with np.errstate(over="ignore"):
-        nearest = float(np.minimum(slack - space.low, slack + space.high).min(initial=np.inf))
-    return min(max(nearest, 0.0) ** 2, _SAFE.get(space.dtype.itemsize, 0.0))
 
 
 def kept(dtype: np.dtype) -> np.iinfo:

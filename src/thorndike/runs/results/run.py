@@ -15,7 +15,7 @@ from thorndike.drivers.match import Match, Random, Trained, match
 from thorndike.drivers.scan import member
 from thorndike.envs import make
 from thorndike.envs.host.guard import starts_within
-from thorndike.errors import CheckpointError, ConfigError, ThorndikeError
+from thorndike.errors import CheckpointError, ConfigError, DivergedError, ThorndikeError
 from thorndike.exports import known_configs
 from thorndike.memory.dataset import Dataset, new
 from thorndike.ops.keys import random_key
@@ -55,7 +55,9 @@ class Run:
         with starts_within(self.info["env_timeout"]):
             self._env = None if env is None else make(env, **(kwargs if isinstance(kwargs, dict) else {}))
         self._classes = [classes] if isinstance(classes, type) else classes
-        self._newest: tuple[int, PyTree] | None = None  # the step of the newest checkpoint when it was read, and actors
+        self._newest: tuple[int, Any] | None = (
+            None  # the step of the newest checkpoint when it was read, and what is in it
+        )
 
     @property
     def status(self) -> dict[str, Any]:
@@ -111,9 +113,13 @@ class Run:
 
     def actors(self, step: int | None = None) -> PyTree:
         """The acting part of every agent, leading axis [runs]; at the checkpoint of `step`, by default the newest."""
-        if step is not None:
-            return self._actors(checkpoint.load(self.path / "checkpoints" / f"{step:012d}", checkpoint.AGENT)[0])
+        return self._trained(step)[0]
+
+    def _trained(self, step: int | None = None) -> tuple[PyTree, dict[int, int]]:
+        """The acting parts, and which of the runs have diverged, at which step."""
         folder = self.path / "checkpoints"
+        if step is not None:
+            return self._opened(*checkpoint.load(folder / f"{step:012d}", checkpoint.AGENT))
         newest = max(checkpoint.steps(folder), default=-1)
         if self._newest is None or self._newest[0] != newest:  # somebody may train in it meanwhile
             found = checkpoint.load_newest(folder, checkpoint.AGENT)
@@ -121,26 +127,29 @@ class Run:
                 raise CheckpointError(f"{self.path} has no checkpoint yet: nothing to act with")
             for message in found[2]:
                 warnings.warn(f"skipped a checkpoint: {message}", stacklevel=2)
-            self._newest = newest, self._actors(found[0])
+            self._newest = newest, self._opened(found[0], found[1])
         return self._newest[1]
 
-    def _actors(self, arrays: dict[str, np.ndarray]) -> PyTree:
+    def _opened(self, arrays: dict[str, np.ndarray], meta: dict[str, Any]) -> tuple[PyTree, dict[int, int]]:
         arrays = {name.removeprefix(checkpoint.AGENT): x for name, x in arrays.items()}
         algorithm = expand(self.algorithm, self.seeds)
         like = jax.eval_shape(lambda: stacked_init(algorithm, self.spec, self.runs))
         agents = from_arrays(arrays, like, f"the checkpoint of {self.path}")
         each = [member(algorithm, i).actor(jax.tree.map(lambda x, i=i: x[i], agents)) for i in range(self.runs)]
-        return jax.tree.map(lambda *xs: np.stack(xs), *each)
+        diverged = {int(run): at for run, at in meta.get("diverged", {}).items()}
+        return jax.tree.map(lambda *xs: np.stack(xs), *each), diverged
 
-    def agent(self, seed: int | None = None, configuration: int = 0) -> Agent:
+    def agent(self, seed: int | None = None, configuration: int = 0, step: int | None = None) -> Agent:
         """One trained agent.
 
         Args:
             seed: whose; by default the first seed's.
             configuration: of a sweep, which place in its arrays of hyperparameters.
+            step: of an older checkpoint; by default the newest.
 
         Raises:
             ConfigError: the run has no such agent.
+            DivergedError: that agent's run has diverged.
         """
         offset, configurations = 0 if seed is None else seed - self.seed, swept(self.algorithm) or 1
         if not 0 <= offset < self.seeds:
@@ -148,22 +157,38 @@ class Run:
         if not 0 <= configuration < configurations:
             raise ConfigError(f"this run has configurations 0 to {configurations - 1}, not {configuration}")
         index = configuration * self.seeds + offset
-        actor = jax.tree.map(lambda x: x[index], self.actors())
+        actors, diverged = self._trained(step)
+        if index in diverged:
+            raise DivergedError(
+                f"the agent of {self.members()[index]} diverged at step {diverged[index]}: choose another"
+            )
+        actor = jax.tree.map(lambda x: x[index], actors)
         return Agent(member(expand(self.algorithm, self.seeds), index), self.spec, actor)
 
-    def evaluate(self, episodes: int = 20, seed: int = 0) -> Evaluation:
-        """Play `episodes` whole episodes with each agent, greedily.
+    def evaluate(self, episodes: int = 20, seed: int = 0, explore: bool = False, step: int | None = None) -> Evaluation:
+        """Play `episodes` whole episodes with each agent; those of runs that have diverged do not play.
+
+        Args:
+            episodes: how many for each agent.
+            seed: of the environments.
+            explore: act as in training; by default the best action is taken.
+            step: of an older checkpoint; by default the newest.
 
         A game of two players is played against a random one; a return is then 1 for a win, 0 for a draw and -1 for a
         loss, first those of the games that the agent began (see `match` for other opponents).
         """
         check_episodes(episodes)
+        actors, diverged = self._trained(step)
+        well = np.array([i for i in range(self.runs) if i not in diverged])
         if self.spec.players > 1:
-            games = [
-                match(self.env, self.player(i), Random(self.env.action_space), episodes, seed) for i in range(self.runs)
-            ]
-            return Evaluation(np.stack([g.results for g in games]), np.stack([g.lengths for g in games]))
-        return evaluate(expand(self.algorithm, self.seeds), self.actors(), self.env, episodes, seed, self.stepping)
+            random = Random(self.env.action_space)
+            games = [match(self.env, self.player(i, step), random, episodes, seed) for i in well]
+            found = Evaluation(np.stack([g.results for g in games]), np.stack([g.lengths for g in games]))
+        else:
+            algorithm = expand(self.algorithm, self.seeds)
+            algorithm, actors = jax.tree.map(lambda x: x[well] if np.ndim(x) else x, algorithm), _rows(actors, well)
+            found = evaluate(algorithm, actors, self.env, episodes, seed, self.stepping, explore)
+        return found.among(well, self.members())
 
     def player(self, index: int = 0, step: int | None = None) -> Trained:
         """One of the agents (of `members()`) as a player of matches; at the checkpoint of `step`, or the newest."""
@@ -256,6 +281,11 @@ class Run:
         return (
             f"Run({str(self.path)!r}: {name} on {self._described['id']}, {status['state']} at {status['steps']} steps)"
         )
+
+
+def _rows(tree: PyTree, index: np.ndarray) -> PyTree:
+    """Those of the runs at `index`, of leaves [R, ...]."""
+    return jax.tree.map(lambda x: x[index], tree)
 
 
 def open_run(path: str | Path, env: Any = None, classes: Any = ()) -> Run:

@@ -15,12 +15,18 @@ from safetensors.numpy import save, save_file
 
 from thorndike.errors import CheckpointError
 from thorndike.files import LARGEST_JSON, open_regular
-from thorndike.ops.keys import IMPLEMENTATION
 from thorndike.types import PyTree
 
 
 def _is_key(leaf: Any) -> bool:
     return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _generator(key: Any) -> Any:
+    """Which generator's a key is, of an array or its shape: an environment may keep one of JAX's own."""
+    found: list[Any] = []
+    jax.eval_shape(lambda key: found.append(jax.random.key_impl(key)), key)
+    return found[0]
 
 
 def to_arrays(tree: PyTree) -> dict[str, np.ndarray]:
@@ -51,7 +57,7 @@ def from_arrays(arrays: dict[str, np.ndarray], like: PyTree, what: str) -> PyTre
                 f"{what} does not fit: {name} is {data.dtype}{list(data.shape)}, "
                 f"expected {expected.dtype}{list(expected.shape)}"
             )
-        leaves.append(jax.random.wrap_key_data(jnp.asarray(data), impl=IMPLEMENTATION) if _is_key(leaf) else data)
+        leaves.append(jax.random.wrap_key_data(jnp.asarray(data), impl=_generator(leaf)) if _is_key(leaf) else data)
     return jax.tree_util.tree_unflatten(treedef, leaves)
 
 

@@ -12,8 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from thorndike.drivers.health import WIDTHS
 from thorndike.drivers.learner import replays, set_clock
-from thorndike.drivers.state import STRAY, WINDOW, RunState
+from thorndike.drivers.state import WINDOW, RunState
 from thorndike.errors import CheckpointError, DivergedError, EnvError
 from thorndike.files import write_json
 from thorndike.ops.keys import random_key
@@ -29,8 +30,8 @@ CHUNK_SECONDS = 0.25  # of compiled work between two looks at the world: signals
 SILENCE = 60.0  # seconds without an answer from compiled work, until that is said
 
 CAUSES = {  # in the order in which trouble spreads
-    "rollout/observation_max": f"An observation of the environment, or in the dataset, was {STRAY}: look at its reset, "
-    "its step and its observation_space",
+    "rollout/observation_max": "An observation of the environment, or in the dataset, was not finite: look at its "
+    "reset and its step",
     "rollout/reward_mean": "A reward of the environment, or in the dataset, was not finite, or the sum of them was "
     "not: look at its reward function",
     "": "Usual causes: too high a learning rate, rewards or observations of large magnitude (normalise or scale "
@@ -47,7 +48,8 @@ class Loop:
         self.total = run.info["steps"] // self.chunk
         self.seconds, self.compile_seconds, self.saved_at = 0.0, 0.0, -1
         self.timed = 0  # iterations that `seconds` measured; one that also compiled is not among them
-        self.warned, self.patient = "", True
+        self.warned, self.patient, self.strayed = "", True, False
+        self.lost = np.zeros(run.runs, bool)  # runs that have diverged, while others go on
         self.fresh = False  # the metric sums were logged and begin anew
         self.progress, self.heaps = Progress(run, progress), Heaps()
         self.started = time.monotonic()
@@ -86,6 +88,7 @@ class Loop:
         if not self.driver.simulates and self.iterations < self.total:
             state = state._replace(episodes=state.episodes.restart())
             self.progress.say("the simulator cannot be saved: new episodes begin, all else is as it was")
+        self.lost = ~np.asarray(state.tally.healthy())
         self.state = self.driver.place(state)
         return True
 
@@ -157,16 +160,17 @@ class Loop:
             start = time.monotonic()
             self.state, self.fresh = self.driver.advance(self.state, n, warm, self.fresh), False
             self.wait_for_work(start)
-            healthy = (np.asarray(self.state.tally.bad) < 0).all()
+            healthy = np.asarray(self.state.tally.healthy())
             spent = time.monotonic() - start
             if per_iteration == math.inf and self.driver.lazy:
                 self.compile_seconds += spent
             else:
                 self.seconds, self.timed = self.seconds + spent, self.timed + n
             per_iteration = spent / n if per_iteration == math.inf else 0.5 * (per_iteration + spent / n)
-            if not healthy:
+            if not healthy.any():
                 self.diverged()
             self.iterations += n
+            self.mark(healthy)
 
             if self.iterations % log_every == 0 or self.iterations == self.total:
                 self.log(warm)
@@ -209,15 +213,32 @@ class Loop:
                     "Ctrl-C twice leaves at once"
                 )
 
+    def mark(self, healthy: np.ndarray) -> None:
+        """Say what has happened in the last chunk: which runs diverged, and that an observation was far outside."""
+        for run in np.flatnonzero(~healthy & ~self.lost).tolist():
+            name, at, whose = self.first_bad(run)
+            self.progress.say(
+                f"warning: the run of {self.run.members()[run]} has diverged: {name} was its first metric that is not "
+                f"finite, at step {at}{whose}. The others go on without it"
+            )
+        self.lost = ~healthy
+        stray = float(np.max(self.state.tally.stray))
+        if stray and not self.strayed:
+            self.strayed = True
+            self.progress.say(
+                f"warning: an observation was as large as {stray:g}, outside of its space (a float by more than "
+                f"{WIDTHS} widths): learning goes on; scale it, or correct observation_space"
+            )
+
     def returns(self) -> np.ndarray:
-        """Mean return over the last episodes of each run [R]; NaN before the first has ended."""
+        """Mean return over the last episodes of each run [R]; NaN before the first has ended, or where one diverged."""
         return self.window(self.state.episodes.returns)
 
     def window(self, ring: Any) -> np.ndarray:
         """Mean over the filled part of a ring [R, WINDOW]."""
         ring, count = np.asarray(ring, float), np.minimum(np.asarray(self.state.episodes.count), WINDOW)
         filled = np.arange(WINDOW) < count[:, None]
-        return np.where(count > 0, (ring * filled).sum(1) / np.maximum(count, 1), np.nan)
+        return np.where((count > 0) & ~self.lost, (ring * filled).sum(1) / np.maximum(count, 1), np.nan)
 
     def log(self, warm: bool) -> None:
         """One row of metrics."""
@@ -235,7 +256,7 @@ class Loop:
             values["rollout/env_restarts"] = np.array([self.driver.restarts])
         if not warm:
             count = np.maximum(np.asarray(tally.count), 1)
-            values |= {name: tally.of(name, tally.sums) / count for name in tally.names}
+            values |= {name: np.where(self.lost, np.nan, tally.of(name, tally.sums) / count) for name in tally.names}
             self.fresh = True
         self.metrics.write(self.steps, values)
 
@@ -249,6 +270,7 @@ class Loop:
             "timed": self.timed,
             "devices": self.driver.devices,
             "fresh": self.fresh,
+            "diverged": self.diverged_at(),
         }
         state: RunState = self.state
         checkpoint.save(self.run.path / "checkpoints", self.steps, state, meta, self.run.info["keep"])
@@ -267,23 +289,32 @@ class Loop:
                 "compile_seconds": round(self.compile_seconds, 3),
                 "steps_per_second": round(self.rate, 1) if self.timed else None,
                 "return_mean": returns,
+                **({"diverged": self.diverged_at()} if self.lost.any() else {}),
                 **more,
             },
         )
 
+    def first_bad(self, run: int) -> tuple[str, int, str]:
+        """Of a run that has diverged: the first metric that was not finite, at which step, and in which environment."""
+        tally = self.state.tally
+        bad = {name: int(tally.of(name, tally.bad)[run]) for name in tally.names}
+        first = min(when for when in bad.values() if when >= 0)
+        names = [name for name, when in bad.items() if when == first]
+        culprit = int(np.asarray(tally.culprit)[run])
+        name = next((n for n in CAUSES if n in names), names[0])
+        return name, (first + 1) * self.chunk, f" in environment {culprit}" if culprit >= 0 else ""
+
+    def diverged_at(self) -> dict[str, int]:
+        """The runs that have diverged, by their place among `members()`, and the step at which each did."""
+        return {str(run): self.first_bad(run)[1] for run in np.flatnonzero(self.lost).tolist()}
+
     def diverged(self) -> None:
         """Say which metric went first and what usually causes it."""
-        tally = self.state.tally
-        bad = {name: tally.of(name, tally.bad) for name in tally.names}
-        first = min(int(when[when >= 0].min()) for when in bad.values() if (when >= 0).any())
-        names = [name for name, when in bad.items() if (when == first).any()]
-        name = next((n for n in CAUSES if n in names), names[0])
-        runs = np.flatnonzero(bad[name] == first)
+        found = [self.first_bad(run) for run in range(self.run.runs)]
+        run = min(range(self.run.runs), key=lambda run: found[run][1])
+        name, at, whose = found[run]
         members = self.run.members()
-        where = "" if len(members) == 1 else f" in the run of {members[runs[0]]}"
-        culprit = np.asarray(tally.culprit)[runs[0]]
-        whose = f" in environment {culprit}" if culprit >= 0 else ""
-        at = (first + 1) * self.chunk
+        where = "" if len(members) == 1 else f" in the run of {members[run]}, and the others have diverged too"
         kept = f"the checkpoint at {self.saved_at} steps is kept" if self.saved_at > 0 else "no checkpoint was due yet"
         what = "stopped" if name.startswith("rollout/") else "diverged"
         error = f"training {what}: {name} was the first metric that is not finite, at step {at}{whose}{where}"
