@@ -39,7 +39,7 @@ def point(curve: str, value: int, rows: int) -> list[float]:
     seeds, envs = (value if curve == "seeds" else 1), (value if curve == "environments" else 8)
     if curve == "replay":
         memory = td.Uniform(capacity=value, batch_size=64, warmup=value)
-        algorithm: Any = td.DQN(num_envs=8, rollout_length=1, gradient_steps=1, replay=memory)
+        algorithm: Any = td.DQN(num_envs=8, rollout_length=1, replay_ratio=1 / 8, replay=memory)
         every, start = 24_000, value
     else:
         algorithm = td.PPO(num_envs=envs, rollout_length=128, epochs=4, minibatch_size=32 * envs)

@@ -28,7 +28,7 @@ def case(name: str) -> tuple[Any, str, int, int]:
         return ppo, "CartPole-v1", 8 if name.endswith("seeds") else 1, 5_120
     if name == "dqn-cartpole":
         dqn = td.DQN(
-            num_envs=8, rollout_length=1, gradient_steps=1, target_period=250, learning_rate=5e-4, max_grad_norm=10.0,
+            num_envs=8, rollout_length=1, replay_ratio=1 / 8, target_period=250, learning_rate=5e-4, max_grad_norm=10.0,
             exploration=td.Epsilon(start=1.0, end=0.05, fraction=0.5),
             replay=td.Uniform(capacity=100_000, batch_size=64, warmup=1_000),
             torso=td.Torso(widths=(64, 64), activation="relu", init="uniform"),
@@ -36,7 +36,7 @@ def case(name: str) -> tuple[Any, str, int, int]:
         return dqn, "CartPole-v1", 1, 5_000
     if name in ("sac-halfcheetah", "sac-halfcheetah-sbx"):
         sac = td.SAC(
-            num_envs=1, rollout_length=1, gradient_steps=1, learning_rate=3e-4,
+            num_envs=1, rollout_length=1, replay_ratio=1, learning_rate=3e-4,
             replay=td.Uniform(capacity=1_000_000, batch_size=256, warmup=1_000),
             torso=td.Torso(widths=(256, 256), activation="relu", init="uniform"),
         )  # fmt: skip

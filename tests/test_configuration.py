@@ -14,6 +14,7 @@ import pytest
 import thorndike as td
 from thorndike.algorithms import algorithm_class, entries
 from thorndike.configuration import check, config, from_json, is_config, swept, to_json, type_name
+from thorndike.drivers.learner import gradient_steps
 from thorndike.errors import ConfigError
 from thorndike.exports import known_configs
 from thorndike.presets import preset_for
@@ -70,7 +71,7 @@ def test_every_algorithm_has_the_leaves_that_its_annotations_say(value):
             item = getattr(value, field.name)
             if is_config(item):
                 yield from expected(item, f"{prefix}.{field.name}")
-            elif field.type in ("float", "float | None") and item is not None:
+            elif isinstance(item, float) and field.type.partition(" ")[0] != "Static":
                 yield f"{prefix}.{field.name}"
 
     assert leaf_names(value) == set(expected(value))
@@ -262,8 +263,68 @@ def test_nested_checks_run():
         check(Outer(either=Inner(scale=np.array([1.0, -1.0]))))
     with pytest.raises(ConfigError, match="warmup"):
         check(td.DQN(replay=td.Uniform(capacity=10, warmup=20)))
-    with pytest.raises(ConfigError, match=r"minibatch_size \(100\) must divide num_envs x rollout_length \(1024\)"):
-        check(td.PPO(minibatch_size=100))
+    with pytest.raises(ConfigError, match="minibatches of 1 set normalize_advantage to False"):
+        check(td.PPO(minibatch_size=1))
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [
+        ({}, (4, 256)),
+        ({"num_envs": 1}, (1, 128)),
+        ({"num_envs": 3}, (2, 192)),
+        ({"rollout_length": 100}, (3, 266)),
+        ({"minibatch_size": 7, "num_envs": 2, "rollout_length": 8}, (2, 8)),
+        ({"core": td.GRU(), "minibatch_size": 256}, (4, 2)),
+        ({"core": td.GRU(), "num_envs": 3, "minibatch_size": 100}, (3, 1)),
+    ],
+)
+def test_a_rollout_of_any_size_is_cut_into_equal_minibatches(sizes, expected):
+    algorithm = td.PPO(**sizes)
+    check(algorithm)
+    assert algorithm.cut == expected
+
+
+def test_a_ratio_of_less_than_one_update_is_refused():
+    algorithm = td.SAC(replay_ratio=0.1)
+    with pytest.raises(ConfigError, match=r"replay_ratio 0.1 of a rollout of 1 steps .* rollout_length to 10 or more"):
+        gradient_steps(algorithm)
+    assert gradient_steps(td.SAC(replay_ratio=0.1, rollout_length=10)) == 1
+    assert gradient_steps(td.SAC(num_envs=8)) == 8
+    assert gradient_steps(td.DQN()) == 4
+
+
+IMPOSSIBLE = {
+    td.PPO: {
+        "learning_rate": (-1e-3,), "discount": (1.5, -0.5, 99.0), "trace": (2.0, -1.0), "clip": (-0.2, 0.0),
+        "max_grad_norm": (-1.0, 0.0), "value_coefficient": (-1.0,), "entropy_coefficient": (-1.0,),
+        "target_kl": (-0.1,), "value_clip": (-1.0,), "minibatch_size": (0,), "epochs": (0,), "num_envs": (0,),
+    },
+    td.DQN: {
+        "learning_rate": (-1.0,), "discount": (1.01,), "tau": (5.0, -1.0, 0.0), "huber": (-1.0, 0.0),
+        "max_grad_norm": (-1.0,), "replay_ratio": (0.0,), "target_period": (0,),
+        "exploration": (td.Epsilon(start=1.5), td.Epsilon(end=-0.1), td.Softmax(end=0.0)),
+    },
+    td.SAC: {
+        "tau": (2.0, -1.0), "temperature": (-1.0,), "initial_temperature": (-1.0,), "critics": (0,), "discount": (2.0,),
+        "replay": (td.Uniform(capacity=10, warmup=100), td.Uniform(batch_size=0)),
+    },
+    td.QLearning: {"learning_rate": (-0.5, 3.0), "discount": (1.5,)},
+    td.BC: {"learning_rate": (-1.0,), "batch_size": (0,), "optimiser": (td.Adam(weight_decay=-1.0),)},
+    td.AlphaZero: {"simulations": (0,), "learning_rate": (-1.0,), "temperature": (-1.0,)},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("cls", "field", "value"),
+    [(cls, field, value) for cls, fields in IMPOSSIBLE.items() for field, values in fields.items() for value in values],
+)
+def test_impossible_numbers_are_refused(cls, field, value):
+    with pytest.raises(ConfigError, match=field):
+        check(cls(**{field: value}))
+    if isinstance(value, float) and field != "replay_ratio":
+        with pytest.raises(ConfigError, match=field):
+            check(cls(**{field: np.array([getattr(cls(), field) or 0.5, value])}))
 
 
 @pytest.mark.parametrize("classes", [60, pytest.param(300, marks=pytest.mark.slow)])

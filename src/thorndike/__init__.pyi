@@ -52,6 +52,10 @@ from thorndike.nets.recurrent import LSTM as LSTM
 from thorndike.nets.torso import Torso as Torso
 from thorndike.ops.exploration import Epsilon as Epsilon
 from thorndike.ops.exploration import Softmax as Softmax
+from thorndike.ops.optimise import Adam as Adam
+from thorndike.ops.optimise import RAdam as RAdam
+from thorndike.ops.optimise import RMSProp as RMSProp
+from thorndike.ops.optimise import SGD as SGD
 from thorndike.presets import preset as preset
 from thorndike.runs.results.agent import Agent as Agent
 from thorndike.runs.results.agent import load as load
@@ -60,6 +64,10 @@ from thorndike.runs.results.run import Run as Run
 from thorndike.runs.results.run import open_run as open_run
 from thorndike.runs.training.train import resume as resume
 from thorndike.runs.training.train import train as train
+from thorndike.schedules import Cosine as Cosine
+from thorndike.schedules import Exponential as Exponential
+from thorndike.schedules import Harmonic as Harmonic
+from thorndike.schedules import Linear as Linear
 from thorndike.types import Algorithm as Algorithm
 from thorndike.types import Environment as Environment
 from thorndike.types import Rollout as Rollout

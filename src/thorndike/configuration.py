@@ -12,21 +12,33 @@ import dataclasses
 import types
 import typing
 from collections.abc import Callable
-from typing import Any, TypeVar, dataclass_transform
+from functools import partial
+from typing import Any, TypeVar, dataclass_transform, overload
 
 import jax
 import numpy as np
 
+from thorndike.domains import Interval
 from thorndike.errors import ConfigError
 
 T = TypeVar("T")
 Inner = typing.Annotated[Any, "config"]  # a field that holds some config, whichever
 
 
+@overload
+def config(cls: type[T]) -> type[T]: ...
+
+
+@overload
+def config(*, kw_only: bool) -> Callable[[type[T]], type[T]]: ...
+
+
 @dataclass_transform(frozen_default=True, kw_only_default=True)
-def config(cls: type[T]) -> type[T]:
-    """Make `cls` a frozen, keyword-only dataclass and a pytree whose leaves are its `float` fields."""
-    cls = dataclasses.dataclass(frozen=True, kw_only=True)(cls)
+def config(cls: Any = None, *, kw_only: bool = True) -> Any:
+    """Make a class a frozen dataclass, by default keyword-only, and a pytree whose leaves are its `float` fields."""
+    if cls is None:
+        return partial(config, kw_only=kw_only)
+    cls = dataclasses.dataclass(frozen=True, kw_only=kw_only)(cls)
     hints = typing.get_type_hints(cls, include_extras=True)
     names = [f.name for f in dataclasses.fields(cls)]  # type: ignore[arg-type]
     leaves = [name for name in names if _is_child(hints[name])]
@@ -73,7 +85,14 @@ def _register(cls: type, leaves: list[str], rest: list[str]) -> None:
 def _is_child(hint: Any) -> bool:
     if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
         return any(_is_child(option) for option in typing.get_args(hint))
-    return hint is float or hint == Inner or is_config(hint)
+    if typing.get_origin(hint) is typing.Annotated and "static" in hint.__metadata__:
+        return False
+    return hint == Inner or is_config(hint) or _plain(hint) is float
+
+
+def _plain(hint: Any) -> Any:
+    """A hint without what is annotated to it."""
+    return typing.get_args(hint)[0] if typing.get_origin(hint) is typing.Annotated and hint != Inner else hint
 
 
 def is_config(value: Any) -> bool:
@@ -94,13 +113,29 @@ def check(value: Any, where: str = "") -> None:
         item, hint = getattr(value, field.name), value.__thorndike_hints__[field.name]
         if not _fits(item, hint):
             raise ConfigError(f"{name}.{field.name} should be {_spell(hint)}, got {item!r}")
+        for domain in _domains(hint):
+            if is_config(item):  # a schedule may end at what a number may not be
+                domain, numbers = dataclasses.replace(domain, above=False), item.ends
+            else:
+                numbers = [] if item is None else [item]
+            require(all(map(domain.holds, numbers)), f"{name}.{field.name} must {domain}, got {item}")
         if is_config(item):
             check(item, f"{name}.{field.name}")
     if hasattr(value, "check"):
         value.check()
 
 
+def _domains(hint: Any) -> list[Any]:
+    """The intervals that a hint names."""
+    if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
+        return [domain for option in typing.get_args(hint) for domain in _domains(option)]
+    if typing.get_origin(hint) is typing.Annotated:
+        return [domain for domain in hint.__metadata__ if isinstance(domain, Interval)]
+    return []
+
+
 def _fits(item: Any, hint: Any) -> bool:
+    hint = _plain(hint)
     origin = typing.get_origin(hint)
     if isinstance(hint, types.UnionType) or origin is typing.Union:
         return any(_fits(item, option) for option in typing.get_args(hint))
@@ -114,6 +149,8 @@ def _fits(item: Any, hint: Any) -> bool:
     if hint == Inner:
         return is_config(item)
     if hint is float:
+        if is_config(item):
+            return hasattr(item, "at")  # a schedule
         if isinstance(item, (bool, str, list, tuple)):  # JAX would see a list as several leaves
             return False
         array = np.asarray(item)
@@ -130,8 +167,8 @@ def _fits(item: Any, hint: Any) -> bool:
 def _spell(hint: Any) -> str:
     if hint == Inner:
         return "a configuration, such as a JAX environment"
-    if hint is float:
-        return "a finite float (or a 1-D array of them, for a sweep)"
+    if _plain(hint) is float:
+        return "a finite float (or a 1-D array of them, for a sweep, or a schedule such as td.Linear)"
     if typing.get_origin(hint) is typing.Literal:
         return "one of " + ", ".join(map(repr, typing.get_args(hint)))
     return getattr(hint, "__name__", None) if isinstance(hint, type) else str(hint)  # type: ignore[return-value]
@@ -182,7 +219,7 @@ def from_json(data: Any, known: Callable[[str], type | None]) -> Any:
             else f"unknown configuration type {name!r}: it was saved by another version"
         )
     for name, item in fields.items():
-        if isinstance(item, tuple) and cls.__thorndike_hints__.get(name) in (float, float | None):  # type: ignore[attr-defined]
+        if isinstance(item, tuple) and _is_child(cls.__thorndike_hints__.get(name)):  # type: ignore[attr-defined]
             fields[name] = np.asarray(item, np.float32)
     unknown = set(fields) - {f.name for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
     require(not unknown, f"{cls.__name__} has no field {', '.join(sorted(unknown))}: it was saved by another version")

@@ -27,6 +27,8 @@ PARTS = {  # all but the algorithms
     "nets.recurrent": ("GRU", "LSTM"),
     "nets.torso": ("Torso",),
     "ops.exploration": ("Epsilon", "Softmax"),
+    "ops.optimise": ("Adam", "RAdam", "RMSProp", "SGD"),
+    "schedules": ("Linear", "Cosine", "Exponential", "Harmonic"),
     "envs.adapters.gymnasium": ("GymnasiumEnvironment",),
     "envs.adapters.brax": ("Robot",),
     "envs.adapters.gymnax": ("Gymnax",),

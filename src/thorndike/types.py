@@ -129,8 +129,8 @@ class Environment(Protocol):
 class Algorithm(Protocol):
     """An on-policy algorithm: it learns from each rollout once.
 
-    An off-policy one has `update(state, batch, key) -> state, metrics` in the place of `learn`, and a `replay` and
-    `gradient_steps`; the drivers keep what came in that memory and draw batches from it (`collect` and `improve` in
+    An off-policy one has `update(state, batch, key) -> state, metrics` in the place of `learn`, and a `replay` and a
+    `replay_ratio`; the drivers keep what came in that memory and draw batches from it (`collect` and `improve` in
     `thorndike.drivers.learner`). With a method `experience(rollout)` it chooses what of a rollout is remembered.
     """
 

@@ -106,13 +106,13 @@ FAST = {  # a field of this name gets this value: small networks that learn valu
     "rollout_length": 1,
     "target_period": 1,
     "tau": 0.1,
-    "gradient_steps": 8,
+    "replay_ratio": 1.0,
     "temperature": 0.0,  # of SAC: values of rewards alone
     "normalize_observation": False,
 }
 OWN = {  # what an algorithm needs instead
     "ppo": {
-        "learning_rate": 1e-2, "anneal_learning_rate": True, "trace": 0.95, "epochs": 4, "minibatch_size": 64,
+        "learning_rate": td.Linear(1e-2), "trace": 0.95, "epochs": 4, "minibatch_size": 64,
         "rollout_length": 32, "max_grad_norm": 10.0,
     },
 }  # fmt: skip

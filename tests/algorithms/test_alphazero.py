@@ -336,7 +336,7 @@ def test_unknown_games_are_named():
 
 
 def test_an_exported_agent_plays_its_networks_best_legal_move(tmp_path):
-    algorithm = dataclasses.replace(td.AlphaZero(), num_envs=4, simulations=2, rollout_length=4, gradient_steps=1)
+    algorithm = dataclasses.replace(td.AlphaZero(), num_envs=4, simulations=2, rollout_length=4, replay_ratio=1 / 16)
     run = td.train(algorithm, GAME, 64, out=tmp_path / "run", progress=False)
     run.agent().save(tmp_path / "agent")
     one, two = run.agent(), td.load(tmp_path / "agent")

@@ -276,7 +276,7 @@ def test_the_storage_is_not_copied(seeds, name, gradient_steps):
     """
     algorithm, env = CASES[name]
     replay = td.Uniform(capacity=400_000, batch_size=16, warmup=32)
-    algorithm = dataclasses.replace(algorithm, replay=replay, gradient_steps=gradient_steps)
+    algorithm = dataclasses.replace(algorithm, replay=replay, replay_ratio=gradient_steps / algorithm.num_envs)
     env = td.make(env)
     driver = ScanDriver(algorithm, env, describe(env, 10_000, "test"), seeds)
     storage = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(driver.like().memory)) / driver.devices

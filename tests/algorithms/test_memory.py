@@ -246,7 +246,7 @@ def test_an_exported_agent_remembers(name, tmp_path):
 
 
 DRQN = td.DQN(
-    core=td.GRU(width=8), torso=td.Torso(widths=(8,)), num_envs=4, rollout_length=6, gradient_steps=1,
+    core=td.GRU(width=8), torso=td.Torso(widths=(8,)), num_envs=4, rollout_length=6, replay_ratio=1 / 24,
     replay=td.Sequences(capacity=96, batch_size=5, burn_in=2, warmup=24), target_period=1000,
 )  # fmt: skip
 

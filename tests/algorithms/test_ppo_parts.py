@@ -83,7 +83,7 @@ def test_the_loss_is_the_papers(value_clip):
     parts = (x[None] for x in (action, old_log_prob, old, advantage, target))
     batch = Minibatch(None, None, None, *parts, ())
     algorithm = td.PPO(value_clip=value_clip, entropy_coefficient=0.1, value_coefficient=0.7)
-    loss, metrics = algorithm.loss(Fixed(logits, value), batch, 0.2)
+    loss, metrics = algorithm.loss(Fixed(logits, value), batch)
 
     log_probs = logits - np.log(np.exp(logits).sum(1, keepdims=True))
     normal = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
@@ -141,7 +141,7 @@ def test_every_epoch_has_an_order_of_its_own(monkeypatch):
     no, obs = jnp.zeros((T, E), bool), jnp.zeros((T, E, 4))
     data = Minibatch(obs, None, no, no.astype(int), index, index, index, index, Carry((), ()))
 
-    def loss(self, params, batch, clip):
+    def loss(self, params, batch):
         jax.debug.callback(lambda x: seen.append(np.ravel(x)), batch.target, ordered=True)
         return jax.tree.leaves(params)[0].sum() * 0.0, {"approx_kl": jnp.float32(0)}
 
@@ -187,18 +187,6 @@ def test_the_target_kl_stops_the_updates_of_a_rollout_and_no_more():
     for a, b in zip(*(jax.tree.leaves(learn(x)[1].params) for x in (on_policy, ONE))):
         np.testing.assert_allclose(a, b, atol=1e-6)
     assert updates(learn(stopping, state=after)[1]) > first
-
-
-def test_annealing_ends_at_nothing():
-    """Half way Adam's first step is half as long; at the end it has no length; without annealing it stays."""
-    once = dataclasses.replace(ONE, epochs=1, minibatch_size=T * E)
-    full = moved(*learn(once)[:2])
-    annealed = dataclasses.replace(once, anneal_learning_rate=True)
-    np.testing.assert_allclose([moved(*learn(annealed, p)[:2]) for p in (0, 500)], [full, full / 2], rtol=1e-3)
-    assert moved(*learn(annealed, 1000)[:2]) == 0
-    assert moved(*learn(once, 1000)[:2]) == pytest.approx(full)
-    clipped = [float(learn(dataclasses.replace(ONE, anneal_clip=True), p)[2]["clip_fraction"]) for p in (0, 990)]
-    assert clipped[0] < clipped[1]
 
 
 def test_rewards_are_scaled_by_the_deviation_of_discounted_returns():

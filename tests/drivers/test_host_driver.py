@@ -38,7 +38,7 @@ class Pictures(gymnasium.Env):
 
 CASES = {
     "ppo": (td.PPO(rollout_length=8, minibatch_size=8, **SMALL), "gymnasium/CartPole-v1"),
-    "dqn": (td.DQN(replay=REPLAY, rollout_length=3, gradient_steps=2, **SMALL), "gymnasium/CartPole-v1"),
+    "dqn": (td.DQN(replay=REPLAY, rollout_length=3, replay_ratio=1 / 3, **SMALL), "gymnasium/CartPole-v1"),
     "sac": (td.SAC(replay=REPLAY, **SMALL), "gymnasium/Pendulum-v1"),
 }
 OTHERS = {
@@ -143,7 +143,7 @@ class Counter:
 class Acting:
     """Its action is how often it has learned; it writes down what it learned from."""
 
-    num_envs, rollout_length, gradient_steps = 1, 2, 1
+    num_envs, rollout_length, replay_ratio = 1, 2, 1 / 2
 
     def init(self, key, spec):
         return jnp.int32(0), jnp.zeros(8, jnp.int32)

@@ -64,7 +64,7 @@ def test_every_gradient_step_has_a_batch_and_a_key_of_its_own():
     class Counting:
         """An algorithm that writes down what it is given."""
 
-        gradient_steps = 5
+        num_envs, rollout_length, replay_ratio = 1, 1, 5
 
         class replay:
             sample = staticmethod(lambda memory, key: jax.random.uniform(key))

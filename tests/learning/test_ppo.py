@@ -14,12 +14,11 @@ from thorndike.algorithms.policy import ppo
 from thorndike.runs.training.train import choose
 
 CARTPOLE = td.PPO(
-    num_envs=8, rollout_length=128, minibatch_size=256, epochs=20, discount=0.99, trace=0.95, learning_rate=1e-3,
-    anneal_learning_rate=True, anneal_clip=True,
+    num_envs=8, rollout_length=128, minibatch_size=256, epochs=20, discount=0.99, trace=0.95,
+    learning_rate=td.Linear(1e-3), clip=td.Linear(0.2),
 )  # fmt: skip
 PENDULUM = td.PPO(
-    num_envs=8, rollout_length=256, minibatch_size=128, epochs=10, discount=0.95, learning_rate=1e-3,
-    anneal_learning_rate=True,
+    num_envs=8, rollout_length=256, minibatch_size=128, epochs=10, discount=0.95, learning_rate=td.Linear(1e-3),
 )  # fmt: skip
 
 

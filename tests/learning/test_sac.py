@@ -18,7 +18,7 @@ from thorndike.types import Step
 
 SMALL = td.Torso(widths=(64, 64), activation="relu", init="uniform")
 BANDIT = td.SAC(
-    learning_rate=3e-3, temperature=0.2, num_envs=8, gradient_steps=4, torso=SMALL,
+    learning_rate=3e-3, temperature=0.2, num_envs=8, replay_ratio=1 / 2, torso=SMALL,
     replay=td.Uniform(capacity=4096, batch_size=128, warmup=512),
 )  # fmt: skip
 PENDULUM = td.SAC(learning_rate=1e-3, torso=SMALL, replay=td.Uniform(capacity=20_000, batch_size=128, warmup=500))
@@ -131,7 +131,7 @@ def test_pendulum_in_20k_steps(tmp_path):
 @pytest.mark.slow
 def test_any_ratio_of_updates_to_steps(tmp_path):
     """Four environments and two updates a rollout learn the same task in more steps."""
-    half = dataclasses.replace(PENDULUM, num_envs=4, gradient_steps=2)
+    half = dataclasses.replace(PENDULUM, num_envs=4, replay_ratio=1 / 2)
     run = trained(tmp_path, half, "Pendulum-v1", 30_000)
     returns = greedy(run)
     assert (returns >= -250).all(), returns

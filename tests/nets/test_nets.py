@@ -19,7 +19,7 @@ from thorndike.configuration import check
 from thorndike.errors import ConfigError
 from thorndike.nets import torso
 from thorndike.nets.cnn import NatureCNN, convolved, unfolded
-from thorndike.nets.mlp import MLP, Linear, orthogonal, uniform
+from thorndike.nets.mlp import MLP, Dense, orthogonal, uniform
 from thorndike.nets.policy import Actions, PolicyHead
 from thorndike.nets.torso import Torso, example
 
@@ -68,12 +68,12 @@ def test_orthogonal_of_far_out_draws_is_finite(monkeypatch):
 
 
 def test_uniform_bounds_and_biases():
-    linear = Linear(KEY, 25, 200, init="uniform", gain=2.0)
+    linear = Dense(KEY, 25, 200, init="uniform", gain=2.0)
     for x in (linear.weight, linear.bias):
         assert np.abs(x).max() <= 0.4
         assert scipy.stats.kstest(np.ravel(x), scipy.stats.uniform(-0.4, 0.8).cdf).pvalue > 1e-3
     assert np.abs(uniform(KEY, (25, 200))).max() <= 0.2
-    assert not Linear(KEY, 4, 64).bias.any()
+    assert not Dense(KEY, 4, 64).bias.any()
 
 
 @pytest.mark.parametrize("activation", ["tanh", "relu", "elu", "gelu", "silu"])

@@ -14,7 +14,7 @@ import scipy.special
 import scipy.stats
 from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 
-from thorndike.nets.mlp import Linear
+from thorndike.nets.mlp import Dense
 from thorndike.nets.policy import PolicyHead
 from thorndike.ops.distributions import ILLEGAL, Bernoulli, Categorical, MultiCategorical, Normal, TanhNormal
 
@@ -25,7 +25,7 @@ LOGITS = np.random.default_rng(0).normal(0, 2, (3, 4)).astype(np.float32)
 def head(space, features: int = 3) -> PolicyHead:
     """A policy whose last layer is far from uniform."""
     made = PolicyHead(jax.random.key(0), features, space)
-    linear = Linear(jax.random.key(1), features, made.actions.dimensions, gain=1.5)
+    linear = Dense(jax.random.key(1), features, made.actions.dimensions, gain=1.5)
     return eqx.tree_at(lambda h: h.linear, made, linear)
 
 

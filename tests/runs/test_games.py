@@ -24,7 +24,7 @@ from thorndike.runs.results.run import Run
 from thorndike.runs.results.video import film
 
 ALGORITHM = td.AlphaZero(
-    torso=td.Torso(widths=(8,)), simulations=4, num_envs=8, rollout_length=8, gradient_steps=1,
+    torso=td.Torso(widths=(8,)), simulations=4, num_envs=8, rollout_length=8, replay_ratio=1 / 64,
     replay=td.Uniform(capacity=64, batch_size=8, warmup=1),
 )  # fmt: skip
 

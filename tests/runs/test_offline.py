@@ -141,7 +141,8 @@ def test_each_run_is_evaluated_as_itself(ten, tmp_path):
 
 @pytest.mark.parametrize("anneal", [True, False])
 def test_schedules_run_over_the_batches(anneal, ten, tmp_path):
-    algorithm = td.BC(torso=td.Torso(widths=(8,)), batch_size=16, anneal_learning_rate=anneal)
+    rate = td.Linear(1e-3) if anneal else 1e-3
+    algorithm = td.BC(torso=td.Torso(widths=(8,)), batch_size=16, learning_rate=rate)
     run = td.train(algorithm, "CartPole-v1", 100, dataset=ten, log_every=5, out=tmp_path / "run", progress=False)
     size = run.metrics()["train/update_norm"][:, 0]
     assert (size[-1] < 0.1 * size[0]) == anneal
@@ -186,7 +187,7 @@ def test_a_gaussian_is_fitted_by_maximum_likelihood(tmp_path):
     obs = np.zeros((2001, 3), np.float32)
     last = np.arange(2000) == 1999
     data = write(tmp_path / "data", [Episode(obs, actions, np.zeros(2000), last, last & False)])
-    algorithm = td.BC(entropy_coefficient=0.0, learning_rate=1e-2, anneal_learning_rate=True, batch_size=512)
+    algorithm = td.BC(entropy_coefficient=0.0, learning_rate=td.Linear(1e-2), batch_size=512)
     run = td.train(algorithm, "Pendulum-v1", 1_000, dataset=data, out=tmp_path / "run", progress=False)
     head = jax.tree.map(lambda x: x[0], run.actors()).policy.head
     mean, deviation = norm.fit(actions)
@@ -201,7 +202,7 @@ def test_the_entropy_bonus_makes_the_policy_less_certain(weight, tmp_path):
 
     actions, last = (np.arange(2000) % 10 != 0).astype(np.int64), np.arange(2000) == 1999
     data = write(tmp_path / "data", [Episode(np.zeros((2001, 4)), actions, np.zeros(2000), last, last & False)])
-    algorithm = td.BC(entropy_coefficient=weight, learning_rate=1e-2, anneal_learning_rate=True, batch_size=512)
+    algorithm = td.BC(entropy_coefficient=weight, learning_rate=td.Linear(1e-2), batch_size=512)
     run = td.train(algorithm, "CartPole-v1", 500, dataset=data, out=tmp_path / "run", progress=False)
     logits = np.asarray(jax.tree.map(lambda x: x[0], run.actors()).policy(np.zeros((1, 4), np.float32)).logits)[0]
     likelihood = lambda p: 0.9 * np.log(p) + 0.1 * np.log(1 - p)  # noqa: E731

@@ -153,7 +153,7 @@ def test_a_finished_run_is_resumed_to_more_steps(ppo, tmp_path):
 
 def test_schedules_go_on_at_once_where_a_run_is_resumed_to_more_steps(tmp_path):
     """At the end of the first half the learning rate is 0, of twice as many steps half of what it was at first."""
-    algorithm = td.PPO(**{**vars(small.PPO), "anneal_learning_rate": True})
+    algorithm = td.PPO(**{**vars(small.PPO), "learning_rate": td.Linear(small.PPO.learning_rate)})
     small.train("PPO", tmp_path / "run", algorithm=algorithm, steps=160, log_every=16)
     norms = td.resume(tmp_path / "run", steps=320, progress=False).metrics()["train/update_norm"]
     assert norms[9] < 0.3 * norms[0]

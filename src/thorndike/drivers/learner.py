@@ -1,7 +1,7 @@
 """What every driver does with an algorithm, whoever produces the experience.
 
 An on-policy algorithm has `learn(state, rollout, key)`. An off-policy one has `update(state, batch, key)`, a `replay`
-and `gradient_steps`: a rollout is then added to the memory, and batches are drawn from it. Adding and improving are
+and a `replay_ratio`: a rollout is then added to the memory, and batches are drawn from it. Adding and improving are
 two functions, so that a driver can donate the storage to the first and hand it read-only to the second.
 """
 
@@ -30,6 +30,22 @@ def replays(algorithm: Any) -> bool:
 def steps_of(algorithm: Any) -> int:
     """Environment steps in a rollout."""
     return algorithm.num_envs * algorithm.rollout_length
+
+
+def gradient_steps(algorithm: Any) -> int:
+    """Updates from the memory after each rollout: `replay_ratio` for each of its environment steps.
+
+    Raises:
+        ConfigError: that is less than one.
+    """
+    steps, ratio = steps_of(algorithm), algorithm.replay_ratio
+    n = round(ratio * steps)
+    require(
+        n >= 1,
+        f"{type(algorithm).__name__}: replay_ratio {ratio:g} of a rollout of {steps} steps is less than one update: "
+        f"set rollout_length to {-(-1 / ratio // algorithm.num_envs):.0f} or more",
+    )
+    return n
 
 
 def warm_iterations(algorithm: Any) -> int:
@@ -61,9 +77,10 @@ def improve(algorithm: Any, agent: PyTree, memory: PyTree, rollout: Rollout, key
         skey, ukey = jax.random.split(key)
         return algorithm.update(agent, algorithm.replay.sample(memory, skey), ukey)
 
-    if algorithm.gradient_steps == 1:
+    n = gradient_steps(algorithm)
+    if n == 1:
         return step(agent, key)
-    agent, metrics = jax.lax.scan(step, agent, jax.random.split(key, algorithm.gradient_steps))
+    agent, metrics = jax.lax.scan(step, agent, jax.random.split(key, n))
     return agent, jax.tree.map(jnp.mean, metrics)
 
 

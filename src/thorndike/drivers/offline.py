@@ -21,6 +21,7 @@ from thorndike.drivers.scan import axes, member
 from thorndike.drivers.state import WINDOW, Episodes, RunState, Tally
 from thorndike.memory.dataset import Dataset
 from thorndike.ops.keys import random_key
+from thorndike.schedules import settled
 from thorndike.types import Array, Metrics, PyTree, Spec
 
 BLOCK = 16  # most batches that one call of the compiled program learns from
@@ -118,11 +119,10 @@ class OfflineDriver:
 
     def evaluated(self, state: RunState) -> RunState:
         """With the returns of an evaluation in the environment as the run's last episodes."""
-        actors = [
-            member(self.algorithm, i).actor(jax.tree.map(lambda x, i=i: x[i], state.agent)) for i in range(self.runs)
-        ]
+        algorithm = settled(self.algorithm, int(state.steps[0]), int(state.total[0]), 0)
+        actors = [member(algorithm, i).actor(jax.tree.map(lambda x, i=i: x[i], state.agent)) for i in range(self.runs)]
         actor = jax.tree.map(lambda *xs: jnp.stack(xs), *actors)
-        result = evaluate(self.algorithm, actor, self.env, EPISODES, how=self.how)
+        result = evaluate(algorithm, actor, self.env, EPISODES, how=self.how)
         pad = lambda x, dtype: jnp.asarray(np.pad(x, [(0, 0), (0, WINDOW - EPISODES)]), dtype)  # noqa: E731
         episodes = state.episodes._replace(
             returns=pad(result.returns, jnp.float32),
@@ -154,6 +154,7 @@ def _draw(size: int, batch: int, keys: Array) -> tuple[Array, Array, Array]:
 
 def _init_run(algorithm: Any, spec: Spec, key: Array, batch: PyTree) -> RunState:
     ikey, key = jax.random.split(key)
+    algorithm = settled(algorithm, 0, spec.steps, 0)
     agent = algorithm.init(ikey, spec)
     after, metrics, seen = jax.eval_shape(partial(_learn, algorithm, spec), agent, batch, key)
     check_kind(algorithm, "update", agent, after)
@@ -171,6 +172,7 @@ def _learn(algorithm: Any, spec: Spec, agent: PyTree, batch: PyTree, key: Array)
 
 def _update(spec: Spec, algorithm: Any, state: RunState, given: tuple[PyTree, Array]) -> RunState:
     batch, key = given
+    algorithm = settled(algorithm, state.steps, state.total, 0)
     agent, metrics, seen = _learn(algorithm, spec, state.agent, batch, key)
     tally = state.tally.add(metrics, state.iterations, seen)
     steps = state.steps + 1

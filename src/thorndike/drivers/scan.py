@@ -35,6 +35,7 @@ from thorndike.drivers.program import once, options
 from thorndike.drivers.state import Episodes, RunState, Tally
 from thorndike.envs.batched import Batched
 from thorndike.ops.keys import random_key
+from thorndike.schedules import settled
 from thorndike.types import Array, Metrics, PyTree, Rollout, Spec, Timestep, Transition
 
 
@@ -77,6 +78,8 @@ def outline(algorithm: Any, world: Batched, spec: Spec) -> tuple[Rollout, Metric
         ConfigError: if what learning hands on is of another kind than what it was given.
     """
 
+    algorithm = settled(algorithm, 0, spec.steps, 0)
+
     def first(key):
         agent, now = algorithm.init(key, spec), world.reset(key)
         actor = algorithm.actor(agent)
@@ -93,6 +96,7 @@ def outline(algorithm: Any, world: Batched, spec: Spec) -> tuple[Rollout, Metric
 
 def init_run(algorithm: Any, world: Batched, spec: Spec, shapes: tuple[Rollout, Metrics], key: Array) -> RunState:
     """The state of one run before its first step; `shapes` from `outline`."""
+    algorithm = settled(algorithm, 0, spec.steps, 0)
     ikey, wkey, key = jax.random.split(key, 3)
     agent, now = algorithm.init(ikey, spec), world.reset(wkey)
     carry = algorithm.carry(algorithm.actor(agent), algorithm.num_envs)
@@ -113,6 +117,7 @@ def _learn(
 
 def iterate(algorithm: Any, world: Batched, state: RunState, warm: bool) -> RunState:
     """One rollout and what is learned from it; with `warm`, random actions that only fill the memory."""
+    algorithm = settled(algorithm, state.steps, state.total, state.episodes.count)
     key, rkey, lkey = jax.random.split(state.key, 3)
     space = world.env.observation_space
     actor = algorithm.actor(state.agent)

@@ -8,7 +8,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from thorndike.nets.mlp import Linear, orthogonal
+from thorndike.nets.mlp import Dense, orthogonal
 from thorndike.types import Array
 
 PART = 512  # images at once on the CPU
@@ -23,7 +23,7 @@ class NatureCNN(eqx.Module):
 
     kernels: tuple[Array, ...]  # [k, k, in, out]
     biases: tuple[Array, ...]
-    dense: Linear
+    dense: Dense
     strides: tuple[int, ...] = eqx.field(static=True)
     channels_first: bool = eqx.field(static=True)
 
@@ -40,7 +40,7 @@ class NatureCNN(eqx.Module):
             height, width, channels = (height - kernel) // stride + 1, (width - kernel) // stride + 1, filters
         self.kernels, self.strides = tuple(kernels), tuple(strides)
         self.biases = tuple(jnp.zeros(w.shape[-1]) for w in kernels)
-        self.dense = Linear(last, height * width * channels, features, 2.0**0.5)
+        self.dense = Dense(last, height * width * channels, features, 2.0**0.5)
 
     def __call__(self, image: Array) -> Array:
         image = jnp.moveaxis(image, -3, -1) if self.channels_first else image

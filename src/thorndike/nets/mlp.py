@@ -42,7 +42,7 @@ def uniform(key: Array, shape: tuple[int, int], gain: Array | float = 1.0) -> Ar
     return jax.random.uniform(key, shape, minval=-bound, maxval=bound)
 
 
-class Linear(eqx.Module):
+class Dense(eqx.Module):
     """y = x W + b, on the last axis."""
 
     weight: Array  # [in, out]
@@ -74,13 +74,13 @@ def turned(weight: Array) -> Array:
 class MLP(eqx.Module):
     """Linear layers with an activation after each: [..., sizes[0]] to [..., sizes[-1]]."""
 
-    layers: tuple[Linear, ...]
+    layers: tuple[Dense, ...]
     activation: str = eqx.field(static=True)
 
     def __init__(self, key: Array, sizes: Sequence[int], activation: str = "tanh", init: str = "orthogonal"):
         gain = 2.0**0.5 if init == "orthogonal" else 1.0
         keys = jax.random.split(key, max(1, len(sizes) - 1))
-        self.layers = tuple(Linear(k, i, o, gain, init) for k, i, o in zip(keys, sizes[:-1], sizes[1:]))
+        self.layers = tuple(Dense(k, i, o, gain, init) for k, i, o in zip(keys, sizes[:-1], sizes[1:]))
         self.activation = activation
 
     def __call__(self, x: Array) -> Array:

@@ -11,7 +11,7 @@ import numpy as np
 from gymnasium import Space
 from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 
-from thorndike.nets.mlp import Linear
+from thorndike.nets.mlp import Dense
 from thorndike.ops.distributions import ILLEGAL, Bernoulli, Categorical, MultiCategorical, Normal
 from thorndike.types import Array
 
@@ -76,13 +76,13 @@ class Actions:
 class PolicyHead(eqx.Module):
     """Features [..., F] to a distribution; a Gaussian's log standard deviation is a free parameter."""
 
-    linear: Linear
+    linear: Dense
     log_std: Array | None
     actions: Actions = eqx.field(static=True)
 
     def __init__(self, key: Array, features: int, space: Space, log_std: float = 0.0):
         self.actions = Actions.of(space)
-        self.linear = Linear(key, features, self.actions.dimensions, gain=0.01)
+        self.linear = Dense(key, features, self.actions.dimensions, gain=0.01)
         self.log_std = jnp.full(self.actions.dimensions, log_std) if self.actions.kind == "box" else None
 
     def __call__(self, features: Array, mask: Array | None = None):

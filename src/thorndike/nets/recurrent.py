@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from thorndike.configuration import config, require
-from thorndike.nets.mlp import Linear, orthogonal
+from thorndike.nets.mlp import Dense, orthogonal
 from thorndike.nets.torso import Network
 from thorndike.types import Array, PyTree
 
@@ -15,7 +15,7 @@ from thorndike.types import Array, PyTree
 class GRUCell(eqx.Module):
     """r, z = σ(W x + U h + b);   n = tanh(W_n x + b_n + r (U_n h + c));   h' = n + z (h - n)."""
 
-    inputs: Linear  # W, b: [in, 3 width], in the order r, z, n
+    inputs: Dense  # W, b: [in, 3 width], in the order r, z, n
     recurrent: Array  # U, [width, 3 width]
     bias: Array  # c, [width]
 
@@ -30,7 +30,7 @@ class GRUCell(eqx.Module):
 class LSTMCell(eqx.Module):
     """i, f, o = σ(W x + U h + b);   c' = f c + i tanh(W_g x + U_g h + b_g);   h' = o tanh(c')."""
 
-    inputs: Linear  # W, b: [in, 4 width], in the order i, f, g, o
+    inputs: Dense  # W, b: [in, 4 width], in the order i, f, g, o
     recurrent: Array  # U, [width, 4 width]
 
     def __call__(self, x: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
@@ -41,10 +41,10 @@ class LSTMCell(eqx.Module):
         return jax.nn.sigmoid(o) * jnp.tanh(c), c
 
 
-def _weights(key: Array, inputs: int, width: int, gates: int) -> tuple[Linear, Array]:
+def _weights(key: Array, inputs: int, width: int, gates: int) -> tuple[Dense, Array]:
     """W with b, and an orthogonal U for each gate."""
     key, *keys = jax.random.split(key, gates + 1)
-    linear = Linear(key, inputs, gates * width, init="uniform")
+    linear = Dense(key, inputs, gates * width, init="uniform")
     return linear, jnp.concatenate([orthogonal(k, (width, width)) for k in keys], -1)
 
 

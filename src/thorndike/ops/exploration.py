@@ -1,17 +1,24 @@
-"""Exploration over discrete action values: epsilon-greedy and softmax, both annealed linearly."""
+"""Exploration over discrete action values: epsilon-greedy and softmax, annealed linearly or by any schedule."""
 
 from __future__ import annotations
+
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
 
-from thorndike.configuration import config, require
+from thorndike.configuration import config
+from thorndike.domains import Fraction, Interval
 from thorndike.ops.distributions import ILLEGAL
 from thorndike.types import Array
 
+Temperature = Annotated[float, Interval(1e-8, 1e8)]
 
-def linear(start: Array | float, end: Array | float, fraction: Array | float, progress: Array) -> Array:
-    """From `start` to `end` over the first `fraction` of the run; `progress` in [0, 1]."""
+
+def linear(start: Any, end: Any, fraction: Any, progress: Array) -> Array:
+    """From `start` to `end` over the first `fraction` of the run; `start` where `end` is None. `progress` in [0, 1]."""
+    if end is None:
+        return jnp.float32(start)
     return start + (end - start) * jnp.clip(progress / jnp.maximum(fraction, 1e-8), 0.0, 1.0)
 
 
@@ -48,14 +55,9 @@ def softmax_logits(values: Array, temperature: Array, mask: Array | None = None)
 class Epsilon:
     """Epsilon-greedy: with probability ε a uniformly random legal action, else the best."""
 
-    start: float = 1.0
-    end: float = 0.05
-    fraction: float = 0.5  # of the run, over which ε goes from start to end
-
-    def check(self) -> None:
-        """Probabilities lie in [0, 1]."""
-        for name in ("start", "end", "fraction"):
-            require(_all(getattr(self, name), 0, 1), f"Epsilon.{name} must lie in [0, 1], got {getattr(self, name)}")
+    start: Fraction = 1.0  # ε; a schedule where `end` is None
+    end: Fraction | None = 0.05  # None: ε is `start` all along
+    fraction: Fraction = 0.5  # of the run, over which ε goes from start to end
 
     def level(self, progress: Array) -> Array:
         """ε at this point of the run."""
@@ -80,15 +82,9 @@ class Epsilon:
 class Softmax:
     """Boltzmann exploration: π(a) ∝ exp(Q(a) / τ)."""
 
-    start: float = 1.0  # temperature τ, in units of reward
-    end: float = 0.05
-    fraction: float = 0.5  # of the run, over which τ goes from start to end
-
-    def check(self) -> None:
-        """Temperatures are positive."""
-        for name in ("start", "end"):
-            require(_all(getattr(self, name), 1e-8, 1e8), f"Softmax.{name} must be positive")
-        require(_all(self.fraction, 0, 1), f"Softmax.fraction must lie in [0, 1], got {self.fraction}")
+    start: Temperature = 1.0  # temperature τ, in units of reward; a schedule where `end` is None
+    end: Temperature | None = 0.05  # None: τ is `start` all along
+    fraction: Fraction = 0.5  # of the run, over which τ goes from start to end
 
     def level(self, progress: Array) -> Array:
         """τ at this point of the run."""
@@ -101,7 +97,3 @@ class Softmax:
     def choose(self, key: Array, values: Array, level: Array, mask: Array | None = None) -> Array:
         """Actions [...] for Q-values [..., A]."""
         return jax.random.categorical(key, softmax_logits(values, level, mask))
-
-
-def _all(value, low, high) -> bool:
-    return bool(jnp.all((jnp.asarray(value) >= low) & (jnp.asarray(value) <= high)))

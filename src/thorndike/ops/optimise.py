@@ -1,4 +1,4 @@
-"""One gradient step, and what it tells of the health of training."""
+"""Optimisers as values, one gradient step, and what it tells of the health of training."""
 
 from __future__ import annotations
 
@@ -10,13 +10,73 @@ import jax.numpy as jnp
 import optax
 from jax.flatten_util import ravel_pytree
 
+from thorndike.configuration import config
+from thorndike.domains import NonNegative, Static
 from thorndike.types import Array, Metrics, PyTree
 
 
-def adam(learning_rate: Array | float, max_grad_norm: Array | float | None = None, eps: float = 1e-8):
-    """Adam (Kingma & Ba 2015), after clipping the gradient's global norm where `max_grad_norm` is given."""
-    step = optax.adam(learning_rate, eps=eps)
-    return step if max_grad_norm is None else optax.chain(optax.clip_by_global_norm(max_grad_norm), step)  # type: ignore[arg-type]
+@config
+class Adam:
+    """Adam (Kingma & Ba 2015); with `weight_decay` AdamW (Loshchilov & Hutter 2019)."""
+
+    b1: Static = 0.9  # decay of the mean of gradients
+    b2: Static = 0.999  # decay of the mean of their squares
+    eps: Static = 1e-8  # added to the root of the latter
+    weight_decay: NonNegative | None = None  # times the learning rate, taken from each parameter in each step
+
+    def build(self, learning_rate: Array | float, max_grad_norm: Array | float | None = None):
+        """The optax transformation; the gradient's global norm is clipped first where `max_grad_norm` is given."""
+        if self.weight_decay is None:
+            return clipped(optax.adam(learning_rate, self.b1, self.b2, self.eps), max_grad_norm)
+        step = optax.adamw(learning_rate, self.b1, self.b2, self.eps, weight_decay=self.weight_decay)  # type: ignore[arg-type]
+        return clipped(step, max_grad_norm)
+
+
+@config
+class RAdam:
+    """Rectified Adam (Liu et al. 2020): small steps while the mean of squares is of few gradients."""
+
+    b1: Static = 0.9
+    b2: Static = 0.999
+    eps: Static = 1e-8
+
+    def build(self, learning_rate: Array | float, max_grad_norm: Array | float | None = None):
+        """The optax transformation; the gradient's global norm is clipped first where `max_grad_norm` is given."""
+        return clipped(optax.radam(learning_rate, self.b1, self.b2, self.eps), max_grad_norm)
+
+
+@config
+class RMSProp:
+    """RMSProp (Tieleman & Hinton 2012), with ε inside of the root as in A3C (Mnih et al. 2016) and TensorFlow."""
+
+    decay: Static = 0.99  # of the mean of squares
+    eps: Static = 1e-5
+    momentum: Static = 0.0
+
+    def build(self, learning_rate: Array | float, max_grad_norm: Array | float | None = None):
+        """The optax transformation; the gradient's global norm is clipped first where `max_grad_norm` is given."""
+        momentum = self.momentum or None
+        step = optax.rmsprop(learning_rate, self.decay, self.eps, eps_in_sqrt=True, momentum=momentum)
+        return clipped(step, max_grad_norm)
+
+
+@config
+class SGD:
+    """Stochastic gradient descent."""
+
+    momentum: Static = 0.0
+
+    def build(self, learning_rate: Array | float, max_grad_norm: Array | float | None = None):
+        """The optax transformation; the gradient's global norm is clipped first where `max_grad_norm` is given."""
+        return clipped(optax.sgd(learning_rate, self.momentum or None), max_grad_norm)
+
+
+Optimiser = Adam | RAdam | RMSProp | SGD
+
+
+def clipped(step: optax.GradientTransformation, max_grad_norm: Any) -> optax.GradientTransformation:
+    """The gradient is scaled down to a global norm before the step, where one is given."""
+    return step if max_grad_norm is None else optax.chain(optax.clip_by_global_norm(max_grad_norm), step)
 
 
 LARGE = 16_384  # elements from which on a parameter is not worth copying into a vector

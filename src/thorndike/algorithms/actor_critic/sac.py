@@ -8,16 +8,16 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from gymnasium.spaces import Box
 
 from thorndike.configuration import algorithm, require
+from thorndike.domains import Fraction, NonNegative, Positive, Share, Static
 from thorndike.memory.replay import Uniform
-from thorndike.nets.mlp import Linear
+from thorndike.nets.mlp import Dense
 from thorndike.nets.policy import Actions
 from thorndike.nets.torso import Network, Torso, example
 from thorndike.ops.distributions import TanhNormal
-from thorndike.ops.optimise import adam, begin, descend, polyak
+from thorndike.ops.optimise import Adam, Optimiser, begin, descend, polyak
 from thorndike.ops.returns import td_target
 from thorndike.ops.statistics import normalise_tree, observed, running_tree
 from thorndike.types import Array, Clock, Look, Metrics, PyTree, Spec, Timestep, Transition
@@ -27,14 +27,14 @@ class Policy(eqx.Module):
     """π(a | s), a tanh-Gaussian; actions in (-1, 1)."""
 
     torso: Network
-    head: Linear
+    head: Dense
     actions: Actions = eqx.field(static=True)
 
     def __init__(self, key: Array, torso: Torso, spec: Spec):
         tkey, hkey = jax.random.split(key)
         self.actions = Actions.of(spec.action)
         self.torso = torso.build(tkey, spec.observation)
-        self.head = Linear(hkey, self.torso.features, 2 * self.actions.dimensions, init="uniform")
+        self.head = Dense(hkey, self.torso.features, 2 * self.actions.dimensions, init="uniform")
 
     def __call__(self, obs: PyTree) -> TanhNormal:
         mean, log_std = jnp.split(self.head(self.torso(obs)), 2, -1)
@@ -45,12 +45,12 @@ class Critic(eqx.Module):
     """Q(s, a), [...]."""
 
     torso: Network
-    head: Linear
+    head: Dense
 
     def __init__(self, key: Array, torso: Torso, spec: Spec):
         tkey, hkey = jax.random.split(key)
         self.torso = torso.build(tkey, spec.observation, extra=Actions.of(spec.action).dimensions)
-        self.head = Linear(hkey, self.torso.features, 1, init="uniform")
+        self.head = Dense(hkey, self.torso.features, 1, init="uniform")
 
     def __call__(self, obs: PyTree, action: Array) -> Array:
         return self.head(self.torso(obs, action))[..., 0]
@@ -98,25 +98,25 @@ class SAC:
     L(θ_i) = E[(Q_i(s, a) - y)²],   L(φ) = E[α log π(a | s) - min_i Q_i(s, a)],   L(α) = E[-α (log π(a | s) + H̄)]
     """
 
-    learning_rate: float = 3e-4  # Adam's step size, of all three
-    discount: float = 0.99  # γ
-    tau: float = 0.005  # θ⁻ <- θ⁻ + τ (θ - θ⁻) after each update
-    temperature: float | None = None  # α; None: learned, so that the entropy stays near target_entropy
-    initial_temperature: float = 1.0  # where a learned α starts
+    learning_rate: NonNegative = 3e-4  # step size, of all three
+    discount: Fraction = 0.99  # γ
+    tau: Share = 0.005  # θ⁻ <- θ⁻ + τ (θ - θ⁻) after each update
+    temperature: NonNegative | None = None  # α; None: learned, so that the entropy stays near target_entropy
+    initial_temperature: Positive = 1.0  # where a learned α starts
     target_entropy: float | None = None  # H̄ of actions scaled to [-1, 1]; None: minus their dimension
     critics: int = 2  # how many; the target takes their minimum
-    gradient_steps: int = 1  # updates per rollout; replay ratio = gradient_steps / (num_envs x rollout_length)
+    replay_ratio: Static = 1.0  # updates for each environment step
     normalize_observation: bool = False  # by running mean and variance, which are saved with the actor
     replay: Uniform = Uniform(capacity=1_000_000, batch_size=256, warmup=1_000)  # the memory of transitions
     torso: Torso = Torso(widths=(256, 256), activation="relu", init="uniform")  # the network below each head
+    optimiser: Optimiser = Adam()
     num_envs: int = 1  # environments that are stepped side by side
     rollout_length: int = 1  # steps of each environment between two rounds of updates
 
     def check(self) -> None:
         """Positive sizes."""
-        sizes = (self.critics, self.gradient_steps, self.num_envs, self.rollout_length)
-        require(min(sizes) > 0, "critics, gradient_steps, num_envs and rollout_length must be positive")
-        require(bool(np.all(np.asarray(self.initial_temperature) > 0)), "initial_temperature must be positive")
+        sizes = (self.critics, self.replay_ratio, self.num_envs, self.rollout_length)
+        require(min(sizes) > 0, "critics, replay_ratio, num_envs and rollout_length must be positive")
 
     def supports(self, spec: Spec) -> str | None:
         """Box actions with finite bounds."""
@@ -137,15 +137,15 @@ class SAC:
             critics,
             jax.tree.map(jnp.copy, critics),
             log_temperature,
-            Optimisers(*(begin(self.optimiser, p) for p in (policy, critics, log_temperature))),
+            Optimisers(*(begin(self.descent, p) for p in (policy, critics, log_temperature))),
             Clock(jnp.int32(0), jnp.int32(spec.steps)),
             running_tree(example(spec.observation)) if self.normalize_observation else (),
         )
 
     @property
-    def optimiser(self):
-        """Adam."""
-        return adam(self.learning_rate)
+    def descent(self):
+        """The optimiser of each of the three."""
+        return self.optimiser.build(self.learning_rate)
 
     def actor(self, state: State) -> Actor:
         """Policy and critics with their observation statistics."""
@@ -197,17 +197,17 @@ class SAC:
         target = self.target(state, batch, tkey)
         critic_grad = jax.value_and_grad(self.critic_loss, has_aux=True)
         (critic_loss, metrics), gradient = critic_grad(state.critics, batch, action, target)
-        critics, copt, critic_norms = descend(self.optimiser, gradient, optimisers.critics, state.critics)
+        critics, copt, critic_norms = descend(self.descent, gradient, optimisers.critics, state.critics)
 
         actor_grad = jax.value_and_grad(self.actor_loss, has_aux=True)
         (actor_loss, entropy), gradient = actor_grad(state.policy, critics, alpha, batch, akey)
-        policy, popt, actor_norms = descend(self.optimiser, gradient, optimisers.policy, state.policy)
+        policy, popt, actor_norms = descend(self.descent, gradient, optimisers.policy, state.policy)
 
         log_temperature, topt, norms = state.log_temperature, optimisers.temperature, [critic_norms, actor_norms]
         if self.temperature is None:
             goal = -float(state.policy.actions.dimensions) if self.target_entropy is None else self.target_entropy
             surplus = entropy - goal  # more entropy than asked: lower α
-            log_temperature, topt, temperature_norms = descend(self.optimiser, surplus * alpha, topt, log_temperature)
+            log_temperature, topt, temperature_norms = descend(self.descent, surplus * alpha, topt, log_temperature)
             norms.append(temperature_norms)
 
         targets = polyak(state.targets, critics, self.tau)

@@ -10,9 +10,10 @@ import jax.numpy as jnp
 from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 
 from thorndike.configuration import algorithm, require
+from thorndike.domains import NonNegative, Positive
 from thorndike.nets.policy import PolicyHead
 from thorndike.nets.torso import Network, Torso, example
-from thorndike.ops.optimise import adam, begin, descend
+from thorndike.ops.optimise import Adam, Optimiser, begin, descend
 from thorndike.ops.statistics import normalise_tree, observed, running_tree
 from thorndike.types import Array, Clock, Look, Metrics, PyTree, Spec, Timestep, Transition
 
@@ -56,14 +57,14 @@ class BC:
     It learns from a dataset, not from an environment: `td.train(td.BC(), env, dataset=...)`; a step is a batch.
     """
 
-    learning_rate: float = 1e-3  # Adam's step size
-    anneal_learning_rate: bool = False  # linearly to zero over the run
-    max_grad_norm: float = 10.0  # the gradient is scaled down to this norm
-    entropy_coefficient: float = 1e-3  # weight of an entropy bonus, against too much certainty
+    learning_rate: NonNegative = 1e-3  # step size
+    max_grad_norm: Positive = 10.0  # the gradient is scaled down to this norm
+    entropy_coefficient: NonNegative = 1e-3  # weight of an entropy bonus, against too much certainty
     log_std: float = 0.0  # initial log standard deviation of continuous actions, in units of half the range
     normalize_observation: bool = False  # by running mean and variance, which are saved with the actor
     batch_size: int = 64
     torso: Torso = Torso(widths=(64, 64))  # the network below the head
+    optimiser: Optimiser = Adam()
 
     offline = True
     num_envs = rollout_length = 1
@@ -85,12 +86,12 @@ class BC:
         policy = Policy(torso, PolicyHead(hkey, torso.features, spec.action, self.log_std))
         clock = Clock(jnp.int32(0), jnp.int32(spec.steps))
         statistics = running_tree(example(spec.observation)) if self.normalize_observation else ()
-        return State(policy, begin(self.optimiser(clock), policy), clock, statistics)  # type: ignore[arg-type]
+        return State(policy, begin(self.descent, policy), clock, statistics)  # type: ignore[arg-type]
 
-    def optimiser(self, clock: Clock):
-        """Adam on the clipped gradient."""
-        rate = self.learning_rate * (1.0 - clock.progress) if self.anneal_learning_rate else self.learning_rate
-        return adam(rate, self.max_grad_norm)
+    @property
+    def descent(self):
+        """The optimiser on the clipped gradient."""
+        return self.optimiser.build(self.learning_rate, self.max_grad_norm)
 
     def actor(self, state: State) -> Actor:
         """The policy with its observation statistics."""
@@ -122,7 +123,7 @@ class BC:
             return -likelihood - self.entropy_coefficient * entropy, metrics
 
         (value, metrics), gradient = jax.value_and_grad(loss, has_aux=True)(state.policy)
-        policy, optimiser, norms = descend(self.optimiser(state.clock), gradient, state.optimiser, state.policy)
+        policy, optimiser, norms = descend(self.descent, gradient, state.optimiser, state.policy)
         return State(policy, optimiser, state.clock, statistics), {"loss": value, **metrics, **norms}
 
     @classmethod

@@ -10,15 +10,17 @@ import jax.numpy as jnp
 from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 
 from thorndike.configuration import algorithm, require
-from thorndike.nets.mlp import Linear
+from thorndike.domains import Fraction, NonNegative, Positive
+from thorndike.nets.mlp import Dense
 from thorndike.nets.policy import PolicyHead
 from thorndike.nets.recurrent import GRU, LSTM, Recurrent, unroll
 from thorndike.nets.torso import Network, Torso, example
 from thorndike.ops.keys import permutation
 from thorndike.ops.losses import explained_variance, standardise
-from thorndike.ops.optimise import adam, begin, descend
+from thorndike.ops.optimise import Adam, Optimiser, begin, descend
 from thorndike.ops.returns import discounted_sums, gae
 from thorndike.ops.statistics import Running, counted, normalise_tree, running, running_tree, update_tree
+from thorndike.schedules import Linear
 from thorndike.types import Array, Clock, Look, Metrics, PyTree, Rollout, Spec, Timestep
 
 
@@ -33,7 +35,7 @@ class Critic(eqx.Module):
     """V(s); without a torso of its own it reads the policy's features."""
 
     torso: Network | Recurrent | None
-    head: Linear
+    head: Dense
 
 
 class Carry(NamedTuple):
@@ -103,50 +105,52 @@ class PPO:
     the critic regresses A + V_old. Details follow Huang et al., "The 37 Implementation Details of PPO" (2022).
     """
 
-    learning_rate: float = 3e-4  # Adam's step size
-    anneal_learning_rate: bool = False  # linearly to zero over the run
-    discount: float = 0.99  # γ
-    trace: float = 0.95  # λ of the advantage estimates
-    clip: float = 0.2  # ε
-    anneal_clip: bool = False  # linearly to zero over the run
-    value_clip: float | None = None  # clip the value's change as the ratio is clipped; None: do not
+    learning_rate: NonNegative = 3e-4  # step size
+    discount: Fraction = 0.99  # γ
+    trace: Fraction = 0.95  # λ of the advantage estimates
+    clip: Positive = 0.2  # ε
+    value_clip: Positive | None = None  # clip the value's change as the ratio is clipped; None: do not
     epochs: int = 4  # passes over a rollout
-    minibatch_size: int = 256  # transitions; it divides num_envs x rollout_length
+    minibatch_size: int = 256  # transitions, or about so many: a rollout is cut into equal minibatches
     normalize_advantage: bool = True  # per minibatch
-    entropy_coefficient: float = 0.0  # weight of the entropy bonus
-    value_coefficient: float = 0.5  # weight of the critic's loss
-    max_grad_norm: float = 0.5  # the gradient is scaled down to this norm
-    target_kl: float | None = None  # stop a rollout's updates once the KL divergence passes 1.5 times this
+    entropy_coefficient: NonNegative = 0.0  # weight of the entropy bonus
+    value_coefficient: NonNegative = 0.5  # weight of the critic's loss
+    max_grad_norm: Positive = 0.5  # the gradient is scaled down to this norm
+    target_kl: Positive | None = None  # stop a rollout's updates once the KL divergence passes 1.5 times this
     normalize_observation: bool = False  # by running mean and variance, which are saved with the actor
     normalize_reward: bool = False  # divide by the running standard deviation of the discounted return
     shared_torso: bool = False  # one network below both heads
     log_std: float = 0.0  # initial log standard deviation of continuous actions, in units of half the range
     torso: Torso = Torso(widths=(64, 64))  # the network below the heads
     core: GRU | LSTM | None = None  # memory behind the torso; minibatches are then whole rollouts of some environments
+    optimiser: Optimiser = Adam(eps=1e-5)
     num_envs: int = 8  # environments that are stepped side by side
     rollout_length: int = 128  # steps of each environment between two rounds of learning
 
     def check(self) -> None:
-        """A rollout splits evenly into minibatches."""
-        batch = self.num_envs * self.rollout_length
-        require(self.num_envs > 0 and self.rollout_length > 0 and self.epochs > 0, "sizes must be positive")
+        """Positive sizes, and minibatches that have something to compare."""
+        sizes = (self.num_envs, self.rollout_length, self.epochs, self.minibatch_size)
+        require(min(sizes) > 0, "num_envs, rollout_length, epochs and minibatch_size must be positive")
+        alone = self.cut[1] * (1 if self.core is None else self.rollout_length) == 1
         require(
-            self.minibatch_size > 0 and batch % self.minibatch_size == 0,
-            f"minibatch_size ({self.minibatch_size}) must divide num_envs x rollout_length ({batch})",
-        )
-        require(
-            self.minibatch_size > 1 or not self.normalize_advantage,
-            "one advantage less the mean of its minibatch is 0: with minibatch_size 1 set normalize_advantage to False",
-        )
-        require(
-            self.core is None or self.minibatch_size % self.rollout_length == 0,
-            f"with a core, minibatch_size ({self.minibatch_size}) must be a multiple of rollout_length "
-            f"({self.rollout_length}): time is never cut",
+            not (alone and self.normalize_advantage),
+            "one advantage less the mean of its minibatch is 0: with minibatches of 1 set normalize_advantage to False",
         )
         require(
             self.core is None or self.rollout_length > 1,
             "with a core, rollout_length must be above 1: it is how far learning goes back in time",
         )
+
+    @property
+    def cut(self) -> tuple[int, int]:
+        """How many minibatches a rollout is cut into, and how many transitions (with a core, environments) each has.
+
+        They are as near to `minibatch_size` as equal ones can be; what is left over is another part in each epoch.
+        """
+        whole = self.num_envs if self.core else self.num_envs * self.rollout_length
+        wanted = self.minibatch_size / self.rollout_length if self.core else self.minibatch_size
+        count = min(max(1, round(whole / wanted)), whole)
+        return count, whole // count
 
     def supports(self, spec: Spec) -> str | None:
         """Discrete, MultiDiscrete, MultiBinary and Box actions."""
@@ -160,10 +164,10 @@ class PPO:
         torso = self.network(pkey, spec)
         policy = Policy(torso, PolicyHead(hkey, torso.features, spec.action, self.log_std))
         own = None if self.shared_torso else self.network(ckey, spec)
-        params = Params(policy, Critic(own, Linear(vkey, torso.features, 1)))
+        params = Params(policy, Critic(own, Dense(vkey, torso.features, 1)))
         return State(
             params,
-            begin(self.optimiser(1.0), params),  # type: ignore[arg-type]
+            begin(self.descent, params),  # type: ignore[arg-type]
             Clock(jnp.int32(0), jnp.int32(spec.steps)),
             running_tree(example(spec.observation)) if self.normalize_observation else (),
             (running(), jnp.zeros(self.num_envs)) if self.normalize_reward else (),
@@ -175,10 +179,10 @@ class PPO:
         torso = self.torso.build(tkey if self.core else key, spec.observation)
         return self.core.build(ckey, torso) if self.core else torso
 
-    def optimiser(self, remaining: Array | float):
-        """Adam on the clipped gradient; `remaining` is the fraction of the run that is left."""
-        rate = self.learning_rate * remaining if self.anneal_learning_rate else self.learning_rate
-        return adam(rate, self.max_grad_norm, eps=1e-5)
+    @property
+    def descent(self):
+        """The optimiser on the clipped gradient."""
+        return self.optimiser.build(self.learning_rate, self.max_grad_norm)
 
     def actor(self, state: State) -> Actor:
         """Policy and critic with their observation statistics."""
@@ -208,14 +212,14 @@ class PPO:
         action = pi.sample(key) if explore else pi.mode()
         return actor.policy.head.actions.to_environment(action), carry, {"log_prob": pi.log_prob(action)}
 
-    def loss(self, params: Params, batch: Minibatch, clip: Array | float) -> tuple[Array, Metrics]:
+    def loss(self, params: Params, batch: Minibatch) -> tuple[Array, Metrics]:
         """The clipped objective, negated, with the critic's loss and the entropy bonus."""
         carry = jax.tree.map(lambda c: c[0], batch.carry)
         pi, value, _ = params(batch.obs, batch.mask, batch.first, carry)
         log_ratio = pi.log_prob(batch.action) - batch.log_prob
         ratio = jnp.exp(log_ratio)  # ρ
         advantage = standardise(batch.advantage) if self.normalize_advantage else batch.advantage
-        clipped = jnp.clip(ratio, 1 - clip, 1 + clip)
+        clipped = jnp.clip(ratio, 1 - self.clip, 1 + self.clip)
         policy_loss = -jnp.minimum(ratio * advantage, clipped * advantage).mean()
 
         error = (value - batch.target) ** 2
@@ -231,7 +235,7 @@ class PPO:
             "value_loss": value_loss,
             "entropy": entropy,
             "approx_kl": ((ratio - 1) - log_ratio).mean(),  # Schulman's estimator k3
-            "clip_fraction": (jnp.abs(ratio - 1) > clip).mean(),
+            "clip_fraction": (jnp.abs(ratio - 1) > self.clip).mean(),
         }
 
     def learn(self, state: State, rollout: Rollout, key: Array) -> tuple[State, Metrics]:
@@ -277,23 +281,20 @@ class PPO:
 
     def descend(self, state: State, data: Minibatch, key: Array) -> tuple[Params, Any, Metrics]:
         """Shuffled minibatches of `data` [T, E, ...], `epochs` times over."""
-        remaining = 1.0 - state.clock.progress
-        optimiser = self.optimiser(remaining)
-        clip = self.clip * remaining if self.anneal_clip else self.clip
-        size = self.num_envs * self.rollout_length
-        units = size if self.core is None else self.num_envs  # what is shuffled: transitions, or whole sequences
+        count, each = self.cut
+        units = self.num_envs * (1 if self.core else self.rollout_length)  # what is shuffled: sequences, or transitions
         rows = jax.tree.map(lambda x: x.reshape((-1, units, *x.shape[2:])).swapaxes(0, 1), data)
 
         def epoch(carry, key):
-            order = permutation(key, units).reshape(size // self.minibatch_size, -1)
+            order = permutation(key, units)[: count * each].reshape(count, each)
             shuffled = jax.tree.map(lambda x: x[order], rows)
             return jax.lax.scan(minibatch, carry, shuffled)
 
         def minibatch(carry, batch):
             params, opt_state, going = carry
             batch = jax.tree.map(lambda x: x.swapaxes(0, 1), batch)
-            gradient, metrics = jax.grad(self.loss, has_aux=True)(params, batch, clip)
-            stepped, stepped_opt, norms = descend(optimiser, gradient, opt_state, params)
+            gradient, metrics = jax.grad(self.loss, has_aux=True)(params, batch)
+            stepped, stepped_opt, norms = descend(self.descent, gradient, opt_state, params)
             if self.target_kl is not None:
                 going = going & (metrics["approx_kl"] <= 1.5 * self.target_kl)
                 keep = lambda new, old: jax.tree.map(lambda n, o: jnp.where(going, n, o), new, old)  # noqa: E731
@@ -323,24 +324,23 @@ class PPO:
             "num_envs": 16,
             "rollout_length": 64,
             "minibatch_size": 256,
-            "learning_rate": 2e-3,
+            "learning_rate": Linear(2e-3),
             "trace": 0.98,
-            "anneal_learning_rate": True,
             "entropy_coefficient": 0.01,
             "core": GRU(),
         }
         return {
             "CartPole-v1": {  # zoo, but for rollouts of 128 steps, γ and λ: its own fail 1 run in 50
                 "steps": 100_000, "num_envs": 8, "rollout_length": 128, "minibatch_size": 256, "epochs": 20,
-                "learning_rate": 1e-3, "anneal_learning_rate": True, "anneal_clip": True,
+                "learning_rate": Linear(1e-3), "clip": Linear(0.2),
             },
             "Pendulum-v1": {
                 "steps": 300_000, "num_envs": 8, "rollout_length": 256, "minibatch_size": 128, "epochs": 10,
-                "discount": 0.95, "learning_rate": 1e-3, "anneal_learning_rate": True,
+                "discount": 0.95, "learning_rate": Linear(1e-3),
             },
             "CartPoleNoVel-v1": {
                 "steps": 100_000, "num_envs": 8, "rollout_length": 128, "minibatch_size": 256, "epochs": 10,
-                "discount": 0.98, "trace": 0.98, "learning_rate": 1e-3, "anneal_learning_rate": True,
+                "discount": 0.98, "trace": 0.98, "learning_rate": Linear(1e-3),
                 "normalize_observation": True, "normalize_reward": True, "core": GRU(),
             },
             "TMaze": {"steps": 200_000, **remembering},
@@ -351,16 +351,16 @@ class PPO:
             },
             "InvertedPendulum-v5": {
                 "steps": 500_000, "num_envs": 8, "rollout_length": 256, "minibatch_size": 64, "epochs": 10,
-                "normalize_observation": True, "normalize_reward": True, "anneal_learning_rate": True,
+                "normalize_observation": True, "normalize_reward": True, "learning_rate": Linear(3e-4),
             },
             "envpool/Pong-v5": {  # Huang et al. 2022, but 128 environments x 32 steps for 8 x 128
                 "steps": 5_000_000, "num_envs": 128, "rollout_length": 32, "minibatch_size": 256, "epochs": 4,
-                "learning_rate": 2.5e-4, "anneal_learning_rate": True, "clip": 0.1, "entropy_coefficient": 0.01,
+                "learning_rate": Linear(2.5e-4), "clip": 0.1, "entropy_coefficient": 0.01,
                 "shared_torso": True,
             },
             "simple_spread_v3": {  # eight worlds of three agents; the norm is MAPPO's (Yu et al. 2022)
                 "steps": 100_000, "num_envs": 24, "rollout_length": 50, "minibatch_size": 240, "epochs": 8,
-                "learning_rate": 1e-3, "anneal_learning_rate": True, "max_grad_norm": 10.0,
+                "learning_rate": Linear(1e-3), "max_grad_norm": 10.0,
             },
         }  # fmt: skip
 

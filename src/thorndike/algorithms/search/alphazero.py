@@ -11,14 +11,16 @@ import jax.numpy as jnp
 from gymnasium.spaces import Discrete
 
 from thorndike.configuration import algorithm, require
+from thorndike.domains import NonNegative, Positive, Static
 from thorndike.errors import MissingExtraError
 from thorndike.memory.replay import Uniform
-from thorndike.nets.mlp import Linear
+from thorndike.nets.mlp import Dense
 from thorndike.nets.torso import Network, Torso
 from thorndike.ops.distributions import Categorical
 from thorndike.ops.exploration import legal
 from thorndike.ops.losses import explained_variance
-from thorndike.ops.optimise import adam, begin, descend
+from thorndike.ops.optimise import Adam, Optimiser, begin, descend
+from thorndike.schedules import Linear
 from thorndike.types import Array, Clock, Look, Metrics, PyTree, Rollout, Spec, Timestep, Transition
 
 
@@ -26,14 +28,14 @@ class PolicyValue(eqx.Module):
     """Logits of p(a | s), and v(s) in [-1, 1]: the result that the player to move may expect."""
 
     torso: Network
-    policy: Linear
-    value: Linear
+    policy: Dense
+    value: Dense
 
     def __init__(self, key: Array, torso: Torso, spec: Spec):
         tkey, pkey, vkey = jax.random.split(key, 3)
         self.torso = torso.build(tkey, spec.observation)
-        self.policy = Linear(pkey, self.torso.features, int(spec.action.n), gain=0.01)  # type: ignore[attr-defined]
-        self.value = Linear(vkey, self.torso.features, 1, gain=0.1)
+        self.policy = Dense(pkey, self.torso.features, int(spec.action.n), gain=0.01)  # type: ignore[attr-defined]
+        self.value = Dense(vkey, self.torso.features, 1, gain=0.1)
 
     def __call__(self, obs: PyTree, mask: Array | None) -> tuple[Array, Array]:
         """Logits [B, A], pushed down for illegal moves, and values [B]."""
@@ -83,23 +85,23 @@ class AlphaZero:
 
     players = 2
 
-    learning_rate: float = 1e-3  # Adam's step size
-    anneal_learning_rate: bool = False  # linearly to zero over the run
+    learning_rate: NonNegative = 1e-3  # step size
     simulations: int = 32  # of each search: positions that it evaluates
     considered: int = 16  # most moves that a search's root looks at
-    temperature: float = 1.0  # in training, of the root's Gumbel noise: 1 draws moves from π, 0 takes the best
-    value_coefficient: float = 1.0  # c
-    max_grad_norm: float = 1.0  # the gradient is scaled down to this norm
-    gradient_steps: int = 16  # updates per rollout
+    temperature: NonNegative = 1.0  # in training, of the root's Gumbel noise: 1 draws moves from π, 0 takes the best
+    value_coefficient: NonNegative = 1.0  # c
+    max_grad_norm: Positive = 1.0  # the gradient is scaled down to this norm
+    replay_ratio: Static = 1 / 64  # updates for each move
     replay: Uniform = Uniform(capacity=100_000, batch_size=256, warmup=1)  # the window of positions to learn from
     torso: Torso = Torso(widths=(128, 128), activation="relu")  # the network below both heads
+    optimiser: Optimiser = Adam()
     num_envs: int = 64  # games that are played side by side
     rollout_length: int = 16  # moves in each game between two rounds of updates
 
     def check(self) -> None:
         """Positive sizes."""
-        sizes = (self.simulations, self.considered, self.gradient_steps, self.num_envs, self.rollout_length)
-        require(min(sizes) > 0, "simulations, considered, gradient_steps, num_envs and rollout_length must be positive")
+        sizes = (self.simulations, self.considered, self.replay_ratio, self.num_envs, self.rollout_length)
+        require(min(sizes) > 0, "simulations, considered, replay_ratio, num_envs and rollout_length must be positive")
 
     def supports(self, spec: Spec) -> str | None:
         """Games of two players whose rules can be compiled."""
@@ -116,12 +118,12 @@ class AlphaZero:
         """A network, and the game."""
         network = PolicyValue(key, self.torso, spec)
         clock = Clock(jnp.int32(0), jnp.int32(spec.steps))
-        return State(network, begin(self.optimiser(clock), network), clock, Rules(spec.model))  # type: ignore[arg-type]
+        return State(network, begin(self.descent, network), clock, Rules(spec.model))  # type: ignore[arg-type]
 
-    def optimiser(self, clock: Clock):
-        """Adam on the clipped gradient."""
-        rate = self.learning_rate * (1.0 - clock.progress) if self.anneal_learning_rate else self.learning_rate
-        return adam(rate, self.max_grad_norm)
+    @property
+    def descent(self):
+        """The optimiser on the clipped gradient."""
+        return self.optimiser.build(self.learning_rate, self.max_grad_norm)
 
     def actor(self, state: State) -> Actor:
         """Network and rules."""
@@ -212,17 +214,17 @@ class AlphaZero:
             }
 
         (value, metrics), gradient = jax.value_and_grad(loss, has_aux=True)(state.network)
-        network, optimiser, norms = descend(self.optimiser(state.clock), gradient, state.optimiser, state.network)
+        network, optimiser, norms = descend(self.descent, gradient, state.optimiser, state.network)
         return State(network, optimiser, state.clock, state.rules), {"loss": value, **metrics, **norms}
 
     @classmethod
     def presets(cls) -> dict[str, dict[str, Any]]:
         """Settings known to work, by environment."""
         return {
-            "tic_tac_toe": {"steps": 200_000, "temperature": 2.0, "anneal_learning_rate": True},
+            "tic_tac_toe": {"steps": 200_000, "temperature": 2.0, "learning_rate": Linear(1e-3)},
             "connect_four": {
-                "steps": 1_000_000, "temperature": 3.0, "anneal_learning_rate": True, "num_envs": 128,
-                "gradient_steps": 32, "torso": Torso(widths=(256, 256), activation="relu"),
+                "steps": 1_000_000, "temperature": 3.0, "learning_rate": Linear(1e-3), "num_envs": 128,
+                "torso": Torso(widths=(256, 256), activation="relu"),
             },
         }  # fmt: skip
 
@@ -237,7 +239,7 @@ class AlphaZero:
             "rollout_length": 6,
         }
         replay = Uniform(capacity=240, batch_size=16, warmup=24)
-        return {"": (cls(**few, gradient_steps=2, replay=replay), "pgx/tic_tac_toe")}
+        return {"": (cls(**few, replay_ratio=1 / 12, replay=replay), "pgx/tic_tac_toe")}
 
 
 def improved_value(found: Any) -> Array:

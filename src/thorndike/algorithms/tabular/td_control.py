@@ -9,9 +9,11 @@ import jax.numpy as jnp
 from gymnasium.spaces import Discrete
 
 from thorndike.configuration import algorithm, require
+from thorndike.domains import Fraction
 from thorndike.ops.distributions import Categorical
 from thorndike.ops.exploration import Epsilon, Softmax, greedy, legal
 from thorndike.ops.returns import td_target
+from thorndike.schedules import is_schedule
 from thorndike.types import Array, Clock, Look, Metrics, PyTree, Rollout, Spec, Timestep, Transition
 
 
@@ -27,6 +29,7 @@ class State(NamedTuple):
     """All that changes."""
 
     q: Array  # [S, A]
+    visits: PyTree  # updates of each pair [S, A], for a step size that counts them; else ()
     clock: Clock
     waiting: PyTree  # SARSA's last step [E], whose next action is still to come; () for the others
     start: Array
@@ -43,12 +46,14 @@ class QLearning:
     Q(s, a) <- Q(s, a) + α [ r + γ (1 - terminated) max_a' Q(s', a') - Q(s, a) ]
     """
 
-    learning_rate: float = 0.5  # α
-    discount: float = 1.0  # γ
+    learning_rate: Fraction = 0.5  # α; td.Harmonic() is 1 / N(s, a)
+    discount: Fraction = 1.0  # γ
     initial_value: float = 0.0  # Q before any experience; above any return it explores by optimism
     exploration: Epsilon | Softmax = Epsilon(start=0.1, end=0.1)
     num_envs: int = 1
     rollout_length: int = 1
+
+    counts_visits = True  # a schedule may count the updates of each pair
 
     def check(self) -> None:
         """Positive sizes."""
@@ -65,7 +70,8 @@ class QLearning:
         states, actions = int(spec.observation.n), int(spec.action.n)  # type: ignore[attr-defined]
         table = jnp.full((states, actions), self.initial_value, jnp.float32)
         start = jnp.int32(spec.observation.start)  # type: ignore[attr-defined]
-        return State(table, Clock(jnp.int32(0), jnp.int32(spec.steps)), self.first_waiting(), start)
+        visits = jnp.zeros((states, actions)) if is_schedule(self.learning_rate) else ()
+        return State(table, visits, Clock(jnp.int32(0), jnp.int32(spec.steps)), self.first_waiting(), start)
 
     def first_waiting(self) -> PyTree:
         """Nothing waits: the target is known at once."""
@@ -96,16 +102,30 @@ class QLearning:
         """One update a step, in the order in which they happened."""
         level = self.exploration.level(state.clock.progress)
 
-        def step(q: Array, transition: Transition):
+        def step(carry: tuple[Array, PyTree], transition: Transition):
+            q, visits = carry
             s, a = transition.obs - state.start, transition.action
             mask = transition.info.get("next_mask")
             next_value = self.next_value(legal(q[transition.next_obs - state.start], mask), level, mask)
             target = td_target(transition.reward, next_value, transition.terminated, self.discount)
             error = target - q[s, a]
-            return moved(q, s, a, self.learning_rate * error), jnp.abs(error).mean()
+            return self.moved(q, visits, s, a, error), jnp.abs(error).mean()
 
-        q, error = jax.lax.scan(step, state.q, rollout.steps)
-        return state._replace(q=q), self.metrics(state.q, q, error)
+        (q, visits), error = jax.lax.scan(step, (state.q, state.visits), rollout.steps)
+        return state._replace(q=q, visits=visits), self.metrics(state.q, q, error)
+
+    def moved(
+        self, q: Array, visits: PyTree, s: Array, a: Array, error: Array, used: Array | bool = True
+    ) -> tuple[Array, PyTree]:
+        """Q [S, A] with α · error [E] added at (s, a), and the visits; environments that meet there move it by the mean
+        of theirs. Errors that are not `used` change nothing."""
+        same = (s[:, None] == s) & (a[:, None] == a) & used
+        if is_schedule(self.learning_rate):
+            rate = self.learning_rate.of(visits[s, a])  # type: ignore[attr-defined]
+            visits = visits.at[s, a].add(jnp.broadcast_to(used, s.shape))
+        else:
+            rate = self.learning_rate
+        return q.at[s, a].add(rate * error / jnp.maximum(same.sum(1), 1)), visits
 
     def next_value(self, next_q: Array, level: Array, mask: Array | None) -> Array:
         """max_a' Q(s', a'), [E]."""
@@ -166,8 +186,8 @@ class SARSA(ExpectedSARSA):
         level = self.exploration.level(state.clock.progress)
 
         def step(carry, transition: Transition):
-            q, waiting = carry
-            q, error = self.finish(q, waiting, transition)
+            q, visits, waiting = carry
+            (q, visits), error = self.finish(q, visits, waiting, transition)
             mask = transition.info.get("next_mask")
             next_obs = transition.next_obs - state.start
             mean = self.next_value(legal(q[next_obs], mask), level, mask)
@@ -179,22 +199,16 @@ class SARSA(ExpectedSARSA):
                 "next": next_obs,
             }
             waiting["target"] = jnp.where(transition.ended, waiting["target"], transition.reward)
-            return (q, waiting), error
+            return (q, visits, waiting), error
 
-        (q, waiting), error = jax.lax.scan(step, (state.q, state.waiting), rollout.steps)
-        return state._replace(q=q, waiting=waiting), self.metrics(state.q, q, error)
+        (q, visits, waiting), error = jax.lax.scan(step, (state.q, state.visits, state.waiting), rollout.steps)
+        return state._replace(q=q, visits=visits, waiting=waiting), self.metrics(state.q, q, error)
 
-    def finish(self, q: Array, waiting: PyTree, then: Transition) -> tuple[Array, Array]:
+    def finish(self, q: Array, visits: PyTree, waiting: PyTree, then: Transition) -> tuple[tuple[Array, PyTree], Array]:
         """The update of the step that waits, now that a' is known; none where a resumed run began another episode."""
         s, a = waiting["s"], waiting["a"]
         later = self.discount * q[waiting["next"], then.action]
         target = jnp.where(waiting["known"] == 1, waiting["target"], waiting["target"] + later)
         lost = (waiting["known"] < 0) | ((waiting["known"] == 0) & then.first)
         error = jnp.where(lost, 0.0, target - q[s, a])
-        return moved(q, s, a, self.learning_rate * error, ~lost), jnp.abs(error).mean()
-
-
-def moved(q: Array, s: Array, a: Array, change: Array, used: Array | bool = True) -> Array:
-    """Q [S, A] with each `change` [E] added at (s, a); environments that meet there change it by their mean."""
-    same = (s[:, None] == s) & (a[:, None] == a) & used
-    return q.at[s, a].add(change / jnp.maximum(same.sum(1), 1))
+        return self.moved(q, visits, s, a, error, ~lost), jnp.abs(error).mean()

@@ -10,17 +10,19 @@ import jax.numpy as jnp
 from gymnasium.spaces import Discrete
 
 from thorndike.configuration import algorithm, require
+from thorndike.domains import Fraction, NonNegative, Positive, Share, Static
 from thorndike.memory.replay import Uniform
 from thorndike.memory.sequences import Sequences
-from thorndike.nets.mlp import Linear
+from thorndike.nets.mlp import Dense
 from thorndike.nets.recurrent import GRU, LSTM, Recurrent, unroll
 from thorndike.nets.torso import Network, Torso, example
 from thorndike.ops.distributions import Categorical
 from thorndike.ops.exploration import Epsilon, Softmax, greedy, legal
 from thorndike.ops.losses import huber
-from thorndike.ops.optimise import adam, begin, descend, every, polyak
+from thorndike.ops.optimise import Adam, Optimiser, begin, descend, every, polyak
 from thorndike.ops.returns import td_target
 from thorndike.ops.statistics import normalise_tree, observed, running_tree
+from thorndike.schedules import Linear
 from thorndike.types import Array, Clock, Look, Metrics, PyTree, Rollout, Spec, Timestep, Transition
 
 
@@ -28,13 +30,13 @@ class QNetwork(eqx.Module):
     """Q(s, ·), [T, E, A]."""
 
     torso: Network | Recurrent
-    head: Linear
+    head: Dense
 
     def __init__(self, key: Array, torso: Torso, core: GRU | LSTM | None, spec: Spec):
         tkey, hkey = jax.random.split(key)
         network = torso.build(tkey, spec.observation)
         self.torso = core.build(jax.random.fold_in(tkey, 1), network) if core else network
-        self.head = Linear(hkey, self.torso.features, int(spec.action.n), init=torso.init)  # type: ignore[attr-defined]
+        self.head = Dense(hkey, self.torso.features, int(spec.action.n), init=torso.init)  # type: ignore[attr-defined]
 
     def __call__(self, obs: PyTree, first: Array, carry: PyTree) -> tuple[Array, PyTree]:
         """Q [T, E, A] and the carry after each step; obs and first [T, E, ...], carry [E, ...]."""
@@ -77,27 +79,27 @@ class DQN:
     carry that acting had.
     """
 
-    learning_rate: float = 5e-4  # Adam's step size
-    anneal_learning_rate: bool = False  # linearly to zero over the run
-    discount: float = 0.99  # γ
+    learning_rate: NonNegative = 5e-4  # step size
+    discount: Fraction = 0.99  # γ
     double: bool = False  # choose a' with θ, value it with θ⁻
     target_period: int = 50  # updates between copies θ⁻ <- θ⁻ + τ (θ - θ⁻)
-    tau: float = 1.0  # 1 is a hard copy; for a soft one 0.005 with target_period 1
-    gradient_steps: int = 4  # updates per rollout; replay ratio = gradient_steps / (num_envs x rollout_length)
-    huber: float = 100.0  # |δ| beyond which the loss is linear; the paper's 1 is for rewards clipped to [-1, 1]
-    max_grad_norm: float = 1000.0  # the gradient is scaled down to this norm
+    tau: Share = 1.0  # 1 is a hard copy; for a soft one 0.005 with target_period 1
+    replay_ratio: Static = 0.5  # updates for each environment step
+    huber: Positive = 100.0  # |δ| beyond which the loss is linear; the paper's 1 is for rewards clipped to [-1, 1]
+    max_grad_norm: Positive = 1000.0  # the gradient is scaled down to this norm
     normalize_observation: bool = False  # by running mean and variance, which are saved with the actor
     exploration: Epsilon | Softmax = Epsilon()  # how actions are chosen in training
     replay: Uniform | Sequences = Uniform(capacity=10_000, batch_size=64, warmup=1_000)  # the memory of transitions
     torso: Torso = Torso(widths=(64, 64), activation="relu", init="uniform")  # the network below the head
     core: GRU | LSTM | None = None  # memory behind the torso; it needs Sequences as replay
+    optimiser: Optimiser = Adam()
     num_envs: int = 8  # environments that are stepped side by side
     rollout_length: int = 1  # steps of each environment between two rounds of updates
 
     def check(self) -> None:
         """Positive sizes."""
-        sizes = (self.target_period, self.gradient_steps, self.num_envs, self.rollout_length)
-        require(min(sizes) > 0, "target_period, gradient_steps, num_envs and rollout_length must be positive")
+        sizes = (self.target_period, self.replay_ratio, self.num_envs, self.rollout_length)
+        require(min(sizes) > 0, "target_period, replay_ratio, num_envs and rollout_length must be positive")
         sequences = isinstance(self.replay, Sequences)
         require(
             sequences == (self.core is not None),
@@ -123,12 +125,12 @@ class DQN:
         copy = jax.tree.map(jnp.copy, q)
         clock = Clock(jnp.int32(0), jnp.int32(spec.steps))
         statistics = running_tree(example(spec.observation)) if self.normalize_observation else ()
-        return State(q, copy, begin(self.optimiser(clock), q), clock, jnp.int32(0), statistics)  # type: ignore[arg-type]
+        return State(q, copy, begin(self.descent, q), clock, jnp.int32(0), statistics)  # type: ignore[arg-type]
 
-    def optimiser(self, clock: Clock):
-        """Adam on the clipped gradient."""
-        rate = self.learning_rate * (1.0 - clock.progress) if self.anneal_learning_rate else self.learning_rate
-        return adam(rate, self.max_grad_norm)
+    @property
+    def descent(self):
+        """The optimiser on the clipped gradient."""
+        return self.optimiser.build(self.learning_rate, self.max_grad_norm)
 
     def actor(self, state: State) -> Actor:
         """Q, the level of exploration at this point of the run, and the observations' statistics."""
@@ -197,7 +199,7 @@ class DQN:
             return huber(error, self.huber).mean(), {"td_error": jnp.abs(error).mean(), "q_value": chosen.mean()}
 
         (value, metrics), gradient = jax.value_and_grad(loss, has_aux=True)(state.q)
-        q, optimiser, norms = descend(self.optimiser(state.clock), gradient, state.optimiser, state.q)
+        q, optimiser, norms = descend(self.descent, gradient, state.optimiser, state.q)
         updates = state.updates + 1
         target_q = every(updates, self.target_period, polyak(state.target, q, self.tau), state.target)
         return State(q, target_q, optimiser, state.clock, updates, statistics), {"loss": value, **metrics, **norms}
@@ -216,23 +218,23 @@ class DQN:
         }
         return {
             "CartPole-v1": {
-                "steps": 100_000, "discount": 0.98, "double": True, "learning_rate": 4e-3,
-                "anneal_learning_rate": True, "normalize_observation": True, "target_period": 50,
+                "steps": 100_000, "discount": 0.98, "double": True, "learning_rate": Linear(4e-3),
+                "normalize_observation": True, "target_period": 50,
                 "replay": Uniform(capacity=50_000, batch_size=128, warmup=1_000),
             },
             "Acrobot-v1": {
-                "steps": 100_000, "double": True, "learning_rate": 2e-3, "anneal_learning_rate": True,
+                "steps": 100_000, "double": True, "learning_rate": Linear(2e-3),
                 "target_period": 100, "exploration": Epsilon(end=0.02, fraction=0.2),
                 "replay": Uniform(capacity=50_000, batch_size=128, warmup=1_000),
             },
-            "TMaze": {"steps": 200_000, **replaying, "rollout_length": 32, "gradient_steps": 16},
-            "RepeatPrevious": {"steps": 200_000, **replaying, "rollout_length": 16, "gradient_steps": 8},
+            "TMaze": {"steps": 200_000, **replaying, "rollout_length": 32, "replay_ratio": 1 / 32},
+            "RepeatPrevious": {"steps": 200_000, **replaying, "rollout_length": 16, "replay_ratio": 1 / 32},
         }  # fmt: skip
 
     @classmethod
     def small(cls) -> dict[str, tuple[Any, str]]:
         """Small instances, each with an environment, that tests run in seconds."""
-        few: dict[str, Any] = {"torso": Torso(widths=(16, 16)), "num_envs": 4, "gradient_steps": 2, "target_period": 3}
+        few: dict[str, Any] = {"torso": Torso(widths=(16, 16)), "num_envs": 4, "target_period": 3}
         sequences = Sequences(capacity=240, batch_size=8, burn_in=2, warmup=48)
         remembers: dict[str, Any] = {
             "core": GRU(width=8),

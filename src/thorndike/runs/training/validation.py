@@ -13,7 +13,7 @@ from gymnasium.spaces import Box, Dict, Tuple
 
 from thorndike.algorithms import algorithm_class, entries
 from thorndike.configuration import check, is_config, require, swept
-from thorndike.drivers.learner import random_action, replays
+from thorndike.drivers.learner import gradient_steps, random_action, replays
 from thorndike.envs.batched import Batched, is_jax
 from thorndike.envs.wrappers.randomised import numbers
 from thorndike.envs.wrappers.standard import Shaping, layers
@@ -24,6 +24,7 @@ from thorndike.ops.keys import random_key
 from thorndike.runs.storage.environments import describe
 from thorndike.runs.storage.metrics import summary_writer
 from thorndike.runs.storage.spaces import space_to_json
+from thorndike.schedules import is_schedule
 from thorndike.types import Spec
 
 MOST_STEPS = 2_000_000_000  # which are counted in 32 bits
@@ -55,6 +56,9 @@ def validate(algorithm: Any, env: Any, steps: int, seeds: int) -> None:
         check_answers(env)
         check_shaping(algorithm, env)
     swept(algorithm)
+    check_visits(algorithm)
+    if replays(algorithm) and hasattr(algorithm, "replay_ratio"):
+        gradient_steps(algorithm)
     require(isinstance(seeds, int) and seeds > 0, f"seeds must be a positive whole number, got {seeds!r}")
     check_observations(algorithm, env.observation_space)
     problem = serves(algorithm, describe(env, steps, ""))
@@ -66,11 +70,19 @@ def validate(algorithm: Any, env: Any, steps: int, seeds: int) -> None:
         raise IncompatibleError(f"{error}; join what belongs together into one Box, or leave it out") from None
 
 
+def check_visits(algorithm: Any) -> None:
+    """A schedule that counts visits of pairs is for those that have a table of them."""
+    for value in jax.tree.leaves(algorithm, is_leaf=is_schedule):
+        if getattr(value, "per", "") == "visit" and not getattr(algorithm, "counts_visits", False):
+            name = type(algorithm).__name__
+            raise ConfigError(f"{value} counts visits of a pair of state and action: only tables do, {name} does not")
+
+
 def check_algorithm(algorithm: Any) -> None:
     """It has what drivers call; one of your own may lack some of it."""
     name, updates = type(algorithm).__name__, hasattr(algorithm, "update")
     needed = ["init", "actor", "carry", "act", "supports", "num_envs", "rollout_length"]
-    needed += ["replay", "gradient_steps"] if updates and not getattr(algorithm, "offline", False) else []
+    needed += ["replay", "replay_ratio"] if updates and not getattr(algorithm, "offline", False) else []
     lacking = [part for part in needed if not hasattr(algorithm, part)]
     lacking += [] if updates or hasattr(algorithm, "learn") else ["learn (or update)"]
     require(not lacking, f"{name} lacks {', '.join(lacking)}: see the Algorithm protocol in thorndike.types")
