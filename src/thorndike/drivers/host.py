@@ -19,7 +19,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from thorndike.drivers import overlap
 from thorndike.drivers.learner import (
     check_kind,
     collect,
@@ -82,7 +81,6 @@ class HostDriver:
         self.chunk, self.warm_iterations = steps_of(algorithm), warm_iterations(algorithm)
         self.batch = env.batch(runs * algorithm.num_envs, seed=seeds, **how)
         self.mends = how.get("on_error") == "restart"
-        self.ahead = not getattr(self.batch, "asynchronous", False)  # acting on all at once, before the next rollout
         self.now: Timestep | None = None
         self.spare: Packed | None = None  # the agent before the present one, for its storage
 
@@ -113,7 +111,7 @@ class HostDriver:
         def add(algorithm, memory, book, rollout, dropped, metrics, agent, carry, key, warm):
             book = _written(algorithm, spec, book.tree, rollout, dropped, metrics)
             memory, healthy = collect(algorithm, memory.tree, rollout), book.tally.healthy()
-            move = act(algorithm, agent, carry, rollout.last, key, warm) if self.ahead else None
+            move = act(algorithm, agent, carry, rollout.last, key, warm)  # the first step of the next rollout
             return Packed(memory), Packed(book), healthy, move
 
         both = (False, True)
@@ -164,7 +162,7 @@ class HostDriver:
         book = Packed(state._replace(agent=(), memory=(), carry=(), key=()))  # type: ignore[arg-type]
         carry, key, metrics, healthy = state.carry, state.key, None, True
         spare, self.spare = self.spare or jax.device_put(agent, may_alias=False), None
-        move = self._act[warm](settings, agent, carry, self.observe(), key) if self.ahead else None
+        move = self._act[warm](settings, agent, carry, self.observe(), key)
         for _ in range(iterations):
             so_far, learned = book.tree, agent
             clock = Clock(so_far.steps, so_far.total)
@@ -192,13 +190,9 @@ class HostDriver:
         """A `Rollout` of every environment of every run, leaves [R, T, E, ...]; where a restart dropped the episode, as
         bool [R, T, E] (None if nothing restarts); the next carry and key.
 
-        `move` is its first step's action, carry, extras and key; None for an asynchronous pool, acted on by halves.
+        `move` is its first step's action, carry, extras and key.
         """
         act, now, length = partial(self._act[warm], self.settings, agent), self.observe(), self.algorithm.rollout_length
-        if move is None:
-            done, carry, key = overlap.rollout(act, self.batch, now, carry, key, length)
-            self.now = done.last
-            return done, None, carry, key
         start, steps, dropped = carry, [], []
         for i in range(length):
             action, carry, extras, key = act(carry, now, key) if i else move

@@ -18,7 +18,7 @@ import numpy as np
 
 import thorndike
 from thorndike.algorithms import algorithm_class
-from thorndike.configuration import require, swept, to_json, types_in
+from thorndike.configuration import require, to_json, types_in
 from thorndike.drivers.host import HostDriver
 from thorndike.drivers.learner import steps_of
 from thorndike.drivers.offline import OfflineDriver
@@ -115,7 +115,7 @@ def train(
     validate_options(seed, seeds, log_every, checkpoint_every, keep, tensorboard)
     validate_restarts(world, on_env_error)
     if data is None:
-        validate_batch(algorithm, world, seeds * (swept(algorithm) or 1))
+        validate_batch(algorithm, world)
     else:
         data.fit(describe(world, steps, ""))
     described = describe_environment(world, name, kwargs)
