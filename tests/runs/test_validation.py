@@ -129,7 +129,7 @@ class Shapeless(small.FiveSteps):
         ({"env": td.RewardScale(env=td.CartPole(), clip=np.ones(2))}, ConfigError, "not an environment's"),
         ({"env": Walk()}, ConfigError, "the spaces of Walk depend on its float fields"),
         ({"env": td.FrameStack(env=Walk())}, ConfigError, "the spaces of FrameStack depend on its float fields"),
-        ({"workers": "treads"}, ConfigError, "workers must be one of auto, serial, thread, process, got 'treads'"),
+        ({"workers": "treads"}, ConfigError, "workers must be one of auto, serial, process, got 'treads'"),
         ({"algorithm": "pp0"}, UnknownNameError, "did you mean 'ppo'"),
         ({"algorithm": 5}, ConfigError, "5 is not an algorithm"),
         ({"algorithm": td.PPO(minibatch_size=7)}, ConfigError, "minibatch_size .7. must divide"),

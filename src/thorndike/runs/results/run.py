@@ -69,6 +69,8 @@ class Run:
             for name, kind in SETTINGS.items():
                 if not isinstance(self.info[name], kind) or not isinstance(self._described["id"], str):
                     raise TypeError(f"{name} is {self.info[name]!r}")
+            if self.info["workers"] == "thread":  # which was a choice once
+                self.info["workers"] = "auto"
             if not hasattr(self.algorithm, "act"):
                 raise ConfigError(f"{self.algorithm!r} is no algorithm")
         except (KeyError, TypeError, ValueError, RecursionError) as error:

@@ -82,7 +82,7 @@ def train(
         checkpoint_every: seconds between checkpoints; there is always one at the end.
         keep: how many checkpoints are kept.
         tensorboard: also write TensorBoard logs.
-        workers: for host environments: "serial", "thread", "process" or "auto".
+        workers: for host environments: "serial", "process" or "auto".
         env_timeout: seconds that a host environment may take for a step or a reset. With "serial" workers, which "auto"
             takes in the main thread for one environment or quick ones, code in C is waited for.
         on_env_error: "raise" an `EnvError` when a host environment raises, hangs, dies or breaks its contract; or

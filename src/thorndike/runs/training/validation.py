@@ -152,7 +152,7 @@ def validate_options(
 
 def validate_stepping(workers: str, timeout: float, on_error: str) -> None:
     """What can be wrong with how environments on the host are stepped."""
-    known = ("auto", "serial", "thread", "process")
+    known = ("auto", "serial", "process")
     require(workers in known, f"workers must be one of {', '.join(known)}, got {workers!r}")
     seconds = isinstance(timeout, (int, float)) and timeout > 0
     require(seconds, f"env_timeout is seconds, more than 0, got {timeout!r}")
