@@ -1,7 +1,7 @@
 """Files: read where they are regular ones, JSON up to a size; written whole or not at all.
 
-A pipe in the place of a file may give nothing for ever, a device may have no end, and a small JSON text may take
-twenty-five times its size in memory.
+A pipe in the place of a file may give nothing for ever, a device may have no end, and JSON takes many times its size in
+memory.
 """
 
 from __future__ import annotations

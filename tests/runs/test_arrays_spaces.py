@@ -17,7 +17,7 @@ from thorndike.errors import CheckpointError
 from thorndike.files import LARGEST_JSON, read_json
 from thorndike.ops.keys import random_key
 from thorndike.runs.storage.arrays import digest, encode, from_arrays, read, to_arrays, write
-from thorndike.runs.storage.spaces import _describe, space_from_json, space_to_json
+from thorndike.runs.storage.spaces import space_from_json, space_to_json
 
 INF = np.inf
 SPACES = [
@@ -120,24 +120,6 @@ MALFORMED = [
 def test_malformed_descriptions_are_refused(data):
     with pytest.raises(CheckpointError, match="not the description of a space"):
         space_from_json(data)
-
-
-LARGEST = [  # that are read, and each with one more
-    (Tuple([Discrete(2)] * 1023), Tuple([Discrete(2)] * 1024), "more than 1,024 parts"),
-    (Tuple([Tuple([])] * 1023), Dict({str(i): Tuple([]) for i in range(1024)}), "more than 1,024 parts"),
-    (MultiDiscrete([2] * 2**16), MultiDiscrete([2] * (2**16 + 1)), "65,537 numbers that are choices"),
-    (Box(0, 255, (2**11, 2**11), np.uint8), Box(0, 255, (2**22 + 1,), np.uint8), "4,194,305 numbers, and at most"),
-    (MultiBinary([1] * 32), MultiBinary([1] * 33), "has the shape"),
-]
-
-
-@pytest.mark.parametrize(("largest", "larger", "text"), LARGEST, ids=range(len(LARGEST)))
-def test_what_is_too_large_to_be_read_is_not_written(largest, larger, text):
-    check_equal(largest, through_json(largest))
-    with pytest.raises(CheckpointError, match=f"cannot describe the space(.|\n)*{text}"):
-        space_to_json(larger)
-    with pytest.raises(CheckpointError, match=f"not the description of a space: .*{text}"):
-        space_from_json(_describe(larger))
 
 
 class Part(NamedTuple):

@@ -90,15 +90,6 @@ class Keyed(small.FiveSteps):
         return self.observation_space.sample(), {}
 
 
-class Scattered(small.FiveSteps):
-    """It shows a thousand numbers, and more, each as a part of its own."""
-
-    observation_space = Tuple([Box(-1, 1, ())] * 1024)
-
-    def reset(self, *, seed=None, options=None):
-        return self.observation_space.sample(), {}
-
-
 class Shapeless(small.FiveSteps):
     """It shows nothing."""
 
@@ -143,7 +134,6 @@ class Shapeless(small.FiveSteps):
         ({"env": "envpool/CartPole-v1", "env_kwargs": {"max_episode_steps": np.int64(9)}}, ConfigError, "run.json"),
         ({"algorithm": td.DQN(normalize_observation=True), "env": "GridWorld"}, ConfigError, "floats, and Discrete"),
         ({"env": lambda: Shapeless()}, IncompatibleError, "a part without any numbers"),
-        ({"env": lambda: Scattered()}, IncompatibleError, "more than 1,024 parts; join what belongs together"),
         ({"env": lambda: Keyed(3)}, IncompatibleError, "a Dict observation needs names as keys, and this has 3"),
         ({"algorithm": dataclasses.replace(small.PPO, num_envs=0)}, ConfigError, "num_envs must be a positive whole"),
         ({"algorithm": dataclasses.replace(small.DQN, rollout_length=-1)}, ConfigError, "rollout_length must be a pos"),
