@@ -20,11 +20,6 @@ from thorndike.errors import CheckpointError
 LARGEST_JSON = 2**23  # bytes
 
 
-def no_wait(path: str, flags: int) -> int:
-    """An `opener` that does not wait for a pipe's other end."""
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0), 0o666)
-
-
 def check_regular(path: Path) -> None:
     """Raise `CheckpointError` where there is a folder, a pipe or a device, also behind a link."""
     if path.exists() and not path.is_file():
@@ -34,7 +29,7 @@ def check_regular(path: Path) -> None:
 def open_regular(path: Path) -> BufferedReader:
     """Open a file to read. Raises `CheckpointError` where it is not a regular one, or `OSError`."""
     check_regular(path)
-    return open(path, "rb", opener=no_wait)
+    return path.open("rb")
 
 
 def read_small(path: Path) -> bytes:

@@ -69,8 +69,6 @@ class Run:
             for name, kind in SETTINGS.items():
                 if not isinstance(self.info[name], kind) or not isinstance(self._described["id"], str):
                     raise TypeError(f"{name} is {self.info[name]!r}")
-            if self.info["workers"] == "thread":  # which was a choice once
-                self.info["workers"] = "auto"
             if not hasattr(self.algorithm, "act"):
                 raise ConfigError(f"{self.algorithm!r} is no algorithm")
         except (KeyError, TypeError, ValueError, RecursionError) as error:
@@ -145,8 +143,9 @@ class Run:
     @property
     def stepping(self) -> dict[str, Any]:
         """How environments on the host are stepped: options of their `batch`."""
+        workers = self.info["workers"]
         return {
-            "workers": self.info["workers"],
+            "workers": "auto" if workers == "thread" else workers,  # which older runs may say
             "timeout": self.info["env_timeout"],
             "on_error": self.info["on_env_error"],
         }
