@@ -123,23 +123,6 @@ def test_floats_do_not_recompile_and_static_fields_do():
     assert len(traces) == 1 + len(different)
 
 
-def test_trace_counting_bites():
-    """The same with a float that is static: every value is a new program."""
-
-    @jax.tree_util.register_static
-    @dataclasses.dataclass(frozen=True)
-    class Static:
-        rate: float = 0.1
-        size: int = 3
-        mode: str = "a"
-
-    f, traces = count_traces(Static)
-    for rate in (1.0, 2.0):
-        f(Static(rate=rate), 1.0)
-    with pytest.raises(AssertionError):
-        assert len(traces) == 1
-
-
 def test_configs_stack_and_vmap():
     many = jax.tree.map(
         lambda *xs: jnp.stack(xs), *(Outer(rate=float(i), inner=Inner(scale=i + 0.5)) for i in range(3))

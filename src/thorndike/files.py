@@ -1,7 +1,7 @@
 """Files: read where they are regular ones, JSON up to a size; written whole or not at all.
 
-A pipe in the place of a file may give nothing for ever, a device may have no end, and a small JSON text may take
-twenty-five times its size in memory.
+A pipe in the place of a file may give nothing for ever, a device may have no end, and JSON takes many times its size in
+memory.
 """
 
 from __future__ import annotations
@@ -20,11 +20,6 @@ from thorndike.errors import CheckpointError
 LARGEST_JSON = 2**23  # bytes
 
 
-def no_wait(path: str, flags: int) -> int:
-    """An `opener` that does not wait for a pipe's other end."""
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0), 0o666)
-
-
 def check_regular(path: Path) -> None:
     """Raise `CheckpointError` where there is a folder, a pipe or a device, also behind a link."""
     if path.exists() and not path.is_file():
@@ -34,7 +29,7 @@ def check_regular(path: Path) -> None:
 def open_regular(path: Path) -> BufferedReader:
     """Open a file to read. Raises `CheckpointError` where it is not a regular one, or `OSError`."""
     check_regular(path)
-    return open(path, "rb", opener=no_wait)
+    return path.open("rb")
 
 
 def read_small(path: Path) -> bytes:

@@ -31,7 +31,7 @@ class TrainOptions:
     """seconds between checkpoints"""
     keep: int = 3
     """how many checkpoints are kept"""
-    workers: Literal["auto", "serial", "thread", "process"] = "auto"
+    workers: Literal["auto", "serial", "process"] = "auto"
     """where Gymnasium environments are stepped"""
     on_env_error: Literal["raise", "restart"] = "raise"
     """what to do when a Gymnasium environment raises, hangs, dies or breaks its contract"""

@@ -55,18 +55,6 @@ def test_results():
     check_results()
 
 
-@pytest.mark.parametrize("bug", ["of the wrong player", "through the ends of games", "cut games drawn"])
-def test_wrong_results_are_caught(bug, monkeypatch):
-    if bug == "of the wrong player":
-        monkeypatch.setattr(alphazero, "opposed", lambda player, other: jnp.ones(player.shape))
-    else:
-        right, cut = alphazero.results, bug == "cut games drawn"
-        wrong = lambda r, e, c, p, v: right(r, e | c if cut else e & False, c & (not cut), p, v)  # noqa: E731
-        monkeypatch.setattr(f"{__name__}.results", wrong)
-    with pytest.raises(AssertionError):
-        check_results()
-
-
 def test_what_is_remembered_is_whose_move_it_was(tmp_path):
     """In the memory of random games, the last mover of each game has its reward, the one before the opposite."""
     algorithm = td.AlphaZero(num_envs=8, rollout_length=12, simulations=2, replay=td.Uniform(capacity=96, warmup=96))
@@ -174,16 +162,11 @@ def test_what_a_position_is_said_to_be_worth_in_training(plies, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("bug", ["value of the wrong player", "illegal moves", "root noise", "draws lost"])
-def test_a_wrong_search_is_caught(bug, monkeypatch):
+@pytest.mark.parametrize("bug", ["value of the wrong player", "root noise", "draws lost"])
+def test_a_wrong_search_makes_mistakes(bug, monkeypatch):
     player = search_alone()
     if bug == "value of the wrong player":
         monkeypatch.setattr(alphazero, "opposed", lambda player, other: jnp.ones(player.shape))
-    elif bug == "illegal moves":
-        search = td.AlphaZero.search
-        wrong = lambda self, actor, obs, mask, *rest: search(self, actor, obs, None, *rest)  # noqa: E731
-        monkeypatch.setattr(td.AlphaZero, "search", wrong)
-        monkeypatch.setattr(f"{__name__}.legal", lambda logits, mask: logits)
     elif bug == "root noise":
         search = td.AlphaZero.search
         monkeypatch.setattr(td.AlphaZero, "search", lambda self, *args: search(self, *args[:-1], 20.0))
@@ -193,8 +176,6 @@ def test_a_wrong_search_is_caught(bug, monkeypatch):
     jax.clear_caches()
     try:
         assert sum(mistakes(every_reply(GAME, player, begins)[2]) for begins in (True, False)) > 0
-    except AssertionError as error:
-        assert bug == "illegal moves" and "illegal" in str(error)  # noqa: PT017, PT018
     finally:
         jax.clear_caches()
 

@@ -44,10 +44,20 @@ def learned(name: str, which: str, host: bool = False, seeds: int = SEEDS, compi
     return values(algorithm, train(algorithm, env, ITERATIONS[name], seeds, compiled), 8)
 
 
-def check(which: str, found: np.ndarray) -> None:
+def errors(which: str, found: np.ndarray) -> np.ndarray:
+    """How far values [R, S] are from the closed forms, in tolerances: [states, R]."""
     _, expected, tolerance = EXPECTED[which]
-    for state, value in expected.items():
-        assert np.abs(found[:, state] - value).max() < tolerance, (which, state, value, found[:, state])
+    return np.array([np.abs(found[:, state] - value) / tolerance for state, value in expected.items()])
+
+
+def check(which: str, found: np.ndarray) -> None:
+    assert errors(which, found).max() < 1, (which, EXPECTED[which], found)
+
+
+def check_missed(which: str, found: np.ndarray) -> None:
+    """Values were learned, and miss the closed forms in every run by many tolerances: 17 and more were measured."""
+    assert np.isfinite(found).all()
+    assert errors(which, found).max(0).min() > 8, (which, EXPECTED[which], found)
 
 
 def test_every_algorithm_is_tested():
@@ -95,26 +105,24 @@ BUGS = {
 @pytest.mark.slow
 @pytest.mark.parametrize("bug", BUGS)
 @pytest.mark.parametrize("name", NAMES)
-def test_bugs_are_caught_on_jax(name, bug, monkeypatch):
+def test_bugs_miss_the_values_on_jax(name, bug, monkeypatch):
     change, which = BUGS[bug]
     step = Batched.step
     monkeypatch.setattr(Batched, "step", lambda self, *args: change(step(self, *args)))
-    with pytest.raises(AssertionError):
-        check(which, learned(name, which, seeds=1))
+    check_missed(which, learned(name, which, seeds=1))
 
 
 @pytest.mark.parametrize("bug", BUGS)
-def test_bugs_are_caught_on_the_host(bug, monkeypatch, compiled):
+def test_bugs_miss_the_values_on_the_host(bug, monkeypatch, compiled):
     change, which = BUGS[bug]
     step = HostBatch.step
     monkeypatch.setattr(HostBatch, "step", lambda self, *args: change(step(self, *args)))
-    with pytest.raises(AssertionError):
-        check(which, learned("dqn", which, host=True, seeds=1, compiled=compiled))
+    check_missed(which, learned("dqn", which, host=True, seeds=1, compiled=compiled))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "where"), [("dqn", "value.dqn"), ("sac", "actor_critic.sac"), ("ppo", "policy.ppo")])
-def test_a_target_that_ignores_termination_is_caught(name, where, monkeypatch):
+def test_a_target_that_ignores_termination_misses_the_values(name, where, monkeypatch):
     def endless(reward, next_value, terminated, discount):
         return reward + discount * next_value
 
@@ -122,8 +130,7 @@ def test_a_target_that_ignores_termination_is_caught(name, where, monkeypatch):
         monkeypatch.setattr("thorndike.ops.returns.td_target", endless)
     else:
         monkeypatch.setattr(f"thorndike.algorithms.{where}.td_target", endless)
-    with pytest.raises(AssertionError):
-        check("chain", learned(name, "chain", seeds=1))
+    check_missed("chain", learned(name, "chain", seeds=1))
 
 
 @pytest.mark.parametrize("which", EXPECTED)

@@ -13,10 +13,9 @@ from envpool_cases import COPIES, LIMIT, check_endings, walk
 import thorndike as td
 
 
-@pytest.mark.parametrize("asynchronous", [False, True])
-def test_every_transition_is_gymnasiums(asynchronous):
+def test_every_transition_is_gymnasiums():
     """CartPole: `final_obs` follows from `obs` by Gymnasium's own dynamics, also with an episode's last step."""
-    times, actions = walk(td.make("envpool/CartPole-v1", max_episode_steps=LIMIT, asynchronous=asynchronous))
+    times, actions = walk(td.make("envpool/CartPole-v1", max_episode_steps=LIMIT))
     check_endings(times, LIMIT)
     assert times.terminated.any()
     assert times.truncated.any()
@@ -49,10 +48,9 @@ def test_other_families(name):
     assert all(leaf.dtype == np.float32 for leaf in jax.tree.leaves(times.obs))
 
 
-@pytest.mark.parametrize("asynchronous", [False, True])
-def test_a_hopper_that_falls_has_ended(asynchronous):
+def test_a_hopper_that_falls_has_ended():
     """Gymnasium's rule: height above 0.7, angle within 0.2."""
-    times, _ = walk(td.make("envpool/Hopper-v4", max_episode_steps=40, asynchronous=asynchronous), steps=60)
+    times, _ = walk(td.make("envpool/Hopper-v4", max_episode_steps=40), steps=60)
     check_endings(times, 40)
     height, angle = times.final_obs[..., 0], times.final_obs[..., 1]
     np.testing.assert_array_equal(times.terminated[1:], ((height <= 0.7) | (np.abs(angle) >= 0.2))[1:])
@@ -85,21 +83,17 @@ def test_several_seeds_share_the_environments():
 
 def test_a_fall_at_the_time_limit_is_a_fall():
     """EnvPool itself calls it a truncation."""
-    for asynchronous in (False, True):
-        env = td.make("envpool/CartPole-v1", max_episode_steps=9, asynchronous=asynchronous)
-        times, _ = walk(env, steps=9, copies=16, action=1)
-        fallen = np.abs(times.final_obs[9, :, 2]) > 12 * np.pi / 180
-        assert fallen.any()
-        assert not fallen.all()
-        np.testing.assert_array_equal(times.terminated[9], fallen)
-        np.testing.assert_array_equal(times.truncated[9], ~fallen & ~times.terminated[:9].any(0))
+    times, _ = walk(td.make("envpool/CartPole-v1", max_episode_steps=9), steps=9, copies=16, action=1)
+    fallen = np.abs(times.final_obs[9, :, 2]) > 12 * np.pi / 180
+    assert fallen.any()
+    assert not fallen.all()
+    np.testing.assert_array_equal(times.terminated[9], fallen)
+    np.testing.assert_array_equal(times.truncated[9], ~fallen & ~times.terminated[:9].any(0))
 
 
-@pytest.mark.parametrize("asynchronous", [pytest.param(False, marks=pytest.mark.slow), True])
-def test_ppo_learns(tmp_path, asynchronous):
+def test_ppo_learns(tmp_path):
     """Random play scores about 22."""
-    kwargs = {"asynchronous": asynchronous}
-    run = td.train(td.PPO(), "envpool/CartPole-v1", 30_000, env_kwargs=kwargs, out=tmp_path / "run", progress=False)
+    run = td.train(td.PPO(), "envpool/CartPole-v1", 30_000, out=tmp_path / "run", progress=False)
     assert run.evaluate(episodes=8).mean > 100
     assert td.open_run(tmp_path / "run").env.id == "CartPole-v1"
 
@@ -128,11 +122,6 @@ def test_says_no_more_than_it_should():
         ),
         (lambda: td.make("envpool/Pong-v5").batch(1, on_error="restart"), td.ConfigError, "on_env_error"),
         (lambda: td.make("envpool/CartPole-v1").batch(2).step(np.zeros(3, int)), td.ConfigError, "needs \\(2,\\)"),
-        (
-            lambda: td.train(td.PPO(), "envpool/CartPole-v1", 100, seeds=2, env_kwargs={"asynchronous": True}),
-            td.ConfigError,
-            "one by one",
-        ),
     ],
 )
 def test_refusals(monkeypatch, tmp_path, act, error, says):

@@ -6,7 +6,6 @@ from types import SimpleNamespace
 
 import jax.numpy as jnp
 import numpy as np
-import pytest
 from envpool_cases import check_endings, walk
 from PIL import Image
 
@@ -30,15 +29,14 @@ def test_atari_is_learned_by_lives_and_evaluated_by_games():
     assert td.make("envpool/Breakout-v5", episodic_life=False).options == {"episodic_life": False, "reward_clip": True}
 
 
-@pytest.mark.parametrize("asynchronous", [False, True])
-def test_a_new_game_begins_at_the_time_limit_even_where_a_life_is_lost_then(asynchronous):
+def test_a_new_game_begins_at_the_time_limit_even_where_a_life_is_lost_then():
     """Whoever never fires loses a life every `life` steps; the limit counts the game, of five lives."""
     never = {"copies": 1, "action": 0}
-    lives, _ = walk(td.make("envpool/Breakout-v5", asynchronous=asynchronous), steps=130, **never)
+    lives, _ = walk(td.make("envpool/Breakout-v5"), steps=130, **never)
     (life,) = np.flatnonzero(lives.terminated[:, 0])[:1]
     assert np.flatnonzero(lives.first[:, 0]).tolist() == list(range(0, 131, life))
     for limit in (3 * life, 3 * life + 5):
-        env = td.make("envpool/Breakout-v5", max_episode_steps=int(limit), asynchronous=asynchronous)
+        env = td.make("envpool/Breakout-v5", max_episode_steps=int(limit))
         times, _ = walk(env, steps=2 * limit, **never)
         cut = [] if limit == 3 * life else [limit, 2 * limit]
         lost = [t for game in (0, limit) for t in range(game + life, game + limit + 1, life)]

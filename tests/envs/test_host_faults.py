@@ -17,7 +17,7 @@ from host_cases import FAULTS, Answers, Counter, Echo, Faulty, Modules, Nested
 from thorndike.envs.adapters.gymnasium import GymnasiumEnvironment
 from thorndike.errors import EnvError
 
-BACKENDS = ["serial", "thread", "process"]
+BACKENDS = ["serial", "process"]
 ZERO = np.zeros(2, np.int32)
 
 
@@ -26,7 +26,6 @@ ZERO = np.zeros(2, np.int32)
 HARMLESS = [kind for kind in FAULTS if kind not in ("hangs", "dies", "killed", "crashes")]
 CASES = (
     [(kind, phase, "serial") for kind in HARMLESS for phase in ("step", "reset")]
-    + [("raises", "step", "thread"), ("nan", "reset", "thread")]
     + [("hangs", phase, workers) for phase in ("step", "reset") for workers in BACKENDS]
     + [(kind, phase, "process") for kind in ("raises", "dies") for phase in ("step", "reset")]
     + [("exits", "step", "process"), ("killed", "step", "process"), ("crashes", "step", "process")]
@@ -63,7 +62,7 @@ def test_faults_are_named(kind, phase, workers):
 @pytest.mark.parametrize("at", [1, 1000])
 @pytest.mark.parametrize(
     ("kind", "workers"),
-    [("raises", "serial"), ("hangs", "serial"), ("hangs", "thread"), ("dies", "process"), ("nan", "process")],
+    [("raises", "serial"), ("hangs", "serial"), ("dies", "process"), ("nan", "process")],
 )
 def test_the_first_step_and_the_thousandth(kind, workers, at):
     timeout = 0.5 if kind == "hangs" else 20.0
@@ -254,21 +253,21 @@ class Mine(gym.Env):  # in __main__, which workers do not import
             time.sleep(60)
         return np.zeros(1, np.float32), 1.0, False, False, {}
 
-batch = GymnasiumEnvironment(Mine).batch(2, 0, sys.argv[2])
+batch = GymnasiumEnvironment(Mine).batch(2, 0, "process")
 batch.reset()
 assert batch.step(np.zeros(2, int)).reward.sum() == 2
-print(*[getattr(w, "_popen", w).pid for w in batch._workers] if sys.argv[2] == "process" else [], flush=True)
+print(*[worker._popen.pid for worker in batch._workers], flush=True)
 if sys.argv[1] == "hang":
     threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGKILL)).start()
     batch.step(np.ones(2, int))
 """
 
 
-@pytest.mark.parametrize(("ending", "workers"), [("exit", "process"), ("hang", "process"), ("exit", "thread")])
-def test_scripts_need_no_guard_and_leave_no_orphans(ending, workers, tmp_path):
+@pytest.mark.parametrize("ending", ["exit", "hang"])
+def test_scripts_need_no_guard_and_leave_no_orphans(ending, tmp_path):
     (tmp_path / "script.py").write_text(SCRIPT)
     done = subprocess.run(
-        [sys.executable, "script.py", ending, workers],
+        [sys.executable, "script.py", ending],
         cwd=tmp_path,
         capture_output=True,
         text=True,
@@ -277,7 +276,7 @@ def test_scripts_need_no_guard_and_leave_no_orphans(ending, workers, tmp_path):
     assert done.returncode == (0 if ending == "exit" else -signal.SIGKILL), done.stderr
     assert "Traceback" not in done.stderr
     pids = done.stdout.split()
-    assert bool(pids) == (workers == "process")
+    assert pids
     assert_gone(pids, within=5)
 
 

@@ -17,13 +17,13 @@ from thorndike.runs.results.agent import Agent
 from thorndike.runs.results.record import record
 from thorndike.runs.storage.environments import describe
 
-BACKENDS = ["serial", "thread", "process"]
+BACKENDS = ["serial", "process"]
 ZERO = np.zeros(2, np.int32)
 
 
 @pytest.mark.parametrize(
     ("kind", "workers"),
-    [("raises", "serial"), ("nan", "thread"), ("raises", "process"), ("killed", "process")],
+    [("raises", "serial"), ("nan", "serial"), ("raises", "process"), ("killed", "process")],
 )
 def test_restarts(kind, workers):
     """Each copy fails at its third step, so time goes 1, 2, lost, 1, 2, lost, ..."""
@@ -57,7 +57,7 @@ def test_restart_after_a_hang(workers):
 
 
 @pytest.mark.parametrize(
-    ("kind", "workers"), [("raises", "serial"), ("hangs", "serial"), ("hangs", "thread"), ("killed", "process")]
+    ("kind", "workers"), [("raises", "serial"), ("hangs", "serial"), ("hangs", "process"), ("killed", "process")]
 )
 def test_a_reset_that_fails_keeps_the_episode_that_ended(kind, workers):
     env = GymnasiumEnvironment(Faulty, kind=kind, phase="reset")

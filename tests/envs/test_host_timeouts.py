@@ -11,18 +11,17 @@ import pytest
 from thorndike.envs.adapters.gymnasium import GymnasiumEnvironment
 from thorndike.envs.host import backends as host_backends
 from thorndike.envs.host import batch as host
-from thorndike.errors import ConfigError, EnvError
+from thorndike.errors import EnvError
 
-BACKENDS = ["serial", "thread", "process"]
+BACKENDS = ["serial", "process"]
 TIMEOUT = 0.8
 SLOW = 0.5  # seconds of each step and reset of `cases.Slower`: two of them last longer than the time-out
 
 
 def slow(workers: str, monkeypatch, **fault):
-    """A batch of slow environments, two for each worker."""
+    """Two slow environments of one worker."""
     monkeypatch.setattr(host, "cores", lambda: 1)
-    env = GymnasiumEnvironment(cases.Slower, seconds=SLOW, **fault)
-    return env.batch({"serial": 2, "thread": 8, "process": 2}[workers], 0, workers, TIMEOUT)
+    return GymnasiumEnvironment(cases.Slower, seconds=SLOW, **fault).batch(2, 0, workers, TIMEOUT)
 
 
 @pytest.mark.parametrize("workers", BACKENDS)
@@ -43,13 +42,12 @@ def test_one_that_hangs_among_slow_ones_is_named_in_time(workers, monkeypatch):
     assert SLOW + TIMEOUT < time.monotonic() - start < SLOW + TIMEOUT + 5
 
 
-@pytest.mark.parametrize("workers", ["thread", "process"])
-def test_one_that_hangs_is_not_hidden_by_another_worker_that_is_slow(workers, monkeypatch):
+def test_one_that_hangs_is_not_hidden_by_another_worker_that_is_slow(monkeypatch):
     """Six environments for each worker; the second worker's first hangs while the first worker steps all of its own."""
-    monkeypatch.setattr(host, "cores", lambda: {"thread": 1, "process": 2}[workers])
+    monkeypatch.setattr(host, "cores", lambda: 2)
     monkeypatch.setattr(host_backends, "GRACE", 0.1)
     env = GymnasiumEnvironment(cases.Slower, seconds=SLOW, unlucky=6)
-    with env.batch({"thread": 24, "process": 12}[workers], 0, workers, TIMEOUT) as batch:
+    with env.batch(12, 0, "process", TIMEOUT) as batch:
         batch.reset()
         start = time.monotonic()
         with pytest.raises(EnvError, match="environment 6 failed in step 1"):
@@ -57,10 +55,9 @@ def test_one_that_hangs_is_not_hidden_by_another_worker_that_is_slow(workers, mo
     assert TIMEOUT < time.monotonic() - start < 6 * SLOW
 
 
-@pytest.mark.parametrize("workers", ["thread", "process"])
-def test_a_worker_is_looked_at_no_longer_than_patience_lasts(workers, monkeypatch):
+def test_a_worker_is_looked_at_no_longer_than_patience_lasts(monkeypatch):
     """So that of many slow ones each has its turn before the time-out of one is over."""
-    with slow(workers, monkeypatch) as batch:
+    with slow("process", monkeypatch) as batch:
         batch.reset()
         worker = batch._workers[0]
         worker.send("step", np.zeros(2, np.int32))
@@ -107,11 +104,3 @@ def test_what_an_environment_started_ends_with_it(end):
 def state(pid: int) -> str:
     """Of a process, as /proc has it: Z where it only waits to be asked how it ended."""
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-
-
-def test_a_users_own_instance_is_never_stepped_by_two_threads():
-    env = GymnasiumEnvironment(cases.Counter())
-    with pytest.raises(ConfigError, match="pass its class or a function"):
-        env.batch(1, 0, "thread", on_error="restart")
-    env.batch(1, 0, "thread").close()
-    env.batch(1, 0, "serial", on_error="restart").close()

@@ -8,7 +8,6 @@ import pytest
 from parallel_cases import Painters, Pair, Strange, Telling
 
 import thorndike as td
-from thorndike.envs.adapters import pettingzoo
 
 
 @pytest.mark.parametrize("pair", [Pair, Telling])
@@ -189,40 +188,6 @@ def test_independent_ppo_on_simple_spread(tmp_path, seed):
     reached = run.evaluate(episodes=100).mean
     print(f"simple_spread, seed {seed}: {reached:.1f}")
     assert reached > -23.5
-
-
-def actions_of_another(monkeypatch):
-    right = pettingzoo.AgentRows.step
-
-    def step(self, action):
-        return right(self, np.roll(action, 1, 0))
-
-    monkeypatch.setattr(pettingzoo.AgentRows, "step", step)
-
-
-def rewards_of_another(monkeypatch):
-    right = pettingzoo.AgentRows._rows
-
-    def rows(self, now):
-        return right(self, now._replace(reward=now.reward[::-1, ::-1]))
-
-    monkeypatch.setattr(pettingzoo.AgentRows, "_rows", rows)
-
-
-def rewards_summed(monkeypatch):
-    right = pettingzoo.AgentRows._rows
-
-    def rows(self, now):
-        return right(self, now._replace(reward=now.reward.sum(1, keepdims=True) + 0 * now.reward))
-
-    monkeypatch.setattr(pettingzoo.AgentRows, "_rows", rows)
-
-
-@pytest.mark.parametrize("bug", [actions_of_another, rewards_of_another, rewards_summed])
-def test_bugs_are_caught(monkeypatch, bug):
-    bug(monkeypatch)
-    with pytest.raises(AssertionError):
-        test_simple_spread_beside_itself("serial")
 
 
 def test_evaluation_is_per_agent_and_whole_worlds(tmp_path):

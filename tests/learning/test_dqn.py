@@ -128,9 +128,3 @@ def test_the_gradient_of_an_update_is_clipped(limit, norm):
 def test_learning_is_towards_the_target_network():
     """δ = r + γ Q(s'; θ⁻) - Q(s, a; θ) = 1 + 0.5 x 10 - 0."""
     np.testing.assert_allclose(update_towards(10.0), 6.0)
-
-
-def test_learning_without_a_target_network_is_caught(monkeypatch):
-    update = td.DQN.update
-    monkeypatch.setattr(td.DQN, "update", lambda self, s, b, k: update(self, s._replace(target=s.q), b, k))
-    np.testing.assert_allclose(update_towards(10.0), 1.0)

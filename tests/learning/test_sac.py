@@ -85,12 +85,12 @@ sample = TanhNormal.sample_and_log_prob
 
 @pytest.mark.slow
 @pytest.mark.parametrize("bug", [without_log_det, with_wrong_sign])
-def test_wrong_densities_are_caught(bug, tmp_path, monkeypatch):
+def test_wrong_densities_lose_the_entropy(bug, tmp_path, monkeypatch):
     monkeypatch.setattr(TanhNormal, "sample_and_log_prob", bug)
     run = trained(tmp_path, BANDIT, Bandit(), 12_000)
     monkeypatch.undo()
-    with pytest.raises(AssertionError):
-        check(run)
+    entropy, _ = policy(run)
+    assert entropy.max() < 0, entropy  # -7 and less
 
 
 AUTOMATIC = dataclasses.replace(BANDIT, temperature=None, target_entropy=0.3)
@@ -104,7 +104,8 @@ def test_the_automatic_temperature_holds_the_entropy(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_temperature_that_learns_the_wrong_way_is_caught(tmp_path, monkeypatch):
+def test_a_temperature_that_learns_the_wrong_way_leaves_all_entropy(tmp_path, monkeypatch):
+    """At as many steps the right one has an entropy of 0.28 to 0.31."""
     from thorndike.algorithms.actor_critic import sac
 
     descend = sac.descend
@@ -114,11 +115,8 @@ def test_a_temperature_that_learns_the_wrong_way_is_caught(tmp_path, monkeypatch
         return descend(optimiser, -gradient if temperature else gradient, state, params)
 
     monkeypatch.setattr(sac, "descend", upside_down)
-    try:
-        run = trained(tmp_path, AUTOMATIC, Bandit(sharpness=2.0), 24_000)
-    except td.DivergedError:
-        return
-    assert np.abs(policy(run)[0] - 0.3).max() > 0.1
+    entropy, _ = policy(trained(tmp_path, AUTOMATIC, Bandit(sharpness=2.0), 7_000))  # from 10,000 on α overflows
+    assert entropy.min() > 0.6, entropy
 
 
 @pytest.mark.slow

@@ -144,19 +144,20 @@ def test_a_step_that_waited_when_a_run_was_resumed_is_not_finished_by_another_ep
         assert np.isclose(after.q[0, 1], expected), (after.q, expected)
 
 
-def test_swapped_targets_are_caught(tmp_path, monkeypatch):
+def test_swapped_targets_learn_the_other_path(tmp_path, monkeypatch):
     """Q-learning's maximum in SARSA's place walks the cliff's edge; an expectation in Q-learning's place does not."""
     monkeypatch.setattr(td.ExpectedSARSA, "next_value", td.QLearning.next_value)
-    with pytest.raises(AssertionError):
-        check("expected-sarsa", *cliff(tmp_path, "expected-sarsa"))
+    _, online = cliff(tmp_path, "expected-sarsa")
+    assert online.mean() < -40, online.mean()  # as Q-learning's own
     monkeypatch.undo()
     average = lambda self, q, level, mask: (self.exploration.probabilities(q, level, mask) * q).sum(-1)  # noqa: E731
     monkeypatch.setattr(td.QLearning, "next_value", average)
-    with pytest.raises(AssertionError):
-        check("q-learning", *cliff(tmp_path, "q-learning"))
+    run, online = cliff(tmp_path, "q-learning")
+    assert (greedy(run, 2) == -15).mean() > 0.5  # a row away from the edge
+    assert online.mean() > -30, online.mean()
 
 
-def test_an_unmasked_termination_is_caught(tmp_path, monkeypatch):
+def test_an_unmasked_termination_misses_the_value_of_the_start(tmp_path, monkeypatch):
     """The start is worth -13. Values that go on beyond the goal, where the table was never touched, are not."""
 
     def value_of_the_start():

@@ -12,8 +12,7 @@ import scipy.stats
 
 from thorndike.configuration import check
 from thorndike.errors import ConfigError
-from thorndike.ops import exploration
-from thorndike.ops.exploration import Epsilon, Softmax, greedy_probabilities, legal, linear, softmax_probabilities
+from thorndike.ops.exploration import Epsilon, Softmax, greedy_probabilities, linear, softmax_probabilities
 
 VALUES = np.array(
     [[0.1, 0.9, -0.5, 0.3, 0.2], [1, 1, 0, 1, -1], [2, 2, 2, 2, 2], [-7, -3, -5, -3, -9], [0, 1, 2, 3, 4]], np.float32
@@ -49,40 +48,6 @@ def check_frequencies(choose, strategy, masked: bool) -> None:
 @pytest.mark.parametrize("strategy", [Epsilon(), Softmax()], ids=["epsilon", "softmax"])
 def test_choices_follow_the_probabilities(strategy, masked):
     check_frequencies(lambda s, *args: s.choose(*args), strategy, masked)
-
-
-def first_of_ties(self, key, values, level, mask=None):
-    coin, uniform = jax.random.split(key)
-    random = jax.random.uniform(uniform, values.shape)
-    anything = random if mask is None else jnp.where(mask, random, -1.0)
-    explore = jax.random.uniform(coin, values.shape[:-1]) < level
-    return jnp.where(explore, anything.argmax(-1), legal(values, mask).argmax(-1))
-
-
-def one_draw_for_all(self, key, values, level, mask=None):
-    return Epsilon().choose(key, values[0], level, mask)[None].repeat(N, 0)
-
-
-@pytest.mark.parametrize(
-    ("bug", "strategy", "masked"),
-    [
-        (lambda s, k, v, level, mask: s.choose(k, v, level, None), Epsilon(), True),
-        (lambda s, k, v, level, mask: s.choose(k, v, level, None), Softmax(), True),
-        (lambda s, k, v, level, mask: s.choose(k, jnp.where(mask, v, -1e9), level, None), Epsilon(), True),
-        (lambda s, k, v, level, mask: s.choose(k, v, level * 0.9, mask), Epsilon(), False),
-        (first_of_ties, Epsilon(), False),
-        (one_draw_for_all, Epsilon(), False),
-    ],
-)
-def test_frequency_check_bites(bug, strategy, masked):
-    with pytest.raises(AssertionError):
-        check_frequencies(bug, strategy, masked)
-
-
-def test_frequency_check_bites_where_the_mask_is_dropped(monkeypatch):
-    monkeypatch.setattr(exploration, "legal", lambda values, mask: values)
-    with pytest.raises(AssertionError):
-        check_frequencies(lambda s, *args: s.choose(*args), Epsilon(), True)
 
 
 @pytest.mark.parametrize("level", [0.0, 0.3, 1.0])

@@ -135,16 +135,6 @@ def test_a_damaged_status_is_said(tmp_path, status):
     assert td.resume(run.path, 64, progress=False).status["steps"] == 64
 
 
-def test_nothing_is_written_through_a_link_that_lies_in_a_run(tmp_path):
-    """Under the temporary names of what is written there."""
-    run = td.train(TINY, "CartPole-v1", 32, out=tmp_path / "run", progress=False)
-    (tmp_path / "mine").write_text("not a run's")
-    for name in ("status.tmp", ".status.json.tmp", "metrics.tmp", ".metrics.jsonl.tmp"):
-        (run.path / name).symlink_to(tmp_path / "mine")
-    assert td.resume(run.path, 64, progress=False).status["steps"] == 64
-    assert (tmp_path / "mine").read_text() == "not a run's"
-
-
 # --- types of your own ------------------------------------------------------------------------------------------------
 
 

@@ -1,16 +1,11 @@
-"""Minari's folders: its own collector and reader are the oracle; files that are damaged, or hostile, are refused."""
+"""Minari's folders: its own collector and reader are the oracle; damaged files are refused."""
 
 from __future__ import annotations
-
-import io
-import os
 
 import gymnasium
 import numpy as np
 import pytest
 from gymnasium.spaces import Box, Dict, Discrete
-from peak import Peak
-from PIL import Image
 
 import thorndike as td
 from thorndike.memory.dataset import Dataset
@@ -146,17 +141,15 @@ def test_a_damaged_minari_file_is_named(tmp_path):
         Dataset(tmp_path)
 
 
-def minari_file(path, **shapes):
-    """A file of Minari's that has these columns, of which nothing is stored."""
+def minari_file(path):
+    """A file of Minari's with one episode of eight steps."""
     import h5py
 
     path.mkdir()
     with h5py.File(path / "main_data.hdf5", "w") as file:
         group = file.create_group("episode_0")
         for name in ("observations", "actions", "rewards", "terminations", "truncations"):
-            group.create_dataset(
-                name, shape=shapes.get(name, (9,) if name == "observations" else (8,)), chunks=True, dtype="f4"
-            )
+            group[name] = np.zeros(9 if name == "observations" else 8, np.float32)
 
 
 def test_a_minari_file_with_actions_in_parts_is_refused(tmp_path):
@@ -170,129 +163,33 @@ def test_a_minari_file_with_actions_in_parts_is_refused(tmp_path):
         Dataset(tmp_path / "data")
 
 
-@pytest.mark.parametrize("rows", [5 * 10**7, 10**14])
-@pytest.mark.parametrize("column", ["observations", "rewards"])
-def test_a_minari_file_that_claims_more_than_it_holds_is_refused_unread(rows, column, tmp_path):
-    minari_file(tmp_path / "good")
-    Dataset(tmp_path / "good")
-    minari_file(tmp_path / "bomb", **{column: (rows,)})
-    with Peak() as peak, pytest.raises(td.ConfigError, match="larger than the file"):
-        Dataset(tmp_path / "bomb")
-    assert peak.megabytes < 50
-
-
-def text_of(file, group, path):
+def text_of(group):
     import h5py
 
     group.create_dataset("rewards", data=["x" * 100] * 8, dtype=h5py.string_dtype())
 
 
-def compressed(file, group, path):
-    file["episode_0"]["infos/noise"] = np.random.default_rng(0).integers(
-        0, 256, 2**20, np.uint8
-    )  # in which a bomb may hide
-    group.create_dataset("rewards", shape=(10**8,), dtype="f8", chunks=(10**6,), compression="gzip", fillvalue=1.0)
-
-
-def linked(file, group, path, name="rewards"):
-    import h5py
-
-    group[name] = h5py.ExternalLink(str(path / "good" / "main_data.hdf5"), "/episode_0/rewards")
-
-
-def linked_twice(file, group, path):
-    """By a link to the link."""
-    import h5py
-
-    linked(file, group, path, "away")
-    group["rewards"] = h5py.SoftLink("away")
-
-
-def linked_to_a_pipe(file, group, path):
-    import h5py
-
-    os.mkfifo(path / "pipe")
-    group["away"] = h5py.ExternalLink(str(path / "pipe"), "/x")
-    group["rewards"] = h5py.SoftLink("away")
-
-
-def folded(file, group, path):
-    """Thirty groups that look like a thousand million arrays."""
-    group["rewards"] = np.ones(3, np.float32)
-    inner = file.create_group("inner")
-    inner["_index_0"] = np.zeros((4, 1), np.float32)
-    for i in range(30):
-        outer = file.create_group(f"fold{i}")
-        outer["_index_0"] = outer["_index_1"] = inner
-        inner = outer
-    del group["observations"]
-    group["observations"] = inner
-    for name in ("inner", *(f"fold{i}" for i in range(30))):
-        del file[name]
-
-
-def stored_elsewhere(file, group, path):
-    (path / "secret").write_bytes(bytes(64))
-    group.create_dataset("rewards", shape=(8,), dtype="f8", external=str(path / "secret"))
-
-
-def pictures(file, group, path):
-    """A hundred times the same large picture, which HDF5 keeps in the room of one."""
-    buffer = io.BytesIO()
-    Image.new("L", (2000, 2000)).save(buffer, "JPEG")
-    rows = np.stack([np.frombuffer(buffer.getvalue(), np.uint8)] * 100)
-    group.create_dataset("rewards", data=rows, compression="gzip")
-
-
-def bomb(file, group, path):
-    """The header of a picture of 65,280 x 65,280."""
-    import h5py
-
-    buffer = io.BytesIO()
-    Image.new("L", (16, 16)).save(buffer, "JPEG")
-    data = buffer.getvalue().replace(b"\x08\x00\x10\x00\x10", b"\x08\xff\x00\xff\x00")
-    group.create_dataset("rewards", shape=(1,), dtype=h5py.vlen_dtype(np.uint8))[0] = np.frombuffer(data, np.uint8)
-
-
-def no_pictures(file, group, path):
+def no_pictures(group):
     import h5py
 
     rows = group.create_dataset("rewards", shape=(8,), dtype=h5py.vlen_dtype(np.uint8))
     rows[0] = np.arange(9, dtype=np.uint8)
 
 
-def virtual(file, group, path):
-    import h5py
-
-    layout = h5py.VirtualLayout(shape=(8,), dtype="f4")
-    layout[:] = h5py.VirtualSource(path / "good" / "main_data.hdf5", "/episode_0/rewards", shape=(8,))
-    group.create_virtual_dataset("rewards", layout)
-
-
 @pytest.mark.parametrize(
     ("rewards", "text"),
     [
-        (text_of, "rewards holds object, not numbers"),
-        (compressed, "rewards is larger than the file"),
-        (linked, "rewards is only a link"),
-        (linked_twice, "rewards is only a link"),
-        (linked_to_a_pipe, "rewards is only a link"),
-        (folded, "is a group that is there already"),
-        (stored_elsewhere, "rewards is in another file"),
-        (virtual, "rewards is in another file"),
-        (pictures, "rewards has larger images than can be in the file"),
-        (bomb, "could be decompression bomb"),
+        (text_of, "has arrays of object, not of numbers"),
         (no_pictures, "cannot identify image file"),
+        (lambda group: None, "not a dataset of Minari's, or damaged: .*rewards"),
     ],
 )
-def test_a_minari_file_is_read_from_itself_alone(rewards, text, tmp_path):
+def test_columns_that_are_not_minaris_are_named(rewards, text, tmp_path):
     import h5py
 
-    minari_file(tmp_path / "good")
-    minari_file(tmp_path / "bad")
-    with h5py.File(tmp_path / "bad" / "main_data.hdf5", "r+") as file:
+    minari_file(tmp_path / "data")
+    with h5py.File(tmp_path / "data" / "main_data.hdf5", "r+") as file:
         del file["episode_0"]["rewards"]
-        rewards(file, file["episode_0"], tmp_path)
-    with Peak() as peak, pytest.raises(td.ConfigError, match=text):
-        Dataset(tmp_path / "bad")
-    assert peak.megabytes < 50
+        rewards(file["episode_0"])
+    with pytest.raises(td.ConfigError, match=text):
+        Dataset(tmp_path / "data")

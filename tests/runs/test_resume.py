@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -187,6 +188,13 @@ def test_a_gymnasium_run_trains_stops_resumes_and_evaluates(tmp_path, monkeypatc
     assert result.returns.shape == (1, 5)
     assert np.array_equal(result.returns, result.lengths)
     assert run.agent().act(np.zeros(4)) in (0, 1)
+
+
+def test_a_run_that_asked_for_threads_is_stepped_as_auto_would(tmp_path):
+    run = small.train("PPO", tmp_path / "run", env="gymnasium/CartPole-v1", workers="serial", steps=32)
+    (run.path / "run.json").write_text(json.dumps(run.info | {"workers": "thread"}))
+    assert td.open_run(run.path).stepping["workers"] == "auto"
+    assert td.resume(run.path, steps=64, progress=False).status["steps"] == 64
 
 
 def test_episodes_cut_by_a_stop_on_the_host_are_not_counted(tmp_path, monkeypatch):

@@ -90,15 +90,6 @@ class Keyed(small.FiveSteps):
         return self.observation_space.sample(), {}
 
 
-class Scattered(small.FiveSteps):
-    """It shows a thousand numbers, and more, each as a part of its own."""
-
-    observation_space = Tuple([Box(-1, 1, ())] * 1024)
-
-    def reset(self, *, seed=None, options=None):
-        return self.observation_space.sample(), {}
-
-
 class Shapeless(small.FiveSteps):
     """It shows nothing."""
 
@@ -129,7 +120,7 @@ class Shapeless(small.FiveSteps):
         ({"env": td.RewardScale(env=td.CartPole(), clip=np.ones(2))}, ConfigError, "not an environment's"),
         ({"env": Walk()}, ConfigError, "the spaces of Walk depend on its float fields"),
         ({"env": td.FrameStack(env=Walk())}, ConfigError, "the spaces of FrameStack depend on its float fields"),
-        ({"workers": "treads"}, ConfigError, "workers must be one of auto, serial, thread, process, got 'treads'"),
+        ({"workers": "treads"}, ConfigError, "workers must be one of auto, serial, process, got 'treads'"),
         ({"algorithm": "pp0"}, UnknownNameError, "did you mean 'ppo'"),
         ({"algorithm": 5}, ConfigError, "5 is not an algorithm"),
         ({"algorithm": td.PPO(minibatch_size=7)}, ConfigError, "minibatch_size .7. must divide"),
@@ -143,7 +134,6 @@ class Shapeless(small.FiveSteps):
         ({"env": "envpool/CartPole-v1", "env_kwargs": {"max_episode_steps": np.int64(9)}}, ConfigError, "run.json"),
         ({"algorithm": td.DQN(normalize_observation=True), "env": "GridWorld"}, ConfigError, "floats, and Discrete"),
         ({"env": lambda: Shapeless()}, IncompatibleError, "a part without any numbers"),
-        ({"env": lambda: Scattered()}, IncompatibleError, "more than 1,024 parts; join what belongs together"),
         ({"env": lambda: Keyed(3)}, IncompatibleError, "a Dict observation needs names as keys, and this has 3"),
         ({"algorithm": dataclasses.replace(small.PPO, num_envs=0)}, ConfigError, "num_envs must be a positive whole"),
         ({"algorithm": dataclasses.replace(small.DQN, rollout_length=-1)}, ConfigError, "rollout_length must be a pos"),

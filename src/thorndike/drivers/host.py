@@ -21,7 +21,6 @@ import numpy as np
 from gymnasium import Space
 from gymnasium.spaces import Discrete, MultiDiscrete
 
-from thorndike.drivers import overlap
 from thorndike.drivers.dropped import without
 from thorndike.drivers.health import health
 from thorndike.drivers.learner import (
@@ -39,6 +38,7 @@ from thorndike.drivers.program import once, options
 from thorndike.drivers.scan import axes, member
 from thorndike.drivers.state import Episodes, RunState, Tally
 from thorndike.ops.keys import random_key
+from thorndike.schedules import scheduled, settled
 from thorndike.types import Array, Clock, Metrics, PyTree, Rollout, Spec, Timestep, Transition
 
 
@@ -78,16 +78,16 @@ class HostDriver:
         runs = len(seeds)
 
         def agents():
-            return jax.tree.map(lambda x: x[None], member(algorithm, 0).init(random_key(0), spec))
+            return jax.tree.map(lambda x: x[None], settled(member(algorithm, 0), 0, 1, 0).init(random_key(0), spec))
 
         program = partial(jax.jit, compiler_options=options(jax.eval_shape(agents)))
         self.algorithm, self.spec, self.runs = algorithm, spec, runs
         self.settings, self.replays = Packed(jax.device_put(algorithm)), replays(algorithm)
         self.chunk, self.warm_iterations = steps_of(algorithm), warm_iterations(algorithm)
         self.batch = env.batch(runs * algorithm.num_envs, seed=seeds, **how)
+        self.changing = scheduled(algorithm)
         self.healthy = np.ones(runs, bool)  # runs that have not diverged
         self.mends = how.get("on_error") == "restart"
-        self.ahead = not getattr(self.batch, "asynchronous", False)  # acting on all at once, before the next rollout
         self.now: Timestep | None = None
         self.before: Transition | None = None  # the last step of the rollout before
         self.spare: Packed | None = None  # the agent before the present one, for its storage
@@ -104,14 +104,22 @@ class HostDriver:
 
             return single if runs == 1 else several
 
-        def act(algorithm, agent, carry, now, key, warm):
+        changing = self.changing
+
+        def at(algorithm, book):
+            """The algorithm with the numbers of this point of the run."""
+            return settled(algorithm, book.steps, book.total, book.episodes.count) if changing else algorithm
+
+        def act(algorithm, agent, carry, now, key, point, warm):
+            algorithm = at(algorithm, point)
             key, akey, rkey, _ = jax.random.split(key, 4)  # the last is for learning
             action, carry, extras = algorithm.act(algorithm.actor(agent.tree), carry, now, akey, True)
             if warm:
                 action = random_action(spec.action, now, rkey).astype(action.dtype)
             return action, carry, extras, key
 
-        def learn(algorithm, agent, memory, rollout, key, clock):
+        def learn(algorithm, agent, memory, rollout, key, clock, point):
+            algorithm = at(algorithm, point)
             agent, metrics = improve(algorithm, agent.tree, memory.tree, rollout, jax.random.split(key, 4)[3])
             metrics = {name: jnp.float32(value) for name, value in metrics.items()}
             return Packed(set_clock(agent, clock.steps + self.chunk, clock.total)), metrics
@@ -119,7 +127,7 @@ class HostDriver:
         def add(algorithm, memory, book, rollout, dropped, metrics, agent, carry, key, warm):
             book = _written(algorithm, spec, book.tree, rollout, dropped, metrics)
             memory, healthy = collect(algorithm, memory.tree, rollout), book.tally.healthy()
-            move = act(algorithm, agent, carry, rollout.last, key, warm) if self.ahead else None
+            move = act(algorithm, agent, carry, rollout.last, key, book, warm)  # the first step of the next rollout
             return Packed(memory), Packed(book), healthy, move
 
         both = (False, True)
@@ -170,20 +178,20 @@ class HostDriver:
         book = Packed(state._replace(agent=(), memory=(), carry=(), key=()))  # type: ignore[arg-type]
         carry, key, metrics, healthy = state.carry, state.key, None, True
         spare, self.spare = self.spare or jax.device_put(agent, may_alias=False), None
-        move = self._act[warm](settings, agent, carry, self.observe(), key) if self.ahead else None
+        move = self._act[warm](settings, agent, carry, self.observe(), key, self.point(book))
         for _ in range(iterations):
             so_far, learned = book.tree, agent
-            clock = Clock(so_far.steps, so_far.total)
+            clock, point = Clock(so_far.steps, so_far.total), self.point(book)
             if self.replays and not warm:
-                learned, metrics = self._learn(spare, settings, agent, memory, None, key, clock)
+                learned, metrics = self._learn(spare, settings, agent, memory, None, key, clock, point)
             self.healthy = np.broadcast_to(np.asarray(healthy), self.runs)
             if not self.healthy.any():
                 spare = None
                 break  # without what has just begun
-            rollout, dropped, carry, later = self.rollout(agent, carry, key, move, warm)
+            rollout, dropped, carry, later = self.rollout(agent, carry, key, point, move, warm)
             if not self.replays and not warm:
                 rollout = jax.device_put(rollout)
-                learned, metrics = self._learn(spare, settings, agent, memory, rollout, key, clock)
+                learned, metrics = self._learn(spare, settings, agent, memory, rollout, key, clock, point)
             if not warm:
                 agent, spare = learned, agent
             key = later
@@ -195,20 +203,20 @@ class HostDriver:
             agent = Packed(set_clock(agent.tree, jnp.copy(done.steps), jnp.copy(done.total)))
         return done._replace(agent=agent.tree, memory=memory.tree, carry=carry, key=key)
 
-    def rollout(self, agent: Packed, carry: PyTree, key: Array, move: Any, warm: bool):
+    def point(self, book: Packed) -> PyTree:
+        """What schedules run over, of all runs [R]; None where there are none."""
+        return book.tree._replace(now=(), tally=(), iterations=()) if self.changing else None
+
+    def rollout(self, agent: Packed, carry: PyTree, key: Array, point: PyTree, move: Any, warm: bool):
         """A `Rollout` of every environment of every run, leaves [R, T, E, ...]; where a restart dropped the episode, as
         bool [R, T, E] (None if nothing restarts); the next carry and key.
 
-        `move` is its first step's action, carry, extras and key; None for an asynchronous pool, acted on by halves.
+        `move` is its first step's action, carry, extras and key.
         """
         act, now, length = partial(self._act[warm], self.settings, agent), self.observe(), self.algorithm.rollout_length
-        if move is None:
-            done, carry, key = overlap.rollout(act, self.batch, now, carry, key, length)
-            self.now = done.last
-            return done, None, carry, key
         start, steps, dropped = carry, [], []
         for i in range(length):
-            action, carry, extras, key = act(carry, now, key) if i else move
+            action, carry, extras, key = act(carry, now, key, point) if i else move
             action = np.asarray(action)
             if not self.healthy.all():
                 action = harmless(self.spec.action, action.copy(), now, ~self.healthy)
@@ -260,6 +268,7 @@ def harmless(space: Space, action: np.ndarray, now: Timestep, runs: np.ndarray) 
 
 def _init_run(algorithm: Any, spec: Spec, key: Array, now: Timestep) -> RunState:
     ikey, key = jax.random.split(key)
+    algorithm = settled(algorithm, 0, spec.steps, 0)
     agent = algorithm.init(ikey, spec)
     carry = algorithm.carry(algorithm.actor(agent), algorithm.num_envs)
     example, later = jax.eval_shape(partial(_example, algorithm), agent, carry, now, key)

@@ -13,7 +13,7 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -22,23 +22,14 @@ from gymnasium.spaces import Box, Discrete, MultiDiscrete
 from thorndike.configuration import require
 from thorndike.envs.host.layout import mask_size
 from thorndike.errors import CheckpointError, ConfigError
-from thorndike.files import LARGEST_JSON, open_regular, read_json
+from thorndike.files import LARGEST_JSON, check_regular, read_json
 from thorndike.files import write as put
-from thorndike.memory.episodes import STEPS, Episode, checked, part_names
+from thorndike.memory.episodes import STEPS, Episode, Stored, checked, part_names
+from thorndike.memory.minari import read_minari
 from thorndike.nets.torso import example
 from thorndike.types import Spec, Transition
 
 FORMAT = 1
-LARGEST_HEADER = 10_000  # bytes of an .npy file's, as NumPy has it; which reads it before it looks
-
-
-class Stored(NamedTuple):
-    """The arrays of a dataset, of N episodes and S steps in all."""
-
-    observations: list[np.ndarray]  # the parts of an observation, each [S + N, ...]
-    columns: list[np.ndarray]  # those of `STEPS`, each [S, ...]
-    masks: np.ndarray | None  # [S + N, A]
-    lengths: np.ndarray  # [N]
 
 
 class Dataset:
@@ -57,8 +48,6 @@ class Dataset:
         self.path = Path(path)
         minari = [p for p in (self.path / "data", self.path) if (p / "main_data.hdf5").is_file()]
         if minari:
-            from thorndike.memory.minari import read_minari
-
             stored = read_minari(minari[0] / "main_data.hdf5")
         elif any(_minaris(p / "metadata.json") for p in (self.path, self.path / "data")):
             raise ConfigError(
@@ -73,7 +62,7 @@ class Dataset:
         self.actions, self.rewards, self.terminations, self.truncations = columns
         self.structure: Any = None  # of an observation; `fit` knows
         lengths, shown = self.lengths, [*self.observations, *([] if self.masks is None else [self.masks])]
-        steps = sum(lengths.tolist())  # in Python's whole numbers, which have no end
+        steps = int(lengths.sum())
         size = lambda x: x.shape[0] if np.ndim(x) else 0  # noqa: E731
         wrong = [x for x in columns if size(x) != steps]
         wrong += [x for x in shown if size(x) != steps + len(lengths)]
@@ -268,8 +257,5 @@ def _read(path: Path) -> Stored:
 
 def _mapped(path: Path) -> np.ndarray:
     """The array in an .npy file, mapped into memory."""
-    with open_regular(path) as file:
-        long = np.lib.format.read_magic(file) > (1, 0)  # type: ignore[no-untyped-call]
-        header = int.from_bytes(file.read(4 if long else 2), "little")
-        require(header <= LARGEST_HEADER, f"{path} has {header:,} bytes of header, and {LARGEST_HEADER:,} are read")
+    check_regular(path)
     return np.lib.format.open_memmap(path, mode="r")

@@ -26,6 +26,15 @@ class Episode(NamedTuple):
     masks: np.ndarray | None = None  # bool [T + 1, A], which actions were legal at the observations
 
 
+class Stored(NamedTuple):
+    """The arrays of a dataset, of N episodes and S steps in all."""
+
+    observations: list[np.ndarray]  # the parts of an observation, each [S + N, ...]
+    columns: list[np.ndarray]  # those of `STEPS`, each [S, ...]
+    masks: np.ndarray | None  # [S + N, A]
+    lengths: np.ndarray  # [N]
+
+
 def part_names(n: int) -> Iterator[str]:
     """What the `n` parts of an observation are called."""
     yield from ("observations" if n == 1 else f"observations.{i}" for i in range(n))

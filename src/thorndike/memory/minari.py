@@ -1,4 +1,4 @@
-"""Datasets of Minari's: one HDF5 file, read whole (images too), from itself alone and no more than can be in it."""
+"""Datasets of Minari's: one HDF5 file, read whole, images too."""
 
 from __future__ import annotations
 
@@ -7,13 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from thorndike.errors import ConfigError, MissingExtraError
-from thorndike.memory.dataset import STEPS, Stored
+from thorndike.memory.episodes import STEPS, Stored
 
 JPEG = (0xFF, 0xD8, 0xFF)  # how such a file begins
-BOMB = Image.DecompressionBombError
 
 
 def read_minari(path: Path) -> Stored:
@@ -22,79 +20,44 @@ def read_minari(path: Path) -> Stored:
         import h5py
     except ImportError:
         raise MissingExtraError('Minari\'s files need one more package: pip install "thorndike[minari]"') from None
-
-    def inside(group: Any, name: str) -> Any:
-        if isinstance(group.get(name, getlink=True), (h5py.ExternalLink, h5py.SoftLink)):  # Minari writes none
-            raise ValueError(f"{group.name}/{name} is only a link, which may lead to another file")
-        return group[name]
-
-    seen = set()  # groups, by where they are in the file
-
-    def leaves(node: Any) -> list[Any]:
-        """The arrays below `node`, those of each name in order (Dict), or numbered (Tuple)."""
-        if not hasattr(node, "keys"):
-            return [node]
-        if (place := h5py.h5o.get_info(node.id).addr) in seen:  # few of them may stand for very many
-            raise ValueError(f"{node.name} is a group that is there already, under another name")
-        seen.add(place)
-        numbered = all(name.startswith("_index_") for name in node)
-        names = sorted(node, key=(lambda name: int(name.removeprefix("_index_"))) if numbered else None)
-        return [leaf for name in names for leaf in leaves(inside(node, name))]
-
-    def masks(group: Any) -> list[Any]:
-        """Which actions were legal, as Gymnasium's `info` says it, where that was recorded."""
-        for name in ("infos", "action_mask"):
-            if group.get(name, getlink=True) is None:
-                return []
-            group = inside(group, name)
-        return leaves(group)
-
-    def encoded(node: Any) -> bool:
-        """Whether its rows are JPEG files, as Minari keeps images from 32 x 32 on."""
-        rows = node.dtype == np.uint8 and node.ndim == 2 and node.size > 0
-        return h5py.check_vlen_dtype(node.dtype) == np.uint8 or (rows and bool((node[:, :3] == JPEG).all()))
-
-    pixels = 256 * path.stat().st_size + 2**24  # as many as may be in it
-
-    def images(node: Any) -> np.ndarray:
-        nonlocal pixels
-        found = []
-        for i in range(len(node)):
-            image = Image.open(io.BytesIO(node[i].tobytes()), formats=["JPEG"])
-            pixels -= image.width * image.height * len(image.getbands())
-            if pixels < 0:
-                raise ValueError(f"{node.name} has larger images than can be in the file")
-            found.append(np.asarray(image))
-        return np.stack(found)
-
     try:
         with h5py.File(path, "r") as file:
-            episodes = []
-            for i in range(len(file)):
-                group = inside(file, f"episode_{i}")
-                if hasattr(inside(group, "actions"), "keys"):
-                    raise ConfigError(f"{path} has actions of several parts: only single arrays are supported")
-                columns = [inside(group, name) for name in STEPS]
-                episodes.append((leaves(inside(group, "observations")), columns, masks(group)))
-            if not episodes:
-                raise ConfigError(f"{path} has no episodes")
-            room = 16 * path.stat().st_size + 2**26  # bytes; more than such a file can hold is not in it
-            for node in (node for parts in episodes for part in parts for node in part):  # before any is read
-                room -= node.size * node.dtype.itemsize
-                if node.dtype.kind not in "biuf" and not encoded(node):
-                    raise ValueError(f"{node.name} holds {node.dtype}, not numbers")
-                if node.external or node.is_virtual:
-                    raise ValueError(f"{node.name} is in another file")
-                if room < 0:
-                    raise ValueError(f"{node.name} is larger than the file")
-            lengths = [len(rewards) for _, (_, rewards, *_), _ in episodes]
-            parts = (
-                [[images(node) if encoded(node) else node[()] for node in part] for part in side]
-                for side in zip(*episodes)
-            )
-            observations, columns, legal = ([np.concatenate(x) for x in zip(*side, strict=True)] for side in parts)
-        return Stored(observations, columns, np.concatenate(legal, -1) if legal else None, np.asarray(lengths))
-    except (OSError, LookupError, TypeError, ValueError, AttributeError, RuntimeError, MemoryError, BOMB) as error:
-        if isinstance(error, ConfigError):
-            raise
+            episodes = [_episode(file[f"episode_{i}"]) for i in range(len(file))]
+        if not episodes:
+            raise ConfigError(f"{path} has no episodes")
+        observations, columns, masks = ([np.concatenate(x) for x in zip(*side, strict=True)] for side in zip(*episodes))
+        lengths = np.asarray([len(rewards) for _, (_, rewards, *_), _ in episodes])
+        return Stored(observations, columns, np.concatenate(masks, -1) if masks else None, lengths)
+    except ConfigError:
+        raise
+    except Exception as error:  # whatever HDF5 and Pillow make of what is no such file
         raise ConfigError(f"{path} is not a dataset of Minari's, or damaged: {error}") from None
+
+
+def _episode(group: Any) -> tuple[list[np.ndarray], list[np.ndarray], list[np.ndarray]]:
+    """Parts of the observations, `STEPS`, and parts of the masks, where they were recorded."""
+    if hasattr(group["actions"], "keys"):
+        raise ConfigError(f"{group.file.filename} has actions of several parts: only single arrays are supported")
+    masks = _parts(group["infos/action_mask"]) if "infos/action_mask" in group else []
+    return _parts(group["observations"]), [_array(group[name]) for name in STEPS], masks
+
+
+def _parts(node: Any) -> list[np.ndarray]:
+    """The arrays at or below `node`, those of each name in order (Dict), or numbered (Tuple)."""
+    if not hasattr(node, "keys"):
+        return [_array(node)]
+    numbered = all(name.startswith("_index_") for name in node)
+    names = sorted(node, key=(lambda name: int(name.removeprefix("_index_"))) if numbered else None)
+    return [part for name in names for part in _parts(node[name])]
+
+
+def _array(node: Any) -> np.ndarray:
+    """The array that HDF5 holds at `node`; images from 32 x 32 on, which Minari keeps as JPEG files, are decoded."""
+    import h5py
+    from PIL import Image
+
+    rows = node.dtype == np.uint8 and node.ndim == 2 and node.size > 0
+    encoded = h5py.check_vlen_dtype(node.dtype) == np.uint8 or (rows and (node[:, :3] == JPEG).all())
+    if not encoded:
+        return node[()]
+    return np.stack([np.asarray(Image.open(io.BytesIO(row.tobytes()), formats=["JPEG"])) for row in node])

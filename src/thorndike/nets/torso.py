@@ -16,8 +16,6 @@ from thorndike.nets.cnn import NatureCNN
 from thorndike.nets.mlp import MLP
 from thorndike.types import Array, PyTree
 
-LAYERS, IMAGES = 128, 16  # a model's file is not believed more
-
 Part = tuple[str, tuple[int, ...], tuple[int, ...]]  # kind, shape, (sizes..., starts...) of one-hots
 
 
@@ -35,9 +33,6 @@ class Torso:
 
     def build(self, key: Array, space: Space, extra: int = 0) -> Network:
         """The network for observations of `space`, with `extra` more inputs (an action, say)."""
-        images = sum(describe(leaf)[0] == "image" for leaf in leaves(space))
-        require(len(self.widths) <= LAYERS, f"a Torso has at most {LAYERS} layers, not {len(self.widths)}")
-        require(images <= IMAGES, f"a Torso sees at most {IMAGES} images, not {images}: stack their channels")
         return Network(self, key, space, extra)
 
 

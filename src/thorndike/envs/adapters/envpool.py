@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import warnings
 from collections.abc import Iterator, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -35,16 +33,13 @@ class EnvPoolEnvironment:
     Atari comes as it is usually learned: 84 x 84 grey images, four stacked, each action held for four frames, up to 30
     no-ops at the start, and, unless `options` say otherwise, an episode for each life and rewards of -1, 0 or 1.
     Evaluation plays whole games for their own score: see `evaluation`.
-
-    With `asynchronous`, a rollout does not wait for the slowest environment at every step, only at its end: whatever
-    is ready is acted on. Its order then depends on timing, so that such runs cannot be repeated bit for bit.
     """
 
     masked = False
     restartable = False
     draws = False
 
-    def __init__(self, name: str, /, asynchronous: bool = False, **options: Any):
+    def __init__(self, name: str, /, **options: Any):
         envpool = _envpool()
         known = envpool.list_all_envs()
         if name not in known:
@@ -55,14 +50,13 @@ class EnvPoolEnvironment:
         unknown = [key for key in options if key not in fields]
         if unknown:
             raise ConfigError(f"EnvPool's {name} has no option {', '.join(unknown)}; it has {', '.join(fields)}")
-        require(isinstance(asynchronous, bool), f"asynchronous is True or False, got {asynchronous!r}")
         for key, value in options.items():  # with some of these EnvPool would end the process
             least = _LEAST.get(key)
             whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
             if least is not None and not (whole and value >= least):
                 raise ConfigError(f"{key} should be a whole number from {least}, got {value!r}")
         learning = {key: True for key in _LEARNING if key in fields}
-        self.id, self.asynchronous, self.options = name, asynchronous, {**learning, **options}
+        self.id, self.options = name, {**learning, **options}
         self.whole_games = False
         self.max_steps: int | None = None  # until it is known
         pool = self._pool(1, [0])
@@ -77,7 +71,7 @@ class EnvPoolEnvironment:
 
     @property
     def evaluation(self) -> EnvPoolEnvironment:
-        """The task for its own score: rewards as they are, every step waited for, a game over when it is over.
+        """The task for its own score: rewards as they are, a game over when it is over.
 
         Where learning sees an episode for each life, each still begins as it did then (a ball is fired, say).
         """
@@ -107,11 +101,8 @@ class EnvPoolEnvironment:
         return EnvPoolBatch(self, self._pool(num_envs, env_seeds(seed, num_envs)))
 
     def _pool(self, num_envs: int, seeds: Sequence[int]) -> Any:
-        size = 1 if self.asynchronous else num_envs
-        how = {"env_type": "gymnasium", "num_envs": num_envs, "batch_size": size, "seed": list(seeds)}
+        how = {"env_type": "gymnasium", "num_envs": num_envs, "batch_size": num_envs, "seed": list(seeds)}
         options = dict(self.options)
-        if self.asynchronous:  # EnvPool would take as many threads as it hands over environments at once: one
-            options.setdefault("num_threads", min(num_envs, os.cpu_count() or 1))
         if self.max_steps is not None:  # which is counted here: EnvPool takes an end at its limit for a truncation
             options["max_episode_steps"] = min(self.max_steps + 1, 2**31 - 1)  # which is no limit to it
         try:
@@ -132,21 +123,18 @@ class EnvPoolBatch:
 
     EnvPool itself resets with the step after the last, whose action it ignores; here that step is taken at once. It is
     needed: with Atari's lives a reset that was asked for would begin a new game. Time limits are counted here.
-    An asynchronous pool also has `send` and `receive`.
     """
 
     restarts, last_fault = 0, ""
 
     def __init__(self, env: EnvPoolEnvironment, pool: Any):
-        self.num_envs, self.asynchronous = pool.spec.config.num_envs, env.asynchronous
+        self.num_envs = pool.spec.config.num_envs
         self.dropped = np.zeros(self.num_envs, bool)  # none: a fault ends the batch
         self.observation_space, self.action_space = env.observation_space, env.action_space
         self._pool: Any = pool
-        self._env, self._rows = env, np.arange(pool.spec.config.num_envs)
+        self._env, self._rows = env, np.arange(self.num_envs)
         self._leaves = _leaves(self.observation_space, "observation")
         self._shape = (self.num_envs, *(self.action_space.shape or ()))
-        self._resetting: dict[int, tuple | None] = {}  # rows on their way to a first observation: how they ended
-        self._flying = 0
 
     @property
     def pool(self) -> Any:
@@ -157,22 +145,17 @@ class EnvPoolBatch:
 
     def reset(self) -> Timestep:
         """Begin an episode in every environment."""
-        if self.asynchronous:
-            self.pool.async_reset()
-            self._resetting, self._flying = dict.fromkeys(range(self.num_envs)), self.num_envs
-            return self.receive(self.num_envs)[1]
         obs, info = self.pool.reset()
         zero: Any = np.zeros(self.num_envs, np.float32)
         obs = self._ordered(obs, info, self._rows)
-        return self._timestep(self._rows, obs, zero, zero != 0, zero != 0, obs, zero == 0)
+        return self._timestep(obs, zero, zero != 0, zero != 0, obs, zero == 0)
 
     def step(self, action: Any) -> Timestep:
         """The timestep after `action` [E, ...]; environments whose episode ended are already reset."""
-        action = self._checked(action, self._shape)
-        if self.asynchronous:
-            self.send(self._rows, action)
-            return self.receive(self.num_envs)[1]
-        *now, info = self.pool.step(action)
+        action = np.asarray(action)
+        if action.shape != self._shape:
+            raise ConfigError(f"action has shape {action.shape}, this batch needs {self._shape}")
+        *now, info = self.pool.step(np.asarray(to_environment(self.action_space, action), self.action_space.dtype))
         more = _over(info, now[2]), info["elapsed_step"] >= self._env.max_steps
         obs, reward, terminated, cut, over, late = self._ordered((*now, *more), info, self._rows)
         late = late | cut
@@ -185,43 +168,12 @@ class EnvPoolBatch:
             lost = terminated & ~over & ~anew  # a life, and the game goes on
             terminated, final = over, _put(final, lost, _map(lambda x: x[lost], obs))
         truncated = late & ~terminated
-        return self._timestep(self._rows, obs, reward, terminated, truncated, final, terminated | truncated)
+        return self._timestep(obs, reward, terminated, truncated, final, terminated | truncated)
 
     def _begin(self, rows: np.ndarray) -> tuple:
         """The step that resets environments which are done."""
         rest = np.zeros((len(rows), *self._shape[1:]), self.action_space.dtype)
         return self.pool.step(rest, rows.astype(np.int32))
-
-    def send(self, rows: np.ndarray, action: np.ndarray) -> None:
-        """Step the environments `rows` with `action` [len(rows), ...], without waiting for them."""
-        self.pool.send(self._checked(action, (len(rows), *self._shape[1:])), rows.astype(np.int32))
-        self._flying += len(rows)
-
-    def receive(self, count: int) -> tuple[np.ndarray, Timestep]:
-        """Wait for `count` of the environments that were sent, or all if those are fewer.
-
-        Returns their rows, ascending, and the timestep of these alone.
-        """
-        found: dict[int, tuple] = {}
-        count = min(count, self._flying)
-        while len(found) < count:
-            obs, (reward,), (terminated,), (cut,), info = self.pool.recv()
-            row, obs = int(info["env_id"][0]), _map(lambda x: x[0], obs)
-            late = cut or info["elapsed_step"][0] >= self._env.max_steps
-            if row in self._resetting:
-                found[row] = (obs, *(self._resetting.pop(row) or (0.0, False, False, obs)), True)
-            elif terminated or late:
-                self._resetting[row] = (reward, terminated, late and not terminated, obs)
-                if late and not _over(info, np.array([terminated]))[0]:
-                    self.pool._reset(np.array([row], np.int32))
-                else:
-                    rest = np.zeros((1, *self._shape[1:]), self.action_space.dtype)
-                    self.pool.send(rest, np.array([row], np.int32))  # the step that resets
-            else:
-                found[row] = (obs, reward, False, False, obs, False)
-        self._flying -= count
-        rows = np.array(sorted(found), int)
-        return rows, self._timestep(rows, *(_stack([found[row][k] for row in rows]) for k in range(6)))
 
     def close(self) -> None:
         """End the pool's threads, which go with the last reference to it."""
@@ -233,38 +185,32 @@ class EnvPoolBatch:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _checked(self, action: Any, shape: tuple[int, ...]) -> np.ndarray:
-        action = np.asarray(action)
-        if action.shape != shape:
-            raise ConfigError(f"action has shape {action.shape}, this batch needs {shape}")
-        return np.asarray(to_environment(self.action_space, action), self.action_space.dtype)
-
     def _ordered(self, values: PyTree, info: Any, rows: np.ndarray) -> PyTree:
         """Values in the order of `rows`, which are sorted."""
-        if np.array_equal(info["env_id"], rows):  # as a pool that waits for all usually has them
+        if np.array_equal(info["env_id"], rows):  # as a pool usually has them
             return values
         order = np.argsort(info["env_id"])
         assert np.array_equal(info["env_id"][order], rows), (info["env_id"], rows)
         return _map(lambda x: x[order], values)
 
-    def _timestep(self, rows: Any, obs: Any, reward: Any, terminated: Any, truncated: Any, final: Any, first: Any):
-        obs, final = (_map(partial(self._stored, rows), x, self._leaves) for x in (obs, final))
-        reward = self._stored(rows, reward, _REWARD)
+    def _timestep(self, obs: Any, reward: Any, terminated: Any, truncated: Any, final: Any, first: Any) -> Timestep:
+        obs, final = (_map(self._stored, x, self._leaves) for x in (obs, final))
+        reward = self._stored(reward, _REWARD)
         ends = (np.asarray(terminated, bool), np.asarray(truncated, bool))
         return Timestep(obs, reward, *ends, final, np.asarray(first, bool), {})  # type: ignore[arg-type]
 
-    def _stored(self, rows: np.ndarray, values: Any, leaf: Leaf) -> np.ndarray:
+    def _stored(self, values: Any, leaf: Leaf) -> np.ndarray:
         """As it is handed out; raises `EnvError` for what is not finite, or too far outside of its space."""
         values = np.asarray(values, leaf.dtype)
         if values.dtype.kind == "f":
-            self._need(np.isfinite(values), rows, f"{leaf.name} is not finite")
+            self._need(np.isfinite(values), f"{leaf.name} is not finite")
         elif leaf.low is not None:
-            self._need((values >= leaf.low) & (values <= leaf.high), rows, f"{leaf.name} is outside of its space")
+            self._need((values >= leaf.low) & (values <= leaf.high), f"{leaf.name} is outside of its space")
         return values
 
-    def _need(self, fine: np.ndarray, rows: np.ndarray, otherwise: str) -> None:
+    def _need(self, fine: np.ndarray, otherwise: str) -> None:
         if not fine.all():
-            row = rows[np.flatnonzero(~fine.reshape(len(fine), -1).all(1))[0]]
+            row = np.flatnonzero(~fine.reshape(len(fine), -1).all(1))[0]
             raise EnvError(f"environment {row} of EnvPool's {self._env.id}: its {otherwise}")
 
 
@@ -314,7 +260,3 @@ def _put(obs: Any, rows: np.ndarray, fresh: Any) -> Any:
         return x
 
     return _map(one, obs, fresh)
-
-
-def _stack(values: list[Any]) -> Any:
-    return _map(lambda *xs: np.stack(xs), *values)

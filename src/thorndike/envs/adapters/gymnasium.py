@@ -114,19 +114,14 @@ class GymnasiumEnvironment:
         """`num_envs` copies that step together; see `HostBatch` for seeds, workers and faults.
 
         "auto" steps one environment, or a quick batch (measured: all its steps below 300 µs), in this thread, and what
-        is slower in processes. Where this is not the main thread, and cannot be interrupted, it takes threads that can
-        be abandoned, but not for a user's own instance. Raises `EnvError` where these steps get no answer.
+        is slower in processes. Where this is not the main thread, and cannot be interrupted, it takes processes, but
+        not for a user's own instance. Raises `EnvError` where these steps get no answer.
         """
         if workers == "auto":
             slow = num_envs > 1 and cores() > 1 and self._slow(num_envs, timeout, on_error)
             own = self._instance is not None and num_envs == 1
-            workers = "process" if slow else "serial" if own or in_main_thread() else "thread"
+            workers = "process" if slow or not (own or in_main_thread()) else "serial"
         itself = self._instance is not None and num_envs == 1 and workers != "process"
-        if itself and workers == "thread" and on_error == "restart":
-            raise ConfigError(
-                "an environment that hangs in a thread is abandoned there, and another takes its place: pass its class "
-                "or a function that makes one, not an instance"
-            )
         return HostBatch(
             (lambda: self._instance) if itself else self._make,
             self._space,

@@ -97,7 +97,7 @@ class ParallelEnvironment:
             raise ConfigError(f"{self.id} has {self.agents} agents, so num_envs must be a multiple: {fitting}, say")
         worlds = num_envs // self.agents
         if workers == "auto":
-            workers = "process" if worlds > 1 and cores() > 1 else "serial" if in_main_thread() else "thread"
+            workers = "serial" if in_main_thread() and (worlds == 1 or cores() == 1) else "process"
         space = self.action_space
         action: Space
         if isinstance(space, Discrete):

@@ -46,9 +46,8 @@ class HostBatch:
     experience, bit for bit, with any kind of workers, as long as environments use their own random generator.
 
     Workers: "serial" steps in this thread (an environment that hangs is stopped at its next line of Python, if this
-    is the main thread), "thread" in threads (one that hangs is abandoned), "process" in processes, one for each core,
-    which get contiguous slices (one that hangs is killed). Processes run numerical libraries single-threaded unless
-    OMP_NUM_THREADS says otherwise.
+    is the main thread), "process" in processes, one for each core, which get contiguous slices (one that hangs is
+    killed). Processes run numerical libraries single-threaded unless OMP_NUM_THREADS says otherwise.
 
     Faults: an environment that raises, breaks its contract (NaN, wrong shape, dtype or structure, not 5 values), dies
     or gives no answer within `timeout` seconds raises `EnvError` with its index, the step and the traceback, and closes
@@ -87,7 +86,7 @@ class HostBatch:
         self._obs: list[np.ndarray] = []  # of the last timestep
         self._mask: np.ndarray | None = None
         seeds = env_seeds(seed, num_envs)
-        count = 1 if workers == "serial" else min(num_envs, cores() if workers == "process" else 4 * cores())
+        count = 1 if workers == "serial" else min(num_envs, cores())
         edges = [round(k * num_envs / count) for k in range(count + 1)]
         self._rows = [slice(a, b) for a, b in itertools.pairwise(edges)]
         self._workers: list[Any] = []
@@ -155,7 +154,7 @@ class HostBatch:
         return Timestep(obs, reward, terminated, truncated, final_obs, first, info)
 
     def close(self) -> None:
-        """Close the environments and end the workers; what hangs for 2 s is killed or abandoned."""
+        """Close the environments and end the workers; what hangs for 2 s is killed or given up."""
         self._unusable = self._unusable or "the batch is closed"
         self._restarts_at_end = self.restarts
         self._finalizer()

@@ -17,7 +17,7 @@ from thorndike.envs.host.worker import CATCH, GRACE, named
 from thorndike.errors import EnvError, ThorndikeError
 
 START = 60.0  # seconds that making an environment may take, whatever the time-out
-AGAIN = 0.05, 0.5  # seconds from one `Overdue` to the next: at odds with any rhythm
+AGAIN = 0.05, 0.5  # seconds from one `Overdue` to the next, drawn anew each time: no `except` in a loop catches all
 _START: ContextVar[float | None] = ContextVar("start", default=None)
 
 
@@ -32,11 +32,12 @@ class Overdue(BaseException):
 
 @contextlib.contextmanager
 def alarm(seconds: float, since: Callable[[], float] = lambda: 0.0) -> Iterator[None]:
-    """Raise `Overdue` here after so many seconds, counted anew from each moment that `since` tells; and then again and
-    again, for code that goes on whatever is raised. In the main thread, if nobody else has set this process's timer.
+    """Raise `Overdue` in the body after `seconds`, counted from the start or, where it is later, from `since()`; and
+    again and again after that, for code that catches everything. Does nothing outside of the main thread, on systems
+    without timers, and where this process's timer is in use.
     """
-    in_main = in_main_thread() and hasattr(signal, "setitimer")
-    if not in_main or seconds == math.inf or signal.getitimer(signal.ITIMER_REAL)[0]:
+    able = in_main_thread() and hasattr(signal, "setitimer") and seconds < math.inf
+    if not able or signal.getitimer(signal.ITIMER_REAL)[0]:
         yield
         return
     start, inside = time.monotonic(), True

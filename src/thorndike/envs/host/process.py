@@ -35,11 +35,6 @@ from thorndike.envs.host.worker import CATCH, CONSTRUCTION, GRACE, Failure, Job,
 from thorndike.errors import ConfigError
 
 
-def left(worker: Any, limit: float) -> float:
-    """Seconds until an environment that has not answered since it was asked, or its turn came, is overdue."""
-    return max(worker.asked, worker.block.since()) + limit - time.monotonic()
-
-
 class Process:
     """Steps in a process of its own, over shared memory that no name can leak; killed when it hangs.
 
@@ -49,7 +44,7 @@ class Process:
 
     def __init__(self, make: Callable[[], Any], job: Job):
         if os.name != "posix":
-            raise ConfigError('worker processes need Linux or macOS; use workers="thread" or "serial"')
+            raise ConfigError('worker processes need Linux or macOS; use workers="serial"')
         self.job = job
         self.notes: list[str] = []
         try:
@@ -83,7 +78,7 @@ class Process:
                 process_group=0,  # Ctrl-C is for the driver alone, and what it starts itself ends with it
             )
         os.close(self._memory)
-        self.asked = time.monotonic()
+        self._asked = time.monotonic()
         self._sock.settimeout(60.0)
         with contextlib.suppress(OSError):  # it died at once: `wait` will say so
             send(self._sock, pickle.dumps(self.job))
@@ -93,7 +88,7 @@ class Process:
         """Ask for "reset" or "step"."""
         if actions is not None:
             self.block.action[...] = actions
-        self.asked = time.monotonic()
+        self._asked = time.monotonic()
         with contextlib.suppress(OSError):
             self._sock.sendall(b"r" if command == "reset" else b"s")
 
@@ -115,14 +110,18 @@ class Process:
         self.notes += notes
         return ended
 
+    def _left(self, limit: float) -> float:
+        """Seconds until an environment that has not answered since it was asked, or its turn came, is overdue."""
+        return max(self._asked, self.block.since()) + limit - time.monotonic()
+
     def _answer(self, limit: float, patience: float) -> bytes | None:
-        self._sock.settimeout(max(min(left(self, limit), patience), 0.001))
+        self._sock.settimeout(max(min(self._left(limit), patience), 0.001))
         try:
             answer = self._sock.recv(1)
         except TimeoutError:
             if self._popen.poll() is not None:  # a child of its own may hold the socket open
                 raise self._died() from None
-            if left(self, limit) > 0:
+            if self._left(limit) > 0:
                 return None
             self._popen.send_signal(signal.SIGUSR1)  # for a traceback
             text = f"it did not answer in time; its worker process was killed{self._traceback(0.5)}"

@@ -1,4 +1,4 @@
-"""Stepping a slice of host environments: the same code in this process, in a thread and in a worker process."""
+"""Stepping a slice of host environments: the same code in this process and in a worker process."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class Slice:
         self._steps = job.steps
         self.notes: list[str] = []  # failures that a restart has mended
 
-    def build(self) -> None:
+    def build(self) -> bool:
         """Make the environments; raises `Failure`."""
         for i in range(self._job.size):
             self.block.begins(i, 0, self._steps, 0)
@@ -83,6 +83,7 @@ class Slice:
             except CATCH as error:
                 raise self._failure(i, CONSTRUCTION, error) from None
         self.block.at[0] = -1
+        return False
 
     def reset(self) -> bool:
         """Begin an episode everywhere; raises `Failure`."""

@@ -24,6 +24,7 @@ from thorndike.runs.storage import checkpoint
 from thorndike.runs.storage.arrays import from_arrays
 from thorndike.runs.storage.environments import describe, remake
 from thorndike.runs.storage.journal import Journal
+from thorndike.schedules import settled
 from thorndike.types import PyTree, Spec
 
 
@@ -86,8 +87,9 @@ class Run:
     @property
     def stepping(self) -> dict[str, Any]:
         """How environments on the host are stepped: options of their `batch`."""
+        workers = self.info["workers"]
         return {
-            "workers": self.info["workers"],
+            "workers": "auto" if workers == "thread" else workers,  # which older runs may say
             "timeout": self.info["env_timeout"],
             "on_error": self.info["on_env_error"],
         }
@@ -132,7 +134,7 @@ class Run:
 
     def _opened(self, arrays: dict[str, np.ndarray], meta: dict[str, Any]) -> tuple[PyTree, dict[int, int]]:
         arrays = {name.removeprefix(checkpoint.AGENT): x for name, x in arrays.items()}
-        algorithm = expand(self.algorithm, self.seeds)
+        algorithm = self.settled()
         like = jax.eval_shape(lambda: stacked_init(algorithm, self.spec, self.runs))
         agents = from_arrays(arrays, like, f"the checkpoint of {self.path}")
         each = [member(algorithm, i).actor(jax.tree.map(lambda x, i=i: x[i], agents)) for i in range(self.runs)]
@@ -163,7 +165,7 @@ class Run:
                 f"the agent of {self.members()[index]} diverged at step {diverged[index]}: choose another"
             )
         actor = jax.tree.map(lambda x: x[index], actors)
-        return Agent(member(expand(self.algorithm, self.seeds), index), self.spec, actor)
+        return Agent(member(self.settled(step), index), self.spec, actor)
 
     def evaluate(self, episodes: int = 20, seed: int = 0, explore: bool = False, step: int | None = None) -> Evaluation:
         """Play `episodes` whole episodes with each agent; those of runs that have diverged do not play.
@@ -185,15 +187,21 @@ class Run:
             games = [match(self.env, self.player(i, step), random, episodes, seed) for i in well]
             found = Evaluation(np.stack([g.results for g in games]), np.stack([g.lengths for g in games]))
         else:
-            algorithm = expand(self.algorithm, self.seeds)
+            algorithm = self.settled(step)
             algorithm, actors = jax.tree.map(lambda x: x[well] if np.ndim(x) else x, algorithm), _rows(actors, well)
             found = evaluate(algorithm, actors, self.env, episodes, seed, self.stepping, explore)
         return found.among(well, self.members())
 
+    def settled(self, step: int | None = None) -> Any:
+        """The algorithm of all runs, its numbers being those at `step`, by default where the run stands now."""
+        status = self.status
+        steps = status["steps"] if step is None else step
+        return settled(expand(self.algorithm, self.seeds), steps, self.info["steps"], status.get("episodes", 0))
+
     def player(self, index: int = 0, step: int | None = None) -> Trained:
         """One of the agents (of `members()`) as a player of matches; at the checkpoint of `step`, or the newest."""
         actor = jax.tree.map(lambda x: x[index], self.actors(step))
-        return Trained(member(expand(self.algorithm, self.seeds), index), actor)
+        return Trained(member(self.settled(step), index), actor)
 
     def match(self, opponent: Any = "random", games: int = 100, seed: int = 0) -> Match:
         """Let the (first) agent play against an opponent, half of the games as first.

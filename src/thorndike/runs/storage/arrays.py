@@ -112,9 +112,9 @@ def read(path: Path, prefix: str = "") -> Contents:
         with open_regular(path) as file:
             if (header := int.from_bytes(file.read(8), "little")) > LARGEST_JSON:
                 raise ValueError(f"its header has {header:,} bytes, and at most {LARGEST_JSON:,} are read")
+            file.seek(0)
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         with safe_open(path, "np", backend="pread") as found:  # type: ignore[no-untyped-call]
-            with open_regular(path) as file:  # now that it is known to be as long as its header says
-                sha256 = hashlib.file_digest(file, "sha256").hexdigest()
             names = [name for name in found.keys() if name.startswith(prefix)]  # noqa: SIM118
             return Contents({name: found.get_tensor(name) for name in names}, found.metadata() or {}, sha256)
     except (SafetensorError, OSError, ValueError, LookupError, TypeError, AttributeError, MemoryError) as error:

@@ -12,7 +12,7 @@ from typing import Any
 
 from thorndike.configuration import require
 from thorndike.errors import CheckpointError, ConfigError
-from thorndike.files import no_wait, open_regular, read_json
+from thorndike.files import check_regular, open_regular, read_json
 
 try:
     import fcntl
@@ -68,11 +68,14 @@ def _make(path: Path, new: bool = False) -> bool:
 
 @contextlib.contextmanager
 def training(path: Path) -> Iterator[None]:
-    """Hold the lock of the run at `path`; raises `ConfigError` where another process, or thread, has it."""
+    """Hold the lock of the run at `path`; raises `ConfigError` where another process, or thread, has it, and
+    `CheckpointError` where the lock is no file.
+    """
     with contextlib.ExitStack() as stack:
         if fcntl is not None:
             with contextlib.suppress(OSError):  # a directory that cannot be written into is for others to report
-                file = stack.enter_context(open(path / LOCK, "ab", opener=no_wait))
+                check_regular(path / LOCK)
+                file = stack.enter_context(open(path / LOCK, "ab"))
                 for _ in range(20):  # for who only looks has it for a moment
                     try:
                         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

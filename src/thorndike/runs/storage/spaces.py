@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -11,35 +10,12 @@ from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tu
 
 from thorndike.errors import CheckpointError
 
-NUMBERS = 2**22  # in an observation or action that a file may describe
-CHOICES = 2**16  # of its MultiDiscrete parts
-SPACES = 1024  # in it, those that hold others too
-AXES = 32
-
 
 def space_to_json(space: Space) -> dict[str, Any]:
     """Plain data for a Discrete, Box, MultiDiscrete, MultiBinary, Dict or Tuple space.
 
-    Raises `CheckpointError` for another one, or one so large that `space_from_json` would not read it.
+    Raises `CheckpointError` for another one.
     """
-    data = _describe(space)
-    try:
-        _check_size(data)
-    except ValueError as error:
-        raise CheckpointError(f"cannot describe the space {str(space)[:200]} in JSON: {error}") from None
-    return data
-
-
-def space_from_json(data: Any) -> Space:
-    """The space that `space_to_json` described; raises `CheckpointError` for anything else, or larger."""
-    try:
-        _check_size(data)
-        return _space(data)
-    except (KeyError, TypeError, AttributeError, ValueError, AssertionError, OverflowError, MemoryError) as error:
-        raise CheckpointError(f"not the description of a space: {str(data)[:200]} ({error})") from None
-
-
-def _describe(space: Space) -> dict[str, Any]:
     if isinstance(space, Discrete):
         return {"type": "Discrete", "n": int(space.n), "start": int(space.start), "dtype": space.dtype.name}
     if isinstance(space, Box):
@@ -51,10 +27,18 @@ def _describe(space: Space) -> dict[str, Any]:
     if isinstance(space, MultiBinary):
         return {"type": "MultiBinary", "shape": space.n if isinstance(space.n, int) else list(space.n)}
     if isinstance(space, Dict):
-        return {"type": "Dict", "spaces": {name: _describe(part) for name, part in space.spaces.items()}}
+        return {"type": "Dict", "spaces": {name: space_to_json(part) for name, part in space.spaces.items()}}
     if isinstance(space, Tuple):
-        return {"type": "Tuple", "spaces": [_describe(part) for part in space.spaces]}
+        return {"type": "Tuple", "spaces": [space_to_json(part) for part in space.spaces]}
     raise CheckpointError(f"cannot describe the space {space} in JSON")
+
+
+def space_from_json(data: Any) -> Space:
+    """The space that `space_to_json` described; raises `CheckpointError` for anything else."""
+    try:
+        return _space(data)
+    except (KeyError, TypeError, AttributeError, ValueError, AssertionError, OverflowError, MemoryError) as error:
+        raise CheckpointError(f"not the description of a space: {str(data)[:200]} ({error})") from None
 
 
 def _space(data: Any) -> Space:
@@ -75,28 +59,6 @@ def _space(data: Any) -> Space:
     if kind == "Tuple":
         return Tuple([_space(part) for part in data["spaces"]])
     raise ValueError("it is of no known type")
-
-
-def _check_size(data: Any) -> None:
-    """Raise `ValueError` for the description of a space that is larger than any that is believed."""
-    parts = [data]
-    for part in parts:  # which grows
-        inner = part.get("spaces", [])
-        parts += inner.values() if isinstance(inner, dict) else inner
-        if len(parts) > SPACES:
-            raise ValueError(f"it has more than {SPACES:,} parts")
-    choices = sum(np.size(part.get("nvec", [])) for part in parts)
-    if choices > CHOICES:
-        raise ValueError(f"it has {choices:,} numbers that are choices, and at most {CHOICES:,} are read")
-    numbers = 0
-    for part in parts:
-        shape = part.get("shape", [])
-        shape = shape if isinstance(shape, list) else [shape]
-        if len(shape) > AXES or not all(type(n) is int and n >= 0 for n in shape):
-            raise ValueError(f"it has the shape {str(shape)[:80]}")
-        numbers += math.prod(shape)
-    if numbers > NUMBERS:
-        raise ValueError(f"it has {numbers:,} numbers, and at most {NUMBERS:,} are read")
 
 
 def _dtype(data: dict[str, Any]) -> dict[str, Any]:

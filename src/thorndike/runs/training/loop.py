@@ -21,7 +21,6 @@ from thorndike.ops.keys import random_key
 from thorndike.runs.results.run import Run
 from thorndike.runs.storage import checkpoint
 from thorndike.runs.storage.metrics import MetricsFile
-from thorndike.runs.training.heaps import Heaps
 from thorndike.runs.training.progress import Progress
 from thorndike.runs.training.signals import Background, Signals
 from thorndike.runs.training.validation import validate_memory
@@ -51,7 +50,7 @@ class Loop:
         self.warned, self.patient, self.strayed = "", True, False
         self.lost = np.zeros(run.runs, bool)  # runs that have diverged, while others go on
         self.fresh = False  # the metric sums were logged and begin anew
-        self.progress, self.heaps = Progress(run, progress), Heaps()
+        self.progress = Progress(run, progress)
         self.started = time.monotonic()
         self.iterations = 0 if found is None else found[1]["iterations"]
         if 0 < self.total <= self.warm_until:
@@ -96,7 +95,7 @@ class Loop:
         """Train until the planned steps are done. Raises `DivergedError`, `KeyboardInterrupt` or `SystemExit`."""
         keep = self.steps if self.found else -1
         self.metrics = MetricsFile(self.run.path / "metrics.jsonl", keep, self.run.info["tensorboard"])
-        with Signals() as signals, self.progress, self.heaps:
+        with Signals() as signals, self.progress:
             try:
                 begun = self.begin(signals)
                 if begun:
@@ -183,7 +182,6 @@ class Loop:
                         self.progress.say(f"warning: {error}")
                     self.warned = str(error)
                 last_save = time.monotonic()
-            self.heaps.tend()
 
     def compile(self) -> dict[bool, Background]:
         """Start to compile all programs that are still needed, in threads, the first needed first."""
@@ -285,6 +283,7 @@ class Loop:
             {
                 "state": state,
                 "steps": self.steps,
+                "episodes": int(np.max(self.state.episodes.count)),
                 "seconds": round(self.seconds, 3),
                 "compile_seconds": round(self.compile_seconds, 3),
                 "steps_per_second": round(self.rate, 1) if self.timed else None,

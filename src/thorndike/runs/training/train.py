@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 from thorndike.algorithms import algorithm_class
-from thorndike.configuration import require, swept, swept_fields, to_json, types_in
+from thorndike.configuration import require, swept_fields, to_json, types_in
 from thorndike.drivers.host import HostDriver
 from thorndike.drivers.learner import steps_of
 from thorndike.drivers.offline import OfflineDriver
@@ -81,7 +81,7 @@ def train(
         checkpoint_every: seconds between checkpoints; there is always one at the end.
         keep: how many checkpoints are kept.
         tensorboard: also write TensorBoard logs.
-        workers: for host environments: "serial", "thread", "process" or "auto".
+        workers: for host environments: "serial", "process" or "auto".
         env_timeout: seconds that a host environment may take for a step or a reset. With "serial" workers, which "auto"
             takes in the main thread for one environment or quick ones, code in C is waited for.
         on_env_error: "raise" an `EnvError` when a host environment raises, hangs, dies or breaks its contract; or
@@ -114,7 +114,7 @@ def train(
     validate_options(seed, seeds, log_every, checkpoint_every, keep, tensorboard)
     validate_restarts(world, on_env_error)
     if data is None:
-        validate_batch(algorithm, world, seeds * (swept(algorithm) or 1))
+        validate_batch(algorithm, world)
     else:
         data.fit(describe(world, steps, ""))
     described = describe_environment(world, name, kwargs)

@@ -164,7 +164,7 @@ def validate_options(
 
 def validate_stepping(workers: str, timeout: float, on_error: str) -> None:
     """What can be wrong with how environments on the host are stepped."""
-    known = ("auto", "serial", "thread", "process")
+    known = ("auto", "serial", "process")
     require(workers in known, f"workers must be one of {', '.join(known)}, got {workers!r}")
     seconds = isinstance(timeout, (int, float)) and timeout > 0
     require(seconds, f"env_timeout is seconds, more than 0, got {timeout!r}")
@@ -178,10 +178,8 @@ def validate_restarts(env: Any, on_error: str) -> None:
     require(restarts, f'these environments cannot be restarted, {why}: on_env_error has to be "raise"')
 
 
-def validate_batch(algorithm: Any, env: Any, runs: int) -> None:
+def validate_batch(algorithm: Any, env: Any) -> None:
     """What can be wrong with how many environments a run steps at once."""
-    one = runs == 1 or not getattr(env, "asynchronous", False)
-    require(one, "an asynchronous pool of environments serves one run at a time: train its seeds one by one")
     agents = getattr(env, "agents", 1)
     whole = algorithm.num_envs % agents == 0
     fitting = -(-algorithm.num_envs // agents) * agents
