@@ -262,6 +262,16 @@ def act(algorithm: Any, actor: PyTree, carry: PyTree, now: Timestep, key: Array,
     return action, carry
 
 
+@partial(jax.jit, static_argnames="explore")
+def look(algorithm: Any, actor: PyTree, carry: PyTree, now: Timestep, explore: bool) -> dict[str, Array]:
+    """`algorithm.look`, compiled, as named arrays [E, ...]; what the algorithm does not know is not there."""
+    found, _ = algorithm.look(actor, carry, now, explore)
+    told = {"value": found.value, "q": found.q}
+    if found.pi != ():
+        told |= found.pi.told()
+    return {name: x for name, x in told.items() if not (isinstance(x, tuple) and not x)}
+
+
 def _host(
     algorithm: Any, actors: PyTree, env: Any, episodes: int, seed: int, how: dict[str, Any], explore: bool
 ) -> Evaluation:

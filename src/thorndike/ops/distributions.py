@@ -1,6 +1,6 @@
 """Action distributions. Parameters carry leading batch axes; an action's own axes are summed over.
 
-Each has `sample(key)`, `mode()`, `log_prob(action)` and `entropy()`.
+Each has `sample(key)`, `mode()`, `log_prob(action)`, `entropy()`, and `told()`: what there is to show of it, by name.
 """
 
 from __future__ import annotations
@@ -46,6 +46,11 @@ class Categorical(NamedTuple):
         log_probs = self.log_probs
         return -(jnp.exp(log_probs) * log_probs).sum(-1)
 
+    def told(self) -> dict[str, Array]:
+        """Probabilities [..., A] and entropy, where 0 log 0 is 0."""
+        p = jnp.exp(self.log_probs)
+        return {"probabilities": p, "entropy": -jnp.where(p > 0, p * self.log_probs, 0.0).sum(-1)}
+
 
 class MultiCategorical(NamedTuple):
     """D independent choices; logits [..., D, A] (short ones padded with `ILLEGAL`), actions int [..., D]."""
@@ -67,6 +72,10 @@ class MultiCategorical(NamedTuple):
     def entropy(self) -> Array:
         """Summed over the D choices."""
         return Categorical(self.logits).entropy().sum(-1)
+
+    def told(self) -> dict[str, Array]:
+        """Probabilities [..., D, A], 0 where a choice has fewer than A, and entropy."""
+        return {"probabilities": jnp.exp(Categorical(self.logits).log_probs), "entropy": self.entropy()}
 
 
 class Bernoulli(NamedTuple):
@@ -90,6 +99,10 @@ class Bernoulli(NamedTuple):
         """Summed over the bits."""
         p = jax.nn.sigmoid(self.logits)
         return -(p * jax.nn.log_sigmoid(self.logits) + (1 - p) * jax.nn.log_sigmoid(-self.logits)).sum(-1)
+
+    def told(self) -> dict[str, Array]:
+        """Probabilities of a 1 [..., D], and entropy."""
+        return {"probabilities": jax.nn.sigmoid(self.logits), "entropy": self.entropy()}
 
 
 class Normal(NamedTuple):
@@ -115,6 +128,11 @@ class Normal(NamedTuple):
         """Σ log σ + ½ log 2πe."""
         return jnp.broadcast_to(self.log_std + 0.5 * (1 + LOG_2PI), self.mean.shape).sum(-1)
 
+    def told(self) -> dict[str, Array]:
+        """Mean and standard deviation [..., D], and entropy."""
+        std = jnp.broadcast_to(jnp.exp(self.log_std), self.mean.shape)
+        return {"mean": self.mean, "std": std, "entropy": self.entropy()}
+
 
 class TanhNormal(NamedTuple):
     """tanh of a diagonal Gaussian (Haarnoja et al. 2018, appendix C); actions in (-1, 1)."""
@@ -139,3 +157,13 @@ class TanhNormal(NamedTuple):
     def mode(self) -> Array:
         """tanh of the mean: the median, and the usual greedy action."""
         return jnp.tanh(self.mean)
+
+    def log_prob(self, action: Array) -> Array:
+        """log π(a) of actions in (-1, 1), [...]: those at the ends count as 10⁻⁶ away from them."""
+        u = jnp.arctanh(jnp.clip(action, -1.0 + 1e-6, 1.0 - 1e-6))
+        correction = 2.0 * (np.log(2.0) - u - jax.nn.softplus(-2.0 * u))
+        return Normal(self.mean, self.log_std).log_prob(u) - correction.sum(-1)
+
+    def told(self) -> dict[str, Array]:
+        """Mean and standard deviation before the tanh [..., D]."""
+        return {"mean": self.mean, "std": jnp.exp(self.log_std)}

@@ -14,7 +14,7 @@ from gymnasium import Space
 from gymnasium.spaces import Dict, Tuple
 
 from thorndike.configuration import from_json, to_json
-from thorndike.drivers.evaluate import act
+from thorndike.drivers.evaluate import act, look
 from thorndike.envs.batched import to_environment
 from thorndike.envs.host.layout import flat_mask, kept, mask_size
 from thorndike.errors import CheckpointError, ConfigError, IncompatibleError
@@ -26,7 +26,7 @@ from thorndike.runs.storage.arrays import digest, encode, from_arrays, read, to_
 from thorndike.runs.storage.spaces import space_from_json, space_to_json
 from thorndike.types import PyTree, Spec, Timestep
 
-FORMAT = 1
+FORMAT = 2  # 1: without the critics
 
 
 class Agent:
@@ -54,6 +54,42 @@ class Agent:
             IncompatibleError: `obs` does not fit the space that the agent was trained on, or is not finite; `mask` is
                 missing, or allows nothing; `first` has another shape.
         """
+        now, batched = self._now(obs, mask, first)
+        self._key, key = jax.random.split(self._key)
+        action, self._carry = act(self.algorithm, self.actor, self._carry, now, key, explore)
+        action = to_environment(self.spec.action, np.asarray(action))
+        return action if batched else action[0]
+
+    def look(self, obs: Any, mask: Any = None, first: Any = False, explore: bool = False) -> dict[str, Any]:
+        """What the agent thinks of `obs`, without acting: its memory stays as it is.
+
+        Returns:
+            What the algorithm knows, of one observation or of a batch: "value" V(s); "q" Q(s, a) of every action [A];
+            "probabilities" of the actions [A] (MultiDiscrete [D, A] and MultiBinary [D], a row for each part);
+            "mean" and "std" of continuous actions before squashing and scaling [D]; "entropy" of the distribution.
+
+        Args and errors as of `act`; with `explore` probabilities are those of acting as in training.
+        """
+        now, batched = self._now(obs, mask, first)
+        found = look(self.algorithm, self.actor, self._carry, now, explore)
+        return {name: np.asarray(x) if batched else np.asarray(x)[0] for name, x in found.items()}
+
+    def probabilities(self, obs: Any, mask: Any = None, explore: bool = True) -> np.ndarray:
+        """The probability of each action [A]; raises `IncompatibleError` where actions are continuous."""
+        found = self.look(obs, mask, explore=explore)
+        if "probabilities" not in found:
+            raise IncompatibleError("continuous actions have no probabilities: look(obs) has their mean and std")
+        return found["probabilities"]
+
+    def values(self, obs: Any, mask: Any = None) -> np.ndarray:
+        """Q(s, a) of every action [A], or V(s) where the agent knows no other; raises `IncompatibleError` without."""
+        found = self.look(obs, mask)
+        if "q" not in found and "value" not in found:
+            raise IncompatibleError(f"{type(self.algorithm).__name__} learns no values")
+        return found["q"] if "q" in found else found["value"]
+
+    def _now(self, obs: Any, mask: Any, first: Any) -> tuple[Timestep, bool]:
+        """The timestep for `obs`, and whether it is a batch; the acting memory exists afterwards."""
         if mask is None and self.spec.masked:
             raise IncompatibleError("this agent chooses among legal actions: say which those are, mask=...")
         obs = _arrays(self.spec.observation, obs)
@@ -84,11 +120,7 @@ class Agent:
         no, begins = np.zeros(n, bool), np.broadcast_to(np.asarray(first, bool), n)
         none: Any = np.zeros(n, np.float32)
         info: Any = {} if mask is None else {"mask": mask}
-        now = Timestep(obs, none, no, no, obs, begins, info)  # type: ignore[arg-type]
-        self._key, key = jax.random.split(self._key)
-        action, self._carry = act(self.algorithm, self.actor, self._carry, now, key, explore)
-        action = to_environment(self.spec.action, np.asarray(action))
-        return action if batched else action[0]
+        return Timestep(obs, none, no, no, obs, begins, info), batched  # type: ignore[arg-type]
 
     def save(self, path: str | Path) -> Path:
         """Write one file: the arrays of the actor, the algorithm's settings and the spaces.
