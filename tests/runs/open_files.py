@@ -52,8 +52,10 @@ def overdue(number: int, frame: object) -> None:
 
 
 def main() -> None:
-    """The good ones first, so that all that opening needs is imported."""
+    """The good ones first, so that all that opening needs is imported: what comes then must import nothing."""
     global watching
+    for name in dir(td):  # settings may name any of the package's own classes
+        getattr(td, name)
     sys.addaudithook(hook)
     signal.signal(signal.SIGALRM, overdue)
     for i, line in enumerate(sys.stdin):

@@ -47,7 +47,11 @@ def random_state(like, seed: int):
         data.flat[: min(8, data.size)] = ODD[: data.size] if x.dtype == np.float32 else data.flat[: min(8, data.size)]
         return jnp.asarray(data)
 
-    return jax.tree.map(leaf, like)
+    state = jax.tree.map(leaf, like)
+    if state.memory:
+        full = jnp.full_like(state.memory.size, state.memory.data.reward.shape[1])
+        state = state._replace(memory=state.memory._replace(size=full))
+    return state
 
 
 def bits(leaf) -> tuple:
@@ -82,7 +86,7 @@ def test_files_are_safetensors_and_json_only(tmp_path, monkeypatch):
     like = driver("DQN").like()
     path = checkpoint.save(tmp_path, 1, random_state(like, 1), {"iterations": 0})
     from_arrays(checkpoint.load(path)[0], like, "it")
-    assert sorted(p.name for p in path.iterdir()) == sorted(FILES)
+    assert sorted(p.name for p in path.iterdir()) == sorted([*FILES, checkpoint.MEMORY])
     data = (path / checkpoint.ARRAYS).read_bytes()
     (size,) = struct.unpack("<Q", data[:8])
     header = json.loads(data[8 : 8 + size])
@@ -90,8 +94,30 @@ def test_files_are_safetensors_and_json_only(tmp_path, monkeypatch):
     assert spans[0][0] == 0
     assert spans[-1][1] == len(data) - 8 - size
     assert all(a[1] == b[0] for a, b in itertools.pairwise(spans))  # every byte belongs to an array
-    assert set(json.loads((path / checkpoint.MANIFEST).read_text())) == set(FILES[:2])
+    assert set(json.loads((path / checkpoint.MANIFEST).read_text())) == {*FILES[:2], checkpoint.MEMORY}
     json.loads((path / checkpoint.STATE).read_text())
+
+
+def test_only_filled_rows_are_stored(tmp_path):
+    """And the two newest checkpoints alone keep them: older ones have agents."""
+    like = driver("DQN").like()
+    full = random_state(like, 1)
+    capacity = full.memory.data.reward.shape[1]
+    ring = jax.tree.map(lambda x: jnp.asarray(x).at[:, 5:].set(0), full.memory.data)
+    state = full._replace(memory=full.memory._replace(data=ring, size=jnp.full_like(full.memory.size, 5)))
+    for step in (1, 2, 3):
+        path = checkpoint.save(tmp_path, step, state, {})
+        checkpoint.save(tmp_path / "full", step, full, {})
+    found = checkpoint.load(path)[0]
+    assert found[".memory.data.reward"].shape == (1, 5)
+    for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(from_arrays(found, like, "it"))):
+        assert bits(a) == bits(b)
+    small, large = ((folder / path.name / checkpoint.MEMORY).stat().st_size for folder in (tmp_path, tmp_path / "full"))
+    assert small < large * 10 / capacity
+    oldest = tmp_path / f"{1:012d}"
+    assert not any(name.startswith(".memory") for name in checkpoint.load(oldest, checkpoint.AGENT)[0])
+    with pytest.raises(CheckpointError, match="holds agents alone: the newest 2 checkpoints keep their replay memory"):
+        checkpoint.load(oldest)
 
 
 def test_a_state_that_does_not_fit_is_refused(tmp_path):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from thorndike.configuration import config, require
 from thorndike.types import Array, PyTree, Rollout, Transition
@@ -43,6 +44,18 @@ class Uniform:
         """A batch [B, ...], uniform with replacement."""
         index = jax.random.randint(key, (self.batch_size,), 0, memory.size)
         return jax.tree.map(lambda ring: ring[index], memory.data)
+
+
+def filled(tree: PyTree) -> PyTree:
+    """A tree in which every `Memory`, leaves [R, capacity, ...], has only its filled rows, as NumPy arrays."""
+
+    def rows(memory: Any) -> Any:
+        if not isinstance(memory, Memory):
+            return memory
+        size = int(np.max(memory.size))  # runs fill their rings in step
+        return memory._replace(data=jax.tree.map(lambda ring: np.asarray(ring)[:, :size], memory.data))
+
+    return jax.tree.map(rows, tree, is_leaf=lambda x: isinstance(x, Memory))
 
 
 def check_sizes(capacity: int, batch_size: int, warmup: int) -> None:

@@ -17,6 +17,18 @@ from thorndike.errors import CheckpointError
 from thorndike.files import LARGEST_JSON, open_regular
 from thorndike.types import PyTree
 
+MEMORY = ".memory"  # how the names of a run state's replay memory begin: of rings only filled rows are stored
+
+
+def padded(rows: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """A ring [R, capacity, ...] of which only the first rows are given; the others are zeros, as they were."""
+    ring = len(shape) == rows.ndim > 1 and rows.shape[:1] + rows.shape[2:] == shape[:1] + shape[2:]
+    if not ring or rows.shape[1] >= shape[1]:
+        return rows
+    whole = np.zeros(shape, rows.dtype)
+    whole[:, : rows.shape[1]] = rows
+    return whole
+
 
 def _is_key(leaf: Any) -> bool:
     return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
@@ -52,6 +64,8 @@ def from_arrays(arrays: dict[str, np.ndarray], like: PyTree, what: str) -> PyTre
     leaves = []
     for name, (_, leaf) in zip(names, paths):
         data, expected = arrays[name], jax.eval_shape(jax.random.key_data, leaf) if _is_key(leaf) else leaf
+        if name.startswith(MEMORY):
+            data = padded(data, expected.shape)
         if data.shape != tuple(expected.shape) or data.dtype != expected.dtype:
             raise CheckpointError(
                 f"{what} does not fit: {name} is {data.dtype}{list(data.shape)}, "

@@ -1,7 +1,8 @@
 """Checkpoints: the whole run state, written so that a crash at any moment leaves the previous one intact.
 
-`checkpoints/<step>/` holds `arrays.safetensors`, `state.json` and `manifest.json` with the SHA-256 of both. A folder
-is written under a temporary name, synced to disk and renamed; the newest one whose hashes hold is the one to resume.
+`checkpoints/<step>/` holds `arrays.safetensors`, `state.json` and `manifest.json` with the SHA-256 of each; where there
+is a replay memory, its filled rows are in `memory.safetensors`, which only the two newest checkpoints keep. A folder is
+written under a temporary name, synced to disk and renamed; the newest one whose hashes hold is the one to resume.
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ import numpy as np
 
 from thorndike.errors import CheckpointError
 from thorndike.files import parse_json, read_json, read_small, write
+from thorndike.memory.replay import filled
 from thorndike.runs.storage import arrays
 from thorndike.types import PyTree
 
-ARRAYS, STATE, MANIFEST = "arrays.safetensors", "state.json", "manifest.json"
+ARRAYS, MEMORY, STATE, MANIFEST = "arrays.safetensors", "memory.safetensors", "state.json", "manifest.json"
+REMEMBER = 2  # checkpoints that keep their replay memory
 AGENT = ".agent"  # how the names of the agents' arrays begin
 
 
@@ -30,8 +33,12 @@ def save(folder: Path, step: int, tree: PyTree, meta: dict[str, Any], keep: int 
     try:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
+        found = arrays.to_arrays(filled(tree))
+        memory = {name: x for name, x in found.items() if name.startswith(arrays.MEMORY)}
+        parts = {ARRAYS: {name: x for name, x in found.items() if name not in memory}}
+        parts |= {MEMORY: memory} if memory else {}
         manifest = {
-            ARRAYS: arrays.write(temporary / ARRAYS, arrays.to_arrays(tree)),
+            **{name: arrays.write(temporary / name, part) for name, part in parts.items()},
             STATE: write(temporary / STATE, [json.dumps(meta).encode()]),
         }
         write(temporary / MANIFEST, [json.dumps(manifest).encode()])
@@ -51,6 +58,8 @@ def save(folder: Path, step: int, tree: PyTree, meta: dict[str, Any], keep: int 
     for path in folder.iterdir():
         if (_is_step(path.name) and int(path.name) not in newest) or path.suffix == ".tmp":
             shutil.rmtree(path, ignore_errors=True)
+    for older in newest[:-REMEMBER]:
+        (folder / f"{older:012d}" / MEMORY).unlink(missing_ok=True)
     return final
 
 
@@ -69,17 +78,22 @@ def load(path: Path, prefix: str = "") -> tuple[dict[str, np.ndarray], dict[str,
     Only arrays whose names begin with `prefix` are kept: those of the agents alone are `AGENT`.
     """
     manifest = read_json(path / MANIFEST)
-    if not isinstance(manifest, dict) or set(manifest) != {ARRAYS, STATE}:
+    if not isinstance(manifest, dict) or set(manifest) - {MEMORY} != {ARRAYS, STATE}:
         raise CheckpointError(f"{path / MANIFEST} is not a manifest")
+    parts = [ARRAYS, *([MEMORY] if MEMORY in manifest and not prefix else [])]
+    if MEMORY in parts and not (path / MEMORY).exists():
+        raise CheckpointError(f"{path} holds agents alone: the newest {REMEMBER} checkpoints keep their replay memory")
     try:
         state = read_small(path / STATE)
     except OSError as error:
         raise CheckpointError(f"{path / STATE} cannot be read: {error.strerror or error}") from None
-    found = arrays.read(path / ARRAYS, prefix)
-    for name, sha256 in {STATE: hashlib.sha256(state).hexdigest(), ARRAYS: found.sha256}.items():
+    found = {name: arrays.read(path / name, prefix) for name in parts}
+    hashes = {name: part.sha256 for name, part in found.items()} | {STATE: hashlib.sha256(state).hexdigest()}
+    for name, sha256 in hashes.items():
         if sha256 != manifest[name]:
             raise CheckpointError(f"{path / name} is damaged: its SHA-256 is not the one in the manifest")
-    return found.arrays, parse_json(state, path / STATE)
+    whole = {name: x for part in found.values() for name, x in part.arrays.items()}
+    return whole, parse_json(state, path / STATE)
 
 
 def load_newest(folder: Path, prefix: str = "") -> tuple[dict[str, np.ndarray], dict[str, Any], list[str]] | None:
