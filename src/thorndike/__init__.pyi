@@ -7,6 +7,7 @@ from thorndike.algorithms.tabular.td_control import ExpectedSARSA as ExpectedSAR
 from thorndike.algorithms.tabular.td_control import QLearning as QLearning
 from thorndike.algorithms.tabular.td_control import SARSA as SARSA
 from thorndike.algorithms.value.dqn import DQN as DQN
+from thorndike.check import check as check
 from thorndike.configuration import algorithm as algorithm
 from thorndike.configuration import config as config
 from thorndike.drivers.evaluate import Evaluation as Evaluation

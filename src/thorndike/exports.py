@@ -18,6 +18,7 @@ PARTS = {  # all but the algorithms
     "runs.results.agent": ("Agent", "load"),
     "runs.results.plot": ("plot",),
     "presets": ("preset",),
+    "check": ("check",),
     "envs": ("make",),
     "configuration": ("config", "algorithm"),
     "drivers.evaluate": ("Evaluation", "evaluate"),

@@ -1,81 +1,23 @@
-"""Small environments whose values are known in closed form, for JAX and for the host, and how to read values."""
+"""The probes of `td.check` on the host, and small algorithms that learn their values fast."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import Any
 
 import gymnasium
 import jax
 import jax.numpy as jnp
-import numpy as np
-from gymnasium.spaces import Box, Discrete
 
 import thorndike as td
 from thorndike.algorithms import algorithm_class
+from thorndike.check.probes import probe
 from thorndike.drivers.host import HostDriver
 from thorndike.drivers.learner import warm_iterations
 from thorndike.drivers.scan import ScanDriver
 from thorndike.ops.keys import random_key
 from thorndike.runs.results.run import expand
 from thorndike.runs.storage.environments import describe
-from thorndike.types import Step, Timestep
-
-
-class Place(NamedTuple):
-    kind: Any
-    t: Any
-
-
-@td.config
-class Probe:
-    """Reward `kind` each step, whatever the action; the observation tells the state.
-
-    All that tells the probes apart are numbers, so that one compiled program serves them all.
-    """
-
-    ring: float = 1000.0  # states in the ring; the observation is the time, modulo this
-    end: float = 1000.0  # terminated after so many steps
-    max_steps: float = 1000.0  # truncated after so many steps
-    random_kind: float = 0.0  # 1: an episode pays 0 or 1 at random, and the observation is which
-    continuous: bool = False
-
-    @property
-    def observation_space(self):
-        return Discrete(8)
-
-    @property
-    def action_space(self):
-        return Box(-1.0, 1.0, (1,)) if self.continuous else Discrete(2)
-
-    def observe(self, place):
-        time = jnp.minimum(place.t % self.ring, 7.0)
-        return jnp.where(self.random_kind > 0, place.kind, time).astype(jnp.int32)
-
-    def reset(self, key):
-        kind = jnp.where(self.random_kind > 0, jax.random.bernoulli(key).astype(jnp.float32), 1.0)
-        place = Place(kind, jnp.float32(0))
-        return Step(place, self.observe(place))
-
-    def step(self, place, action, key):
-        place = place._replace(t=place.t + 1)
-        return Step(place, self.observe(place), place.kind, place.t >= self.end)
-
-
-PROBES = {
-    # four states in a ring, reward 1, truncated after 8 steps: V = 1 / (1 - γ) everywhere
-    "loop": {"ring": 4.0, "max_steps": 8.0},
-    # eight states in a row, reward 1, terminated at the end: V(0) = (1 - γ⁸) / (1 - γ)
-    "chain": {"end": 8.0},
-    # truncated after 5 steps, episodes of reward 1 and of reward 0: V = 1 / (1 - γ) and 0
-    "kinds": {"random_kind": 1.0, "max_steps": 5.0},
-    # terminated after 5 steps, the time is observed: V(0) = (1 - γ⁵) / (1 - γ)
-    "timed": {"end": 5.0},
-}
-
-
-def probe(which: str, continuous: bool) -> Probe:
-    return Probe(**PROBES[which], continuous=continuous)
 
 
 class HostProbe(gymnasium.Env):
@@ -150,15 +92,3 @@ def train(algorithm: Any, env: Any, iterations: int, seeds: int = 1, compiled: A
         if warm:
             state = driver.advance(state, warm, True)
         return driver.advance(state, iterations).agent
-
-
-def values(algorithm: Any, agent: Any, states: int) -> np.ndarray:
-    """V(s) of every state, [R, S], as the agent itself tells."""
-    obs, no = jnp.arange(states), jnp.zeros(states, bool)
-    now = Timestep(obs, jnp.zeros(states), no, no, obs, no, {})
-
-    def one(agent):
-        actor = algorithm.actor(agent)
-        return algorithm.look(actor, algorithm.carry(actor, states), now, False)[0].value
-
-    return np.asarray(jax.vmap(one)(agent))

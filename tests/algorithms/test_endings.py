@@ -8,10 +8,11 @@ from __future__ import annotations
 import jax
 import numpy as np
 import pytest
-from probes import HostProbe, probe, small, train, values
+from probes import HostProbe, small, train
 
 import thorndike as td
 from thorndike.algorithms import entries
+from thorndike.check.probes import PROBES, probe, values
 from thorndike.envs.batched import Batched
 from thorndike.envs.host.batch import HostBatch
 
@@ -26,38 +27,30 @@ OTHERWISE = {  # those that are tested otherwise, and where
 NAMES = tuple(ITERATIONS)
 SEEDS = 3
 
-# which probe, discount, expected values by state, tolerance
-EXPECTED = {
-    "loop": (0.98, {0: 50.0}, 1.0),
-    "chain": (0.98, {0: (1 - 0.98**8) / 0.02, 7: 1.0}, 0.2),
-    "kinds": (0.9, {0: 0.0, 1: 10.0}, 0.2),
-    "timed": (0.9, {0: (1 - 0.9**5) / 0.1, 4: 1.0}, 0.1),
-}
-
 
 def learned(name: str, which: str, host: bool = False, seeds: int = SEEDS, compiled=None) -> np.ndarray:
     continuous = "Discrete" not in entries()[name].actions
     env = probe(which, continuous)
     if host:
         env = td.GymnasiumEnvironment(lambda: HostProbe(which, continuous))
-    algorithm = small(name, EXPECTED[which][0])
+    algorithm = small(name, PROBES[which].discount)
     return values(algorithm, train(algorithm, env, ITERATIONS[name], seeds, compiled), 8)
 
 
 def errors(which: str, found: np.ndarray) -> np.ndarray:
     """How far values [R, S] are from the closed forms, in tolerances: [states, R]."""
-    _, expected, tolerance = EXPECTED[which]
+    _, _, expected, tolerance = PROBES[which]
     return np.array([np.abs(found[:, state] - value) / tolerance for state, value in expected.items()])
 
 
 def check(which: str, found: np.ndarray) -> None:
-    assert errors(which, found).max() < 1, (which, EXPECTED[which], found)
+    assert errors(which, found).max() < 1, (which, PROBES[which], found)
 
 
 def check_missed(which: str, found: np.ndarray) -> None:
     """Values were learned, and miss the closed forms in every run by many tolerances: 17 and more were measured."""
     assert np.isfinite(found).all()
-    assert errors(which, found).max(0).min() > 8, (which, EXPECTED[which], found)
+    assert errors(which, found).max(0).min() > 8, (which, PROBES[which], found)
 
 
 def test_every_algorithm_is_tested():
@@ -69,7 +62,7 @@ def compiled():
     return {}
 
 
-@pytest.mark.parametrize("which", EXPECTED)
+@pytest.mark.parametrize("which", PROBES)
 @pytest.mark.parametrize("name", NAMES)
 def test_values_on_jax(name, which, compiled):
     check(which, learned(name, which, compiled=compiled))
@@ -133,9 +126,9 @@ def test_a_target_that_ignores_termination_misses_the_values(name, where, monkey
     check_missed("chain", learned(name, "chain", seeds=1))
 
 
-@pytest.mark.parametrize("which", EXPECTED)
+@pytest.mark.parametrize("which", PROBES)
 def test_the_probes_pay_what_the_closed_forms_say(which):
-    discount, expected, _ = EXPECTED[which]
+    _, discount, expected, _ = PROBES[which]
     env = probe(which, False)
     state, total = env.reset(jax.random.key(0)).state._replace(kind=1.0), 0.0
     for t in range(int(min(env.end, 800))):
