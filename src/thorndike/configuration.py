@@ -17,7 +17,7 @@ from typing import Any, TypeVar, dataclass_transform
 import jax
 import numpy as np
 
-from thorndike.errors import ConfigError
+from thorndike.errors import ConfigError, require
 
 T = TypeVar("T")
 Inner = typing.Annotated[Any, "config"]  # a field that holds some config, whichever
@@ -79,12 +79,6 @@ def _is_child(hint: Any) -> bool:
 def is_config(value: Any) -> bool:
     """Whether `value` is a config, or a config class."""
     return hasattr(value, "__thorndike_hints__")
-
-
-def require(condition: bool, message: str) -> None:
-    """Raise `ConfigError(message)` unless `condition` holds."""
-    if not condition:
-        raise ConfigError(message)
 
 
 def check(value: Any, where: str = "") -> None:
