@@ -53,6 +53,7 @@ from thorndike.nets.torso import Torso as Torso
 from thorndike.ops.exploration import Epsilon as Epsilon
 from thorndike.ops.exploration import Softmax as Softmax
 from thorndike.presets import preset as preset
+from thorndike.runs import runs as runs
 from thorndike.runs.results.agent import Agent as Agent
 from thorndike.runs.results.agent import load as load
 from thorndike.runs.results.plot import plot as plot
