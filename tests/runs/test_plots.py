@@ -249,7 +249,9 @@ def test_whatever_was_logged_can_be_drawn(tmp_path):
     axes = td.plot(run, y="train/entropy").axes[0]
     assert axes.lines[0].get_ydata().tolist() == [0.5, 0.25]
     assert axes.get_ylabel() == "train/entropy"
-    with pytest.raises(td.UnknownNameError, match=r"nothing was logged as 'train/entropi' \(did you mean 'train/entropy"):
+    with pytest.raises(
+        td.UnknownNameError, match=r"nothing was logged as 'train/entropi' \(did you mean 'train/entropy"
+    ):
         td.plot(run, y="train/entropi")
 
 

@@ -91,6 +91,13 @@ def _class(name: str) -> ast.ClassDef | None:
     return next((line for line in body if isinstance(line, ast.ClassDef) and line.name == name), None)
 
 
+def _fields(name: str) -> list[str]:
+    """The fields of a config class, in their order."""
+    cls = _class(name)
+    lines = cls.body if cls is not None else []
+    return [line.target.id for line in lines if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name)]
+
+
 @cache
 def _module(path: str) -> ast.Module:
     return ast.parse(files("thorndike").joinpath(path).read_text("utf-8"))
@@ -113,8 +120,9 @@ def _evaluate(node: ast.AST, local: dict[str, Any]) -> Any:
         for key, value in zip(node.keys, node.values):
             found |= _evaluate(value, local) if key is None else {_evaluate(key, local): _evaluate(value, local)}
         return found
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.args:
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
         default = defaults(node.func.id)
         if default is not None:
-            return {**default, **{str(given.arg): _evaluate(given.value, local) for given in node.keywords}}
+            given = [*zip(_fields(node.func.id), node.args), *((str(word.arg), word.value) for word in node.keywords)]
+            return {**default, **{name: _evaluate(value, local) for name, value in given}}
     raise ValueError(f"{ast.dump(node)[:80]} is not written out")
