@@ -109,15 +109,15 @@ def test_runs_are_called_by_what_differs_between_them(tmp_path):
 
 def test_presets_and_defaults_are_called_so(tmp_path):
     preset = make(tmp_path / "preset", settings("PPO", "CartPole-v1"))
-    changed = make(tmp_path / "changed", settings("PPO", "CartPole-v1", clip=0.1))
+    changed = make(tmp_path / "changed", settings("PPO", "CartPole-v1", discount=0.9))
     plain, rate = make(tmp_path / "plain"), make(tmp_path / "rate", settings(learning_rate=0.1))
     assert names([preset, plain, rate, changed]) == [
         "PPO, preset",
         "PPO, defaults",
         "PPO, defaults, learning_rate=0.1",
-        "PPO, preset, clip=0.1",
+        "PPO, preset, discount=0.9",
     ]
-    assert names([preset, changed]) == ["PPO, clip=0.2", "PPO, clip=0.1"]
+    assert names([preset, changed]) == ["PPO, discount=0.99", "PPO, discount=0.9"]
 
 
 def test_what_is_the_same_is_told_apart_by_seeds_and_then_by_folders(tmp_path):
