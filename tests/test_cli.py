@@ -18,13 +18,13 @@ from thorndike.configuration import to_json
 
 TINY = ["--num-envs", "2", "--rollout-length", "8", "--minibatch-size", "8", "--epochs", "1", "--torso.widths", "4"]
 TINY += ["--torso.init", "uniform", "--no-preset", "--steps", "64"]
-COMMANDS = ("train", "resume", "evaluate", "watch", "plot", "play", "record", "list")
+COMMANDS = ("train", "resume", "evaluate", "watch", "plot", "picture", "runs", "play", "record", "list")
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     path = tmp_path_factory.mktemp("cli") / "run"
-    assert main(["train", "q-learning", "GridWorld", "--steps", "64", "--out", str(path)]) == 0
+    assert main(["train", "q-learning", "GridWorld", "--steps", "256", "--out", str(path)]) == 0  # an episode has 200
     return path
 
 
@@ -122,12 +122,28 @@ def test_train_evaluate_plot_watch_and_resume(run, tmp_path, capsys):
     picture = tmp_path / "curve.png"
     assert ok("plot", str(run), str(run), "--out", str(picture)) == f"{picture}\n"
     assert picture.read_bytes().startswith(b"\x89PNG")
+    assert ok("plot", str(run), "--y", "train/td_error", "--x", "seconds", "--smooth", "3") == (
+        f"{run / 'train_td_error.png'}\n"
+    )
+    assert ok("plot", str(run), "--threshold", "none", "--labels", "mine") == f"{run / 'curve.png'}\n"
+    assert ok("picture", str(run)) == f"{run / 'values.png'}\n"
+    assert (run / "values.png").read_bytes().startswith(b"\x89PNG")
     film = tmp_path / "film.gif"
     assert ok("watch", str(run), "--video", str(film)).startswith(str(film))
     assert film.read_bytes().startswith(b"GIF8")
+    assert "256_explore.gif (" in ok("watch", str(run), "--explore")
     longer = shutil.copytree(run, tmp_path / "longer")
-    resumed = json.loads(ok("resume", str(longer), "--steps", "96", "--json").splitlines()[-1])
-    assert (resumed["run"], resumed["steps"]) == (str(longer), 96)
+    resumed = json.loads(ok("resume", str(longer), "--steps", "320", "--json").splitlines()[-1])
+    assert (resumed["run"], resumed["steps"]) == (str(longer), 320)
+
+
+def test_plot_leaves_out_what_is_no_run(run, tmp_path, capsys):
+    (tmp_path / "notes.txt").write_text("")
+    argv = ["plot", str(tmp_path / "notes.txt"), str(run), "--out", str(tmp_path / "curve.png")]
+    assert main(argv) == 0
+    out, err = capsys.readouterr()
+    assert out == f"{tmp_path / 'curve.png'}\n"
+    assert err == f"left out {tmp_path / 'notes.txt'}: no run.json in it\n"
 
 
 def test_train_ends_with_one_line_of_json(tmp_path, capsys):
@@ -260,6 +276,7 @@ PPO = ("train", "ppo", "CartPole-v1")
         (["watch", "nowhere"], ["there is no run at nowhere"]),
         (["resume", "nowhere"], ["there is no run at nowhere"]),
         (["plot", "nowhere"], ["there is no run at nowhere"]),
+        (["picture", "nowhere"], ["there is no run at nowhere"]),
     ],
 )  # fmt: skip
 def test_mistakes_get_one_clear_line(argv, texts, capsys, monkeypatch):
@@ -301,8 +318,10 @@ def test_other_mistakes_with_a_run(run, tmp_path, capsys):
     assert "holds a run already" in one_line(
         refused(capsys, "train", "q-learning", "GridWorld", "--steps", "64", "--out", str(run))
     )
-    assert "64 steps already" in one_line(refused(capsys, "resume", str(run), "--steps", "8"))
+    assert "256 steps already" in one_line(refused(capsys, "resume", str(run), "--steps", "8"))
     assert "episodes must be at least 1" in one_line(refused(capsys, "evaluate", str(run), "--episodes", "0"))
+    line = one_line(refused(capsys, "plot", str(run), "--y", "train/tderror"))
+    assert "nothing was logged as 'train/tderror' (did you mean 'train/td_error'?)" in line
     assert "cannot write" in one_line(refused(capsys, "plot", str(run), "--out", str(tmp_path / "curve.xyz")))
 
 

@@ -58,6 +58,7 @@ from thorndike.ops.optimise import RAdam as RAdam
 from thorndike.ops.optimise import RMSProp as RMSProp
 from thorndike.ops.optimise import SGD as SGD
 from thorndike.presets import preset as preset
+from thorndike.runs import runs as runs
 from thorndike.runs.results.agent import Agent as Agent
 from thorndike.runs.results.agent import load as load
 from thorndike.runs.results.plot import plot as plot

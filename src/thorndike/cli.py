@@ -6,6 +6,7 @@ import faulthandler
 import json
 import os
 import sys
+import warnings
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +22,8 @@ from thorndike.names import did_you_mean
 from thorndike.runs.training.signals import at_work
 from thorndike.train_options import TrainOptions, train_arguments
 
+RETURN = "rollout/ep_rew_mean"  # what is drawn where nothing else is said
+
 USAGE = """\
 thorndike: deep reinforcement learning in JAX
 
@@ -28,7 +31,9 @@ thorndike: deep reinforcement learning in JAX
   thorndike resume RUN            go on with a run that stopped
   thorndike evaluate RUN          play whole episodes and summarise the returns
   thorndike watch RUN             film the agent
-  thorndike plot RUN...           draw learning curves
+  thorndike plot RUN...           draw learning curves, or whatever else was logged
+  thorndike picture RUN           draw what was learned on a grid: values and greedy actions
+  thorndike runs [DIR]            list the runs in a folder
   thorndike play RUN              play against the agent (board games)
   thorndike record RUN            record episodes as a dataset
   thorndike list                  algorithms and environments
@@ -41,6 +46,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     if argv is None:
         sys.stdout, sys.stderr = (s or open(os.devnull, "w") for s in (sys.stdout, sys.stderr))  # noqa: SIM115  # closed
+        warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"  # nobody wants to see our source
         faulthandler.enable()  # a simulator that crashes in C ends this process: say where
     code = _main(sys.argv[1:] if argv is None else argv)
     if argv is None and at_work():
@@ -52,7 +58,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _main(argv: list[str]) -> int:
     commands = {"train": train, "resume": resume, "evaluate": evaluate, "watch": watch, "plot": plot}
-    commands |= {"play": play, "record": record, "list": list_}
+    commands |= {"picture": picture, "runs": runs, "play": play, "record": record, "list": list_}
     if not argv or argv[0] in ("-h", "--help", "help"):
         print(USAGE, end="")
         return 0
@@ -197,6 +203,7 @@ def watch(
     seed: int | None = None,
     episodes: int = 1,
     frames: int = 1500,
+    explore: bool = False,
     env: str | None = None,
 ) -> None:
     """Film the trained agent.
@@ -207,9 +214,10 @@ def watch(
         seed: whose agent, where several were trained
         episodes: how many to film
         frames: where the film stops, also in the midst of an episode
+        explore: act as in training; by default the best action is taken
         env: the environment, where it is in a module of its own (my_package:MyEnv-v0)
     """
-    print(_open(run, env).watch(video, seed, episodes, frames))
+    print(_open(run, env).watch(video, seed, episodes, frames, explore))
 
 
 def play(run: Path, /, second: bool = False, seed: int = 0) -> None:
@@ -249,20 +257,71 @@ def record(
     print(f"{dataset.path}: {len(dataset.lengths)} episodes, {len(dataset)} steps, return {dataset.returns.mean():.1f}")
 
 
-def plot(runs: tuple[Path, ...], /, out: Path | None = None) -> None:
-    """Draw the learning curves of one or more runs into one picture.
+def plot(
+    runs: tuple[Path, ...],
+    /,
+    out: Path | None = None,
+    y: str = RETURN,
+    x: Literal["steps", "episodes", "seconds"] = "steps",
+    smooth: int = 1,
+    threshold: float | Literal["auto", "none"] = "auto",
+    labels: tuple[str, ...] = (),
+) -> None:
+    """Draw curves of one or more runs into one picture. Nothing but what the runs logged is needed for it.
 
     Args:
         runs: the runs' directories
-        out: the picture, .png, .svg or .pdf; by default curve.png in the first run's directory
+        out: the picture, .png, .svg or .pdf; by default curve.png in the first run's directory, or one named after y
+        y: which of the metrics, such as train/entropy
+        x: the horizontal axis
+        smooth: a moving average over so many rows of the metrics
+        threshold: a line at this height; by default the reward at which Gymnasium takes the environment for solved
+        labels: what to call each run; by default what differs between them
     """
     if not runs:
         raise ConfigError("name at least one run: thorndike plot RUN...")
     from thorndike.runs.results.plot import plot as draw
 
-    out = out or runs[0] / "curve.png"
-    draw([_open(run) for run in runs], out)
+    found = [run for run in runs if (run / "run.json").is_file()] or list(runs)
+    for run in sorted(set(runs) - set(found)):
+        print(f"left out {run}: no run.json in it", file=sys.stderr)
+    _require_run(found[0])
+    out = out or found[0] / ("curve.png" if y == RETURN else f"{y.replace('/', '_')}.png")
+    height = None if threshold == "none" else threshold
+    draw(found, out, y=y, x=x, smooth=smooth, threshold=height, labels=labels or None)
     print(out)
+
+
+def picture(run: Path, /, out: Path | None = None, seed: int | None = None) -> None:
+    """Draw what a tabular algorithm learned on a grid: the value of each cell, and its greedy actions.
+
+    Args:
+        run: the run's directory
+        out: the picture, .png, .svg or .pdf; by default values.png in the run's directory
+        seed: whose values, where several agents were trained
+    """
+    opened, out = _open(run), out or run / "values.png"
+    opened.picture(out, seed)
+    print(out)
+
+
+def runs(folder: Path = Path("runs"), /, json: bool = False) -> None:
+    """List the runs in a folder, the newest last: settings are what differs from the defaults or from the preset.
+
+    Args:
+        folder: where to look, also in the folders in it
+        json: print JSON
+    """
+    from shutil import get_terminal_size
+
+    from thorndike.runs.results.listing import list_runs, table
+
+    found = list_runs(folder)
+    if json:
+        print(_json(found))
+    else:
+        width = get_terminal_size((160, 24)).columns
+        print(table(found, width) if found else f"there is no run in {folder}: thorndike train ALGORITHM ENV")
 
 
 def list_(what: Literal["all", "algorithms", "environments"] = "all", /, json: bool = False) -> None:

@@ -19,7 +19,7 @@ import jax
 import numpy as np
 
 from thorndike.domains import Interval
-from thorndike.errors import ConfigError
+from thorndike.errors import ConfigError, require
 
 T = TypeVar("T")
 Inner = typing.Annotated[Any, "config"]  # a field that holds some config, whichever
@@ -98,12 +98,6 @@ def _plain(hint: Any) -> Any:
 def is_config(value: Any) -> bool:
     """Whether `value` is a config, or a config class."""
     return hasattr(value, "__thorndike_hints__")
-
-
-def require(condition: bool, message: str) -> None:
-    """Raise `ConfigError(message)` unless `condition` holds."""
-    if not condition:
-        raise ConfigError(message)
 
 
 def check(value: Any, where: str = "") -> None:

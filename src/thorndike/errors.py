@@ -34,3 +34,9 @@ class CheckpointError(ThorndikeError, ValueError):
 
 class DivergedError(ThorndikeError, ArithmeticError):
     """Training produced a value that is not finite; says which metric went first and the usual causes."""
+
+
+def require(condition: bool, message: str) -> None:
+    """Raise `ConfigError(message)` unless `condition` holds."""
+    if not condition:
+        raise ConfigError(message)

@@ -14,6 +14,7 @@ VERSION = "0.1.0"
 
 PARTS = {  # all but the algorithms
     "runs.training.train": ("train", "resume"),
+    "runs": ("runs",),
     "runs.results.run": ("Run", "open_run"),
     "runs.results.agent": ("Agent", "load"),
     "runs.results.plot": ("plot",),

@@ -13,10 +13,13 @@ def preset_for(cls: type, env: str | None) -> tuple[dict[str, Any], int | None]:
 
     What is known of `CartPole-v1` holds for `gymnasium/CartPole-v1` too; what is known of a whole id only for that.
     """
-    table: dict[str, dict[str, Any]] = cls.presets() if hasattr(cls, "presets") else {}
-    env = env or ""
-    found = dict(table.get(env) or table.get(env.split("/")[-1], {}))
+    found = entry_for(cls.presets() if hasattr(cls, "presets") else {}, env or "")
     return found, found.pop("steps", None)
+
+
+def entry_for(table: dict[str, dict[str, Any]], env: str) -> dict[str, Any]:
+    """What an algorithm's table of presets has for an environment's id, {} where it has nothing."""
+    return dict(table.get(env) or table.get(env.split("/")[-1], {}))
 
 
 def preset(algorithm: str | type, env: str, **changes: Any) -> Any:

@@ -42,7 +42,7 @@ def test_a_run_stays_where_it_is_when_the_working_directory_changes(tmp_path, mo
     assert run.evaluate(2).returns.shape == (1, 2)
     assert td.resume(run.path, 64, progress=False).status["steps"] == 64
     assert run.journal.shell_path == f"'{tmp_path}/a run'"
-    td.plot([run.path, str(run.path)], tmp_path / "curve.png")
+    td.plot([run.path, str(run.path)], tmp_path / "curve.png", y="train/loss")
     assert (tmp_path / "curve.png").stat().st_size > 1000
 
 

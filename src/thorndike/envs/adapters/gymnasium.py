@@ -135,9 +135,12 @@ class GymnasiumEnvironment:
             owned=not itself,
         )
 
-    def drawing(self, seed: int, timeout: float) -> tuple[HostBatch, gymnasium.Env]:
-        """A batch of one, stepped in this thread, and its environment, which draws; raises as `make_one` does."""
-        env = self.make_one(render_mode="rgb_array")
+    def drawing(
+        self, seed: int, timeout: float, wrapper: Callable[[gymnasium.Env], gymnasium.Env]
+    ) -> tuple[HostBatch, gymnasium.Env]:
+        """A batch of one, stepped in this thread, and its environment in `wrapper`, which draws; raises as `make_one`
+        does."""
+        env = wrapper(self.make_one(render_mode="rgb_array"))
         how = {"mask_key": self.mask_key, "timeout": timeout}
         return HostBatch(lambda: env, self._space, self.action_space, 1, seed, **how), env  # type: ignore[arg-type]
 

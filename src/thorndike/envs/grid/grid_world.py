@@ -61,6 +61,11 @@ class GridWorld:
         require(bool(((slip >= 0) & (slip <= 1)).all()), f"GridWorld.slip is a probability, got {self.slip!r}")
 
     @property
+    def render_fps(self) -> int:
+        """Cells a second in films."""
+        return 4
+
+    @property
     def layout(self) -> Layout:
         """The map as arrays; raises `ConfigError` if it is not one."""
         rows = self.map

@@ -11,7 +11,7 @@ from thorndike.configuration import require
 from thorndike.envs.grid.grid_world import MOVES, GridWorld
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from thorndike.figures import Figure
 
 
 def draw_values(grid: GridWorld, q: np.ndarray, path: str | Path | None = None) -> Figure:
@@ -21,8 +21,9 @@ def draw_values(grid: GridWorld, q: np.ndarray, path: str | Path | None = None) 
     """
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
-    from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
+
+    from thorndike.figures import new_figure, save
 
     layout, q = grid.layout, np.asarray(q, float)
     rows, columns = layout.rows, layout.columns
@@ -34,7 +35,7 @@ def draw_values(grid: GridWorld, q: np.ndarray, path: str | Path | None = None) 
     shown = ~(layout.goal | layout.cliff | layout.wall)
     colours = ScalarMappable(Normalize(value[shown].min(), value[shown].max()), "viridis")
 
-    figure = Figure(figsize=(0.72 * columns + 1.4, 0.72 * rows + 0.6), dpi=120, layout="constrained")
+    figure = new_figure(0.72 * columns + 1.4, 0.72 * rows + 0.6)
     axes = figure.add_subplot()
     for cell in range(rows * columns):
         row, column = divmod(cell, columns)
@@ -67,5 +68,5 @@ def draw_values(grid: GridWorld, q: np.ndarray, path: str | Path | None = None) 
     axes.spines[:].set_visible(False)
     figure.colorbar(colours, ax=axes, label="max q(s, a)", shrink=0.9, pad=0.02)
     if path is not None:
-        figure.savefig(path)
+        save(figure, path)
     return figure

@@ -40,6 +40,11 @@ class RepeatPrevious:
         require(self.cards > self.k, f"RepeatPrevious.cards ({self.cards}) must be more than k ({self.k})")
 
     @property
+    def render_fps(self) -> int:
+        """Cards a second in films."""
+        return 4
+
+    @property
     def observation_space(self) -> Discrete:
         """The suit that is shown."""
         return Discrete(self.suits)

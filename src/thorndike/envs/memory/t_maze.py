@@ -39,6 +39,11 @@ class TMaze:
         require(self.length > 0, f"TMaze.length must be positive, got {self.length}")
 
     @property
+    def render_fps(self) -> int:
+        """Cells a second in films."""
+        return 4
+
+    @property
     def observation_space(self) -> Discrete:
         """0: the sign says north; 1: it says south; 2: corridor; 3: junction."""
         return Discrete(4)

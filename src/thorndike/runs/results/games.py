@@ -56,7 +56,7 @@ def ratings(run: Any, games: int, out: str | Path | None, seed: int) -> dict[int
         scores[j, i] = 1 - scores[i, j]
     found = dict(zip(kept, elo(scores, games)[1:].tolist()))
     if out is not None:
-        from thorndike.runs.results.plot import curve, save
+        from thorndike.figures import curve, save
 
         save(curve(list(found), list(found.values()), "Elo rating; a random player has 0"), out)
     return found

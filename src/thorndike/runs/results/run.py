@@ -25,6 +25,7 @@ from thorndike.runs.storage.arrays import from_arrays
 from thorndike.runs.storage.environments import describe, remake
 from thorndike.runs.storage.journal import Journal
 from thorndike.schedules import settled
+from thorndike.text import near, score
 from thorndike.types import PyTree, Spec
 
 
@@ -253,14 +254,19 @@ class Run:
         about = {"environment": self._described["id"], "algorithm": to_json(self.agent().algorithm), "seed": seed}
         return Dataset.write(path, found, about)
 
-    def plot(self, out: str | Path | None = None) -> Any:
-        """The learning curve as a matplotlib figure; saved to `out` if given."""
+    def plot(self, out: str | Path | None = None, **options: Any) -> Any:
+        """The learning curve as a matplotlib figure, saved to `out` if given; `options` are those of `td.plot`."""
         from thorndike.runs.results.plot import plot
 
-        return plot([self], out)
+        return plot(self, out, **options)
 
     def watch(
-        self, out: str | Path | None = None, seed: int | None = None, episodes: int = 1, frames: int = 1500
+        self,
+        out: str | Path | None = None,
+        seed: int | None = None,
+        episodes: int = 1,
+        frames: int = 1500,
+        explore: bool = False,
     ) -> Any:
         """Film the agent, or what it sees where the environment draws nothing; a notebook shows the film.
 
@@ -269,11 +275,15 @@ class Run:
             seed: whose agent to watch.
             episodes: how many to film.
             frames: where the film stops, also in the midst of an episode.
+            explore: act as in training; by default the best action is taken.
         """
         from thorndike.runs.results.video import film
 
-        out = out or self.path / "video" / f"{self.status['steps']}.gif"
-        return film(self.agent(seed), self.env, Path(out), episodes, frames, timeout=self.info["env_timeout"])
+        name = f"{self.status['steps']}{'_explore' if explore else ''}.gif"
+        out = Path(out or self.path / "video" / name)
+        return film(
+            self.agent(seed), self.env, out, episodes, frames, timeout=self.info["env_timeout"], explore=explore
+        )
 
     def picture(self, out: str | Path | None = None, seed: int | None = None) -> Any:
         """Tabular agents on a grid: values and greedy actions as a matplotlib figure."""
@@ -285,10 +295,14 @@ class Run:
         return draw_values(self.env, np.asarray(actor.q), out)
 
     def __repr__(self) -> str:
-        name, status = type(self.algorithm).__name__, self.status
-        return (
-            f"Run({str(self.path)!r}: {name} on {self._described['id']}, {status['state']} at {status['steps']} steps)"
-        )
+        about = f"Run({near(self.path)}: {self.journal.name} on {self._described['id']}"
+        try:
+            status = self.status
+        except CheckpointError:
+            return f"{about}, with a damaged status)"
+        known = [x for x in status.get("return_mean") or [] if x is not None]
+        earned = f", return {score(np.mean(known))}" if known else ""
+        return f"{about}, {status['state']} at {status['steps']:,} steps{earned})"
 
 
 def _rows(tree: PyTree, index: np.ndarray) -> PyTree:

@@ -10,8 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from thorndike.configuration import require
-from thorndike.errors import CheckpointError, ConfigError
+from thorndike.errors import CheckpointError, ConfigError, require
 from thorndike.files import check_regular, open_regular, read_json
 
 try:

@@ -12,6 +12,7 @@ from thorndike.errors import CheckpointError
 from thorndike.files import read_json
 from thorndike.runs.storage.directory import trained
 from thorndike.runs.storage.metrics import read, table
+from thorndike.text import near
 
 FORMAT = 1
 SETTINGS: dict[str, Any] = {  # of run.json that resuming needs
@@ -100,8 +101,7 @@ class Journal:
     @property
     def shell_path(self) -> str:
         """The directory as a command line takes it."""
-        here = Path.cwd()
-        return shlex.quote(str(self.path.relative_to(here) if self.path.is_relative_to(here) else self.path))
+        return shlex.quote(near(self.path))
 
     @property
     def shell(self) -> str:

@@ -12,6 +12,8 @@ import numpy as np
 from thorndike.errors import CheckpointError, MissingExtraError
 from thorndike.files import open_regular, replace
 
+TAIL = 2**20  # bytes at the end of a file that `newest` looks at: hundreds of rows of a run, a few of a thousand runs
+
 
 class MetricsFile:
     """Appends rows {"steps": n, tag: number, or a list with a number per run}."""
@@ -52,13 +54,25 @@ def read(path: Path) -> list[dict[str, Any]]:
         return []
     with open_regular(path) as file:
         lines = file.read().decode(errors="replace").splitlines()
-    rows = []
-    for line in lines:
-        with contextlib.suppress(ValueError, RecursionError):
-            row = json.loads(line)
-            if _whole(row):
-                rows.append(row)
-    return rows
+    return [row for row in map(_row, lines) if row is not None]
+
+
+def newest(path: Path) -> dict[str, Any] | None:
+    """The last whole row, found from the end of the file; None where there is none."""
+    if not path.exists():
+        return None
+    with open_regular(path) as file:
+        file.seek(max(0, path.stat().st_size - TAIL))
+        lines = file.read().decode(errors="replace").splitlines()
+    return next(filter(None, map(_row, reversed(lines))), None)
+
+
+def _row(line: str) -> dict[str, Any] | None:
+    """What a line says; None for one that is damaged, or was cut short by a crash."""
+    with contextlib.suppress(ValueError, RecursionError):
+        row = json.loads(line)
+        return row if _whole(row) else None
+    return None
 
 
 def _whole(row: Any) -> bool:

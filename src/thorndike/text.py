@@ -1,0 +1,26 @@
+"""Short texts for people: paths, returns, durations. Imports nothing heavy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def near(path: Path) -> str:
+    """The path from the working directory on, where it is below that."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
+
+
+def score(number: float) -> str:
+    """A return: one digit behind the point, two where it is below 10."""
+    return f"{number:.1f}" if abs(number) >= 10 else f"{number:.2f}"
+
+
+def duration(seconds: float) -> str:
+    """ "12 s", "3 min", "5 h 05 min" or "3 d"."""
+    if seconds < 99.5:
+        return f"{max(seconds, 0):.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 100:
+        return f"{minutes} min"
+    return f"{minutes // 60} h {minutes % 60:02} min" if minutes < 48 * 60 else f"{minutes / 1440:.0f} d"
