@@ -7,7 +7,7 @@ from thorndike.algorithms.tabular.td_control import ExpectedSARSA as ExpectedSAR
 from thorndike.algorithms.tabular.td_control import QLearning as QLearning
 from thorndike.algorithms.tabular.td_control import SARSA as SARSA
 from thorndike.algorithms.value.dqn import DQN as DQN
-from thorndike.check import check as check
+from thorndike.checks import check as check
 from thorndike.configuration import algorithm as algorithm
 from thorndike.configuration import config as config
 from thorndike.drivers.evaluate import Evaluation as Evaluation
@@ -58,9 +58,9 @@ from thorndike.ops.optimise import RAdam as RAdam
 from thorndike.ops.optimise import RMSProp as RMSProp
 from thorndike.ops.optimise import SGD as SGD
 from thorndike.presets import preset as preset
-from thorndike.runs import runs as runs
 from thorndike.runs.results.agent import Agent as Agent
 from thorndike.runs.results.agent import load as load
+from thorndike.runs.results.listing import list_runs as list_runs
 from thorndike.runs.results.plot import plot as plot
 from thorndike.runs.results.run import Run as Run
 from thorndike.runs.results.run import open_run as open_run

@@ -14,12 +14,12 @@ VERSION = "0.1.0"
 
 PARTS = {  # all but the algorithms
     "runs.training.train": ("train", "resume"),
-    "runs": ("runs",),
+    "runs.results.listing": ("list_runs",),
     "runs.results.run": ("Run", "open_run"),
     "runs.results.agent": ("Agent", "load"),
     "runs.results.plot": ("plot",),
     "presets": ("preset",),
-    "check": ("check",),
+    "checks": ("check",),
     "envs": ("make",),
     "configuration": ("config", "algorithm"),
     "drivers.evaluate": ("Evaluation", "evaluate"),

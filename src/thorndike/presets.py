@@ -6,6 +6,8 @@ import dataclasses
 from typing import Any
 
 from thorndike.algorithms import algorithm_class
+from thorndike.configuration import to_json, type_name
+from thorndike.settings import changes, flat
 
 
 def preset_for(cls: type, env: str | None) -> tuple[dict[str, Any], int | None]:
@@ -13,13 +15,25 @@ def preset_for(cls: type, env: str | None) -> tuple[dict[str, Any], int | None]:
 
     What is known of `CartPole-v1` holds for `gymnasium/CartPole-v1` too; what is known of a whole id only for that.
     """
-    found = entry_for(cls.presets() if hasattr(cls, "presets") else {}, env or "")
+    table: dict[str, dict[str, Any]] = cls.presets() if hasattr(cls, "presets") else {}
+    env = env or ""
+    found = dict(table.get(env) or table.get(env.split("/")[-1], {}))
     return found, found.pop("steps", None)
 
 
-def entry_for(table: dict[str, dict[str, Any]], env: str) -> dict[str, Any]:
-    """What an algorithm's table of presets has for an environment's id, {} where it has nothing."""
-    return dict(table.get(env) or table.get(env.split("/")[-1], {}))
+def based_on(algorithm: Any, env: str | None) -> tuple[str, dict[str, Any]]:
+    """Whether an algorithm's settings are nearer to the "preset" for an environment or to the "defaults", and the flat
+    settings that differ from these; ("", {}) for a class of one's own."""
+    cls = type(algorithm)
+    if type_name(cls) != cls.__name__:
+        return "", {}
+    bases = {"defaults": cls()}
+    if preset_for(cls, env)[0]:
+        bases["preset"] = preset(cls, env or "")
+    settings = flat(to_json(algorithm))
+    found = {name: changes(settings, flat(to_json(base))) for name, base in bases.items()}
+    nearest = min(found, key=lambda name: len(found[name]))
+    return nearest, found[nearest]
 
 
 def preset(algorithm: str | type, env: str, **changes: Any) -> Any:

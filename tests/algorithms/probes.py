@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 import thorndike as td
 from thorndike.algorithms import algorithm_class
-from thorndike.check.probes import probe
+from thorndike.checks.probes import probe
 from thorndike.drivers.host import HostDriver
 from thorndike.drivers.learner import warm_iterations
 from thorndike.drivers.scan import ScanDriver

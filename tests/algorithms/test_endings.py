@@ -12,7 +12,7 @@ from probes import HostProbe, small, train
 
 import thorndike as td
 from thorndike.algorithms import entries
-from thorndike.check.probes import PROBES, probe, values
+from thorndike.checks.probes import PROBES, probe, values
 from thorndike.envs.batched import Batched
 from thorndike.envs.host.batch import HostBatch
 

@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from thorndike.presets import entry_for
-from thorndike.runs.storage.defaults import defaults, presets
+import thorndike as td
+from thorndike.configuration import from_json, to_json
+from thorndike.exports import known_configs
+from thorndike.presets import based_on
 
 INFO = {
     "format": 1, "log_every": 1, "checkpoint_every": 60.0, "keep": 3, "tensorboard": False, "workers": "auto",
@@ -19,8 +21,20 @@ INFO = {
 
 def settings(algorithm: str = "PPO", env: str = "", **changes: Any) -> dict[str, Any]:
     """What `run.json` says of an algorithm: the defaults, with the preset for `env`, with changes."""
-    preset = {name: value for name, value in entry_for(presets(algorithm), env).items() if name != "steps"}
-    return {**(defaults(algorithm) or {"type": algorithm}), **preset, **changes}
+    cls = getattr(td, algorithm, None)
+    if cls is None:
+        return {"type": algorithm, **changes}
+    data = to_json(td.preset(cls, env) if hasattr(cls, "act") else cls())
+    return {**json.loads(json.dumps(data)), **changes}
+
+
+def based(algorithm: dict[str, Any], env: str) -> dict[str, Any]:
+    """What `run.json` says of how they differ from preset or defaults."""
+    try:
+        base, changed = based_on(from_json(algorithm, known_configs()), env)
+    except td.ConfigError:
+        base, changed = "", {}
+    return {"base": base, "changed": json.loads(json.dumps(changed))}
 
 
 def make(
@@ -48,8 +62,8 @@ def make(
     kind = {"fields": {"type": "GridWorld", **fields}} if fields is not None else {"kwargs": {}}
     steps = int(columns["steps"][-1])
     info = {
-        **INFO, "algorithm": algorithm | sweep, "environment": {"id": env, **kind}, "sweep": sweep, "steps": steps,
-        "seed": seed, "seeds": seeds, "dataset": dataset, "made": made,
+        **INFO, **based(algorithm, env), "algorithm": algorithm | sweep, "environment": {"id": env, **kind},
+        "sweep": sweep, "steps": steps, "seed": seed, "seeds": seeds, "dataset": dataset, "made": made,
     }  # fmt: skip
     path.mkdir(parents=True)
     (path / "run.json").write_text(json.dumps(info))

@@ -12,37 +12,28 @@ import pytest
 from fake_runs import make, settings
 
 import thorndike as td
-from thorndike.algorithms import entries
 from thorndike.cli import main
-from thorndike.configuration import to_json
+from thorndike.presets import based_on
 from thorndike.runs.results.listing import list_runs, table
-from thorndike.runs.storage.defaults import defaults, nearest_base, presets
-from thorndike.runs.storage.settings import changes, differing, flat, spell
+from thorndike.settings import changes, differing, flat, spell
 
 RETURN = "rollout/ep_rew_mean"
 
 # --- settings ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", [entry.class_name for entry in entries().values()])
-def test_defaults_and_presets_that_are_read_are_those_of_the_class(name):
-    cls = getattr(td, name)
-    plain = lambda value: json.loads(json.dumps(value))  # noqa: E731  # a tuple is a list there
-    assert plain(defaults(name)) == plain(to_json(cls()))
-    table = cls.presets() if hasattr(cls, "presets") else {}
-    written = {env: {field: to_json(value) for field, value in entry.items()} for env, entry in table.items()}
-    assert plain(presets(name)) == plain(written)
-
-
 def test_settings_are_told_by_what_they_are_based_on():
-    base = lambda name, env, **more: nearest_base(name, flat(settings(name, env, **more)), "CartPole-v1")  # noqa: E731
-    assert base("PPO", "") == ("defaults", {})
-    assert base("PPO", "CartPole-v1") == ("preset", {})
-    assert base("PPO", "", clip=0.1) == ("defaults", {"clip": 0.1})
-    assert base("PPO", "CartPole-v1", clip=0.1) == ("preset", {"clip": 0.1})
-    assert base("DQN", "", exploration=settings("Softmax")) == ("defaults", {"exploration": "Softmax"})
-    assert base("QLearning", "", discount=0.9) == ("defaults", {"discount": 0.9})
-    assert nearest_base("own PPO", flat(settings("PPO", clip=0.1)), "CartPole-v1") == ("", {})
+    assert based_on(td.PPO(), "") == ("defaults", {})
+    assert based_on(td.preset("ppo", "CartPole-v1"), "CartPole-v1") == ("preset", {})
+    assert based_on(td.PPO(clip=0.1), "CartPole-v1") == ("defaults", {"clip": 0.1})
+    assert based_on(td.preset("ppo", "CartPole-v1", clip=0.1), "CartPole-v1") == ("preset", {"clip": 0.1})
+    assert based_on(td.DQN(exploration=td.Softmax()), "") == ("defaults", {"exploration": "Softmax"})
+
+    @td.config
+    class PPO(td.PPO):
+        """Of one's own."""
+
+    assert based_on(PPO(clip=0.1), "CartPole-v1") == ("", {})
 
 
 def test_what_only_some_settings_have_does_not_count_as_differing():
@@ -60,7 +51,7 @@ def test_a_record_says_what_a_run_is_and_how_far_it_is(tmp_path):
     returns = {RETURN: np.array([[np.nan, 1.0], [5.0, 2.5]])}
     made = settings("PPO", "CartPole-v1", clip=0.1)
     make(tmp_path / "in" / "here", made, columns=returns, seed=3, seeds=2, made="2026-02-01T00:00:00")
-    first, second = td.runs(tmp_path)
+    first, second = td.list_runs(tmp_path)
     assert second["path"] == str(tmp_path / "late")
     assert first["made"] < second["made"]
     del first["made"]
@@ -80,7 +71,7 @@ def test_a_record_says_what_a_run_is_and_how_far_it_is(tmp_path):
         "error": None,
     }
     assert [record["path"] for record in list_runs(tmp_path / "late")] == [str(tmp_path / "late")]
-    assert all(record.keys() == second.keys() for record in td.runs(tmp_path))
+    assert all(record.keys() == second.keys() for record in td.list_runs(tmp_path))
 
 
 def test_a_run_that_goes_on_is_as_far_as_its_newest_row(tmp_path, monkeypatch):
@@ -162,15 +153,9 @@ def test_the_command_lists_them(tmp_path, capsys, monkeypatch):
 def test_two_hundred_runs_take_about_a_second_and_no_jax(tmp_path):
     for i in range(200):
         make(tmp_path / f"{i}", settings(clip=0.01 * i), seeds=4)
-    code = f"import sys, thorndike as td; n = len(td.runs({str(tmp_path)!r})); "
+    code = f"import sys, thorndike as td; n = len(td.list_runs({str(tmp_path)!r})); "
     code += "print(n, [name for name in ('jax', 'gymnasium', 'matplotlib') if name in sys.modules])"
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "200 []"
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1.5
-
-
-def test_the_package_and_the_list_share_a_name():
-    code = "import thorndike as td; td.PPO; import thorndike.runs.storage.journal; import thorndike.runs.storage as s; "
-    code += "td.Run; print(callable(td.runs), td.runs.storage is s, len(td.runs('.')))"
-    assert subprocess.check_output([sys.executable, "-c", code], text=True).startswith("True True")

@@ -10,7 +10,7 @@ import numpy as np
 from thorndike.errors import ConfigError, UnknownNameError, require
 from thorndike.names import did_you_mean
 from thorndike.runs.storage.journal import Journal
-from thorndike.runs.storage.settings import flat
+from thorndike.settings import flat
 
 RETURN, EVALUATION = "rollout/ep_rew_mean", "eval/mean_reward"
 X = {"steps": "steps", "episodes": "rollout/episodes", "seconds": "time/seconds"}  # the tag of each horizontal axis

@@ -6,9 +6,8 @@ import os
 from typing import Any
 
 from thorndike.runs.results.curves import Curve
-from thorndike.runs.storage.defaults import nearest_base
 from thorndike.runs.storage.journal import Journal
-from thorndike.runs.storage.settings import differing, flat, spell
+from thorndike.settings import differing, flat, spell
 
 
 def labels(curves: list[Curve]) -> list[str]:
@@ -46,10 +45,7 @@ def _groups(keys: list[Any]) -> list[list[int]]:
 def _settings(curves: list[Curve]) -> list[str]:
     """How the settings of these curves of one algorithm differ."""
     all_settings = [curve.settings for curve in curves]
-    kinds = [
-        nearest_base(curve.journal.settings["type"], settings, curve.journal.environment["id"])
-        for curve, settings in zip(curves, all_settings)
-    ]
+    kinds = [(curve.journal.base, {name: curve.settings[name] for name in curve.journal.changed}) for curve in curves]
     worlds = [_world(curve.journal) for curve in curves]
     told = differing(worlds)
     about = [{name: world[name] for name in told} for world in worlds]

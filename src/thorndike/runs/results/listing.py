@@ -10,10 +10,9 @@ from statistics import fmean
 from typing import Any
 
 from thorndike.errors import CheckpointError, ConfigError
-from thorndike.runs.storage.defaults import nearest_base
 from thorndike.runs.storage.journal import Journal
 from thorndike.runs.storage.metrics import newest
-from thorndike.runs.storage.settings import flat, spell
+from thorndike.settings import spell
 from thorndike.text import duration, near, score
 
 RETURN = "rollout/ep_rew_mean"
@@ -70,13 +69,11 @@ def _record(path: Path) -> dict[str, Any]:
     if row is not None and row["steps"] >= steps:  # status.json is as old as the newest checkpoint
         steps, returns = row["steps"], row.get(RETURN)
     returns = returns if isinstance(returns, list) else [returns]
-    settings = {name: value for name, value in flat(journal.settings).items() if name not in journal.swept}
-    base, changed = nearest_base(journal.settings["type"], settings, journal.environment["id"])
     return record | {
         "algorithm": journal.name,
         "environment": journal.environment["id"],
-        "base": base,
-        "changed": changed,
+        "base": journal.base,
+        "changed": {name: value for name, value in journal.changed.items() if name not in journal.swept},
         "sweep": journal.swept,
         "seed": journal.seed,
         "seeds": journal.seeds,

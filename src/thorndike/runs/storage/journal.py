@@ -25,6 +25,8 @@ SETTINGS: dict[str, Any] = {  # of run.json that resuming needs
     "env_timeout": (int, float),
     "on_env_error": str,
     "sweep": dict,
+    "base": str,
+    "changed": dict,
 }
 
 
@@ -51,6 +53,8 @@ class Journal:
                     raise TypeError(f"{name} is {self.info[name]!r}")
             if not isinstance(self.environment["id"], str) or not isinstance(self.settings["type"], str):
                 raise TypeError("it names no algorithm and environment")
+            self.base: str = self.info["base"]  # "preset", "defaults", or "" for a class of one's own
+            self.changed: dict[str, Any] = self.info["changed"]  # flat settings that differ from that
             self.swept: dict[str, list[float]] = self.info["sweep"]
             self.configurations = len(next(iter(self.swept.values()), [0]))  # of a sweep; 1 without one
         except (KeyError, TypeError, ValueError, RecursionError) as error:

@@ -29,7 +29,7 @@ from thorndike.errors import ConfigError
 from thorndike.exports import VERSION
 from thorndike.files import write_json
 from thorndike.memory.dataset import Dataset
-from thorndike.presets import preset_for
+from thorndike.presets import based_on, preset_for
 from thorndike.runs.results.run import Run, expand
 from thorndike.runs.storage.directory import begun, new_directory, training, unused
 from thorndike.runs.storage.environments import describe, describe_environment
@@ -122,6 +122,7 @@ def train(
         json.dumps(described)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"env_kwargs {kwargs} cannot be kept in run.json: {error}; give plain values") from None
+    base, changed = based_on(algorithm, described["id"])
     path = new_directory(out, algorithm, described["id"])
     chunk = 1 if data is not None else steps_of(algorithm)
     info = {
@@ -129,6 +130,8 @@ def train(
         "algorithm": to_json(algorithm),
         "environment": described,
         "sweep": swept_fields(algorithm),
+        "base": base,
+        "changed": changed,
         "steps": -(-steps // chunk) * chunk,
         "seed": seed,
         "seeds": seeds,

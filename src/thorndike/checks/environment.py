@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from gymnasium.utils.env_checker import check_env
 
-from thorndike.check.report import Report
+from thorndike.checks.report import Report
 from thorndike.drivers.health import FAULTS, faults, sizes, strays
 from thorndike.drivers.learner import random_action
 from thorndike.envs import make

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from thorndike.check.report import Report
+from thorndike.checks.report import Report
 from thorndike.configuration import is_config
 from thorndike.envs.batched import is_jax
 from thorndike.errors import ConfigError
@@ -26,11 +26,11 @@ def check(thing: Any, **kwargs: Any) -> Report:
     if is_config(thing) and isinstance(thing, type):
         thing, kwargs = thing(**kwargs), {}
     if is_config(thing) and hasattr(thing, "act"):
-        from thorndike.check.algorithm import check_algorithm
+        from thorndike.checks.algorithm import check_algorithm
 
         return check_algorithm(thing)
     if is_jax(thing) or isinstance(thing, str) or callable(thing) or hasattr(thing, "step"):
-        from thorndike.check.environment import check_environment
+        from thorndike.checks.environment import check_environment
 
         return check_environment(thing, kwargs)
     raise ConfigError(f"{thing!r} is neither an environment nor an algorithm")

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from thorndike.check.report import Report
+from thorndike.checks.report import Report
 from thorndike.configuration import check as check_fields
 from thorndike.configuration import from_json, to_json, types_in
 from thorndike.drivers.host import HostDriver
