@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import pydoc
 import resource
 import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 import thorndike as td
@@ -102,7 +104,7 @@ def test_help_for_an_algorithm_has_its_hyperparameters_and_what_they_mean(argv, 
     text = capsys.readouterr().out
     assert "--learning-rate" in text
     assert "--seeds" in text
-    rate = "0.001" if "CartPole-v1" in argv else "0.0003"  # the preset's
+    rate = "linear:0.001" if "CartPole-v1" in argv else "0.0003"  # the preset's
     assert f"(default: {rate})" in text
 
 
@@ -182,14 +184,14 @@ def no_training(monkeypatch):
     from thorndike import cli
 
     seen = []
-    monkeypatch.setattr(cli, "train", lambda algorithm, env, options: seen.append((algorithm, options)))
+    monkeypatch.setattr(cli, "train", lambda algorithms, env, options: seen.append((algorithms[0], options)))
     return seen
 
 
 def test_the_preset_is_said_and_can_be_refused(no_training, capsys):
     for flags, steps, expected in [
-        ([], 100_000, {"learning_rate": 1e-3, "epochs": 20}),
-        (["--epochs", "3"], 100_000, {"learning_rate": 1e-3, "epochs": 3}),
+        ([], 100_000, {"learning_rate": td.Linear(1e-3), "epochs": 20}),
+        (["--epochs", "3"], 100_000, {"learning_rate": td.Linear(1e-3), "epochs": 3}),
         (["--no-preset"], None, {"learning_rate": 3e-4, "epochs": 4}),
         (["--no_preset", "--seed", "3"], None, {"learning_rate": 3e-4, "epochs": 4}),
     ]:
@@ -220,6 +222,68 @@ def test_hyperparameters_reach_the_algorithm(no_training, capsys):
     assert algorithm.torso.widths == (8, 8)
     assert main(["train", "ppo", "CartPole-v1", "--target-kl", "0.01"]) == 0
     assert no_training.pop()[0].target_kl == 0.01
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    from thorndike import cli
+
+    seen = []
+    monkeypatch.setattr(cli, "train", lambda algorithms, env, options: seen.extend(algorithms))
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (["--learning-rate", "linear:1e-3:0"], [{"learning_rate": td.Linear(1e-3)}]),
+        (["--learning-rate=1e-3", "--num-envs", "1e1"], [{"learning_rate": 1e-3, "num_envs": 10}]),
+        (["--epochs", "1,2"], [{"epochs": 1}, {"epochs": 2}]),
+        (["--torso.widths", "64,64"], [{"torso": td.Torso(widths=(64, 64))}]),
+        (["--torso.widths", "8,8", "16"], [{"torso": td.Torso(widths=(8, 8))}, {"torso": td.Torso(widths=(16,))}]),
+        (["--torso.activation", "relu,tanh"], [{"torso": td.Torso(activation=a)} for a in ("relu", "tanh")]),
+        (["--shared-torso", "true,false"], [{"shared_torso": True}, {"shared_torso": False}]),
+        (["--core", "none,gru"], [{"core": None}, {"core": td.GRU()}]),
+        (
+            ["--epochs", "1,2", "--num-envs", "4,8"],
+            [{"epochs": e, "num_envs": n} for e in (1, 2) for n in (4, 8)],
+        ),
+    ],
+)
+def test_grids_and_schedules(flags, expected, trained):
+    assert main(["train", "ppo", "CartPole-v1", "--no-preset", *flags]) == 0
+    assert trained == [td.PPO(**fields) for fields in expected]
+
+
+def test_lists_of_floats_are_a_sweep_over_every_combination(trained):
+    assert main(["train", "ppo", "CartPole-v1", "--learning-rate", "1e-3,1e-4", "--clip", "0.1,0.2,0.3"]) == 0
+    (sweep,) = trained
+    np.testing.assert_allclose(sweep.learning_rate, np.repeat([1e-3, 1e-4], 3))
+    np.testing.assert_allclose(sweep.clip, np.tile([0.1, 0.2, 0.3], 2))
+    assert sweep.epochs == 20  # the preset's
+
+
+def test_a_grid_is_a_run_for_each(tmp_path):
+    small = [word for i, word in enumerate(TINY) if "--epochs" not in TINY[max(i - 1, 0) : i + 1]]
+    argv = ["train", "ppo", "CartPole-v1", *small, "--epochs", "1,2", "--learning-rate", "1e-3,1e-4"]
+    assert main([*argv, "--out", str(tmp_path / "grid")]) == 0
+    first, second = (td.open_run(tmp_path / "grid" / name) for name in ("1", "2"))
+    assert (first.algorithm.epochs, second.algorithm.epochs) == (1, 2)
+    assert first.runs == second.runs == 2
+
+
+def test_names_of_other_libraries_are_explained(capsys):
+    assert main(["train", "ppo", "CartPole-v1", "--gamma", "0.9"]) == 2
+    assert "PPO has no option --gamma: it is called discount here" in capsys.readouterr().err
+    for name, right in [("gamma", "discount"), ("n_steps", "rollout_length"), ("policy_kwargs", "torso, such as")]:
+        with pytest.raises(td.ConfigError, match=f"PPO has no field '{name}': it is called {right}"):
+            td.PPO(**{name: 1})
+
+
+def test_help_tells_what_every_field_means():
+    text = pydoc.render_doc(td.PPO)
+    assert "clip = 0.2: ε" in text.replace("\x08", "")
+    assert "passes over a rollout" in text
 
 
 @pytest.mark.parametrize("flags", [["--exploration", "softmax"], ["--exploration=Softmax"]])
@@ -269,7 +333,7 @@ PPO = ("train", "ppo", "CartPole-v1")
         ([*PPO, "--steps", "0"], ["steps must be a positive whole number, got 0"]),
         ([*PPO, "--seeds", "0"], ["seeds must be a positive whole number, got 0"]),
         ([*PPO, "--seed", "-1"], ["seed must be a whole number from 0"]),
-        ([*PPO, "--minibatch-size", "7"], ["minibatch_size (7) must divide num_envs x rollout_length (1024)"]),
+        ([*PPO, "--minibatch-size", "0"], ["num_envs, rollout_length, epochs and minibatch_size must be positive"]),
         ([*PPO, "--discount", "nan"], ["PPO.discount should be a finite float"]),
         ([*PPO, "--tensorboard"], ['pip install "thorndike[tensorboard]"']),
         (["evaluate", "nowhere"], ["there is no run at nowhere"]),
@@ -290,8 +354,9 @@ def test_mistakes_get_one_clear_line(argv, texts, capsys, monkeypatch):
     [
         ([*PPO, "--learning-rat", "1"], ["--learning-rate"]),
         ([*PPO, "--epoch", "1"], ["--epochs"]),
-        ([*PPO, "--learning-rate", "abc"], ["--learning-rate", "could not convert string to float: 'abc'"]),
-        ([*PPO, "--steps", "1e5"], ["--steps", "'1e5'"]),
+        ([*PPO, "--learning-rate", "abc"], ["--learning-rate", "'abc' is neither a number, nor a list such as"]),
+        ([*PPO, "--learning-rate", "linaer:1:0"], ["no schedule 'linaer' (did you mean 'linear'?)"]),
+        ([*PPO, "--steps", "1e-5"], ["--steps", "'1e-5' is not a whole number"]),
         ([*PPO, "--torso.activation", "tan"], ["tanh"]),
         (["evaluate"], ["Missing from thorndike evaluate", "the run's directory"]),
         (["resume"], ["Missing from thorndike resume"]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import faulthandler
 import json
 import os
@@ -94,13 +95,19 @@ def _fail(message: str, code: int) -> int:
 
 
 def _parse(function: Any, name: str, args: list[str]) -> Any:
-    import tyro
+    from thorndike.command_values import command_line
 
-    return tyro.cli(function, args=args, prog=f"thorndike {name}")
+    return command_line(function, args, prog=f"thorndike {name}")
 
 
-def train(algorithm: Any, env: str, options: TrainOptions) -> None:
-    """Train and say where the run is."""
+def train(algorithms: list[Any], env: str, options: TrainOptions) -> None:
+    """Train, one run after the other, and say where they are."""
+    for i, algorithm in enumerate(algorithms):
+        out = options.out and (options.out if len(algorithms) == 1 else options.out / str(i + 1))
+        _train(algorithm, env, dataclasses.replace(options, out=out))
+
+
+def _train(algorithm: Any, env: str, options: TrainOptions) -> None:
     from thorndike.runs.training.train import train as start
 
     run = start(

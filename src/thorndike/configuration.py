@@ -12,14 +12,16 @@ import dataclasses
 import types
 import typing
 from collections.abc import Callable
-from functools import partial
+from functools import partial, wraps
 from typing import Any, TypeVar, dataclass_transform, overload
 
 import jax
 import numpy as np
 
+from thorndike.documentation import Documented
 from thorndike.domains import Interval
 from thorndike.errors import ConfigError, require
+from thorndike.names import called
 
 T = TypeVar("T")
 Inner = typing.Annotated[Any, "config"]  # a field that holds some config, whichever
@@ -44,7 +46,23 @@ def config(cls: Any = None, *, kw_only: bool = True) -> Any:
     leaves = [name for name in names if _is_child(hints[name])]
     _register(cls, leaves, [n for n in names if n not in leaves])
     cls.__thorndike_hints__ = hints  # type: ignore[attr-defined]
+    cls.__doc__ = Documented(cls.__dict__.get("__doc__"))  # type: ignore[assignment]
+    _name_fields(cls, names)
     return cls
+
+
+def _name_fields(cls: Any, names: list[str]) -> None:
+    """A field that a class does not have is an error that names the right one."""
+    init = cls.__init__
+
+    @wraps(init)
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+        unknown = [name for name in kwargs if name not in names]
+        if unknown:
+            raise ConfigError(f"{cls.__name__} has no field {unknown[0]!r}{called(unknown[0], names)}")
+        init(self, *args, **kwargs)
+
+    cls.__init__ = __init__
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)

@@ -5,6 +5,60 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+OTHERS = {  # what other libraries call a field: what it is called here
+    "gamma": "discount",
+    "lr": "learning_rate",
+    "ent_coef": "entropy_coefficient or temperature",
+    "vf_coef": "value_coefficient",
+    "gae_lambda": "trace",
+    "lam": "trace",
+    "clip_range": "clip",
+    "clip_coef": "clip",
+    "clip_range_vf": "value_clip",
+    "n_epochs": "epochs",
+    "update_epochs": "epochs",
+    "n_steps": "rollout_length",
+    "num_steps": "rollout_length",
+    "n_envs": "num_envs",
+    "batch_size": "minibatch_size or replay.batch_size",
+    "num_minibatches": "minibatch_size",
+    "buffer_size": "replay.capacity",
+    "learning_starts": "replay.warmup",
+    "train_freq": "rollout_length",
+    "gradient_steps": "replay_ratio",
+    "target_update_interval": "target_period",
+    "target_network_frequency": "target_period",
+    "exploration_fraction": "exploration.fraction",
+    "exploration_final_eps": "exploration.end",
+    "exploration_initial_eps": "exploration.start",
+    "anneal_lr": "learning_rate, a schedule such as td.Linear(3e-4)",
+    "norm_obs": "normalize_observation",
+    "norm_reward": "normalize_reward",
+    "norm_adv": "normalize_advantage",
+    "policy_kwargs": "torso, such as td.Torso(widths=(64, 64))",
+    "net_arch": "torso, such as td.Torso(widths=(64, 64))",
+    "activation_fn": "torso.activation",
+    "total_timesteps": "steps",
+    "timesteps": "steps",
+    "n_timesteps": "steps",
+    "callback": "on_row",
+    "verbose": "progress",
+    "tensorboard_log": "tensorboard",
+    "eval_freq": "evaluate_every",
+    "n_eval_episodes": "evaluate_episodes",
+    "env_id": "env",
+    "policy": "algorithm",
+}
+
+
+def called(word: str, options: Iterable[str]) -> str:
+    """ ": it is called x here" where `word` is another library's name for one of the options or their parts, else
+    `did_you_mean`."""
+    options = list(options)
+    ours = OTHERS.get(word.replace("-", "_"), "")
+    stems = {part.partition(".")[0].strip(",") for part in ours.replace(" or ", " ").split()}
+    return f": it is called {ours} here" if stems & set(options) else did_you_mean(word, options)
+
 
 def nearest(word: str, options: Iterable[str]) -> str | None:
     """The option that looks most like `word`, case aside; None if none does."""

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from thorndike.algorithms import algorithm_class, entries
 from thorndike.errors import ConfigError
-from thorndike.names import did_you_mean
+from thorndike.names import OTHERS, called, did_you_mean
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,9 +45,10 @@ class TrainOptions:
     """end with one line of JSON on standard output"""
 
 
-def train_arguments(args: list[str]) -> tuple[Any, str, TrainOptions]:
-    """The algorithm, the environment and the options that the words after `thorndike train` say."""
-    import tyro
+def train_arguments(args: list[str]) -> tuple[list[Any], str, TrainOptions]:
+    """The algorithms, several for a grid, the environment and the options that follow `thorndike train`."""
+
+    from thorndike.command_values import command_line
 
     if len(args) < 2 or args[0].startswith("-") or args[1].startswith("-"):
         if "-h" not in args and "--help" not in args:
@@ -55,13 +56,36 @@ def train_arguments(args: list[str]) -> tuple[Any, str, TrainOptions]:
                 "say what to train on what: thorndike train ALGORITHM ENV; algorithms are " + ", ".join(entries())
             )
         if not args or args[0].startswith("-"):
-            tyro.cli(TrainOptions, args=["--help"], prog="thorndike train ALGORITHM ENV")
+            command_line(TrainOptions, ["--help"], prog="thorndike train ALGORITHM ENV")
     name, env, *rest = args if len(args) > 1 and not args[1].startswith("-") else [args[0], "ENV", *args[1:]]
     cls = algorithm_class(name)
+    from thorndike.command_values import combined, grid
     from thorndike.presets import preset_for
 
     settings, steps = ({}, None) if {"--no-preset", "--no_preset"} & set(rest) else preset_for(cls, env)
-    default, rest = _chosen_variants(dataclasses.replace(cls(), **settings), rest)  # type: ignore[type-var]
+    preset = dataclasses.replace(cls(), **settings)
+    found = [_parsed(cls, preset, name, env, steps, words) for words in grid(cls, rest)]
+    algorithms = [combined(algorithm) for algorithm, _ in found]
+    if settings:
+        shown = ", ".join(f"{field}={_shown(getattr(algorithms[0], field))}" for field in settings)
+        print(f"preset for {name} on {env}: {shown} (--no-preset for the defaults)", file=sys.stderr)
+    return algorithms, env, found[0][1]
+
+
+def _shown(value: Any) -> str:
+    from thorndike.schedules import is_schedule, spell
+
+    return spell(value) if is_schedule(value) else str(value)
+
+
+def _parsed(cls: Any, preset: Any, name: str, env: str, steps: int | None, args: list[str]) -> tuple[Any, TrainOptions]:
+    """One algorithm and the options, from the words behind the algorithm and the environment."""
+    import tyro
+
+    from thorndike.command_values import command_line, restored, standing
+
+    _check_names(cls, args)
+    default, rest = _chosen_variants(standing(preset), args)
     choices = [f"--{field.replace('_', '-')} {{{','.join(kinds)}}}" for field, kinds in _variants(cls).items()]
     if choices:
         choices = ["Parts to choose by name, each with options of its own: " + "   ".join(choices)]
@@ -72,16 +96,22 @@ def train_arguments(args: list[str]) -> tuple[Any, str, TrainOptions]:
         "Train", [(n, hint, dataclasses.field(default=value)) for n, hint, value in fields], frozen=True
     )
     command.__doc__ = TrainOptions.__doc__
-    parsed = tyro.cli(
+    parsed = command_line(
         tyro.conf.AvoidSubcommands[command],  # type: ignore
-        args=rest,
+        rest,
         prog=f"thorndike train {name} {env}",
-        description="\n\n".join([cls.__doc__, *choices]),
+        description="\n\n".join([cls.__dict__["__doc__"].text, *choices]),
     )
-    if settings:
-        shown = ", ".join(f"{field}={getattr(parsed.algorithm, field)}" for field in settings)
-        print(f"preset for {name} on {env}: {shown} (--no-preset for the defaults)", file=sys.stderr)
-    return parsed.algorithm, env, parsed.options
+    return restored(parsed.algorithm), parsed.options
+
+
+def _check_names(cls: Any, args: list[str]) -> None:
+    """An option that another library has is an error that says what it is called here."""
+    known = [field.name for field in (*dataclasses.fields(cls), *dataclasses.fields(TrainOptions))]
+    for word in args:
+        name = word.partition("=")[0].removeprefix("--").replace("-", "_")
+        if word.startswith("--") and name in OTHERS and name not in known and "called" in (told := called(name, known)):
+            raise ConfigError(f"{cls.__name__} has no option --{name.replace('_', '-')}{told.replace('_', '-')}")
 
 
 def _variants(cls: Any) -> dict[str, dict[str, type]]:

@@ -51,6 +51,7 @@ FAST = {  # a field of this name gets this value: small networks that learn valu
     "replay_ratio": 1.0,
     "temperature": 0.0,  # of SAC: values of rewards alone
     "normalize_observation": False,
+    "normalize_reward": False,
 }
 OWN = {  # what an algorithm needs instead
     "ppo": {

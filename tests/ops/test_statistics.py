@@ -26,15 +26,28 @@ def check_running(update, offset: float, scale: float) -> None:
     for batch in batches(0, offset, scale):
         statistics = update(statistics, batch)
         seen = np.concatenate([seen, batch.reshape(-1, 3).astype(float)])
-        prior, n = 1e-4, len(seen)  # mean 0 and variance 1, for a ten-thousandth of a sample
-        mean = seen.sum(0) / (n + prior)
-        var = ((seen - mean) ** 2).sum(0) / (n + prior) + prior * (1 + mean**2) / (n + prior)
-        np.testing.assert_allclose(statistics.mean, mean, rtol=1e-4, atol=1e-5)
-        np.testing.assert_allclose(statistics.var, var, rtol=2e-3)
-        np.testing.assert_allclose(statistics.count, n, rtol=2e-4)
-    if abs(offset) < 10:
-        np.testing.assert_allclose(statistics.mean, seen.mean(0), rtol=1e-3, atol=1e-4)
-        np.testing.assert_allclose(statistics.var, seen.var(0), rtol=1e-3)
+        np.testing.assert_allclose(statistics.mean, seen.mean(0), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(statistics.var, seen.var(0), rtol=2e-3)
+        assert statistics.count == len(seen)
+
+
+@pytest.mark.parametrize(
+    ("mean", "spread"), [(60_000, 1), (5e6, 10), (0, 1e-6), (1, 1e-3), (1e-6, 1e-6), (-3e-4, 2e-5)]
+)
+def test_large_means_and_tiny_spreads(mean, spread):
+    """The sign of the deviation is told apart in units of the spread."""
+    x = np.float32(mean + spread * np.random.default_rng(0).normal(size=(4000, 1)))
+    statistics = running((1,))
+    for batch in np.split(x, 4):
+        statistics = update(statistics, batch)
+    assert float(statistics.std[0]) == pytest.approx(float(x.astype(float).std()), rel=0.05)
+
+
+@pytest.mark.parametrize("value", [0.0, 3.0, -7e6])
+def test_constants_are_not_blown_up(value):
+    statistics = update(running(), np.full((50,), value, np.float32))
+    assert float(statistics.std) == 1.0
+    assert abs(float(statistics.normalise(jnp.float32(np.nextafter(np.float32(value), np.float32(9e9)))))) <= 1
 
 
 @pytest.mark.parametrize(("offset", "scale"), [(0.0, 1.0), (-3.0, 0.1), (1000.0, 1.0)])

@@ -132,7 +132,6 @@ class Shapeless(small.FiveSteps):
         ({"env": 5}, IncompatibleError, "5 is not an environment"),
         ({"algorithm": td.DQN(), "env": "Pendulum-v1"}, IncompatibleError, "Algorithms that can serve it: .*ppo.*sac"),
         ({"env": "envpool/CartPole-v1", "env_kwargs": {"max_episode_steps": np.int64(9)}}, ConfigError, "run.json"),
-        ({"algorithm": td.DQN(normalize_observation=True), "env": "GridWorld"}, ConfigError, "floats, and Discrete"),
         ({"env": lambda: Shapeless()}, IncompatibleError, "a part without any numbers"),
         ({"env": lambda: Keyed(3)}, IncompatibleError, "a Dict observation needs names as keys, and this has 3"),
         ({"algorithm": dataclasses.replace(small.PPO, num_envs=0)}, ConfigError, "num_envs must be a positive whole"),

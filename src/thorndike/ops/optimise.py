@@ -79,6 +79,12 @@ def clipped(step: optax.GradientTransformation, max_grad_norm: Any) -> optax.Gra
     return step if max_grad_norm is None else optax.chain(optax.clip_by_global_norm(max_grad_norm), step)
 
 
+def clip_norm(gradient: PyTree, limit: Array | float) -> PyTree:
+    """The gradient, scaled down to a global norm of at most `limit`."""
+    norm = optax.tree.norm(gradient)
+    return jax.tree.map(lambda x: x * jnp.minimum(1.0, limit / jnp.maximum(norm, 1e-12)), gradient)
+
+
 LARGE = 16_384  # elements from which on a parameter is not worth copying into a vector
 
 

@@ -29,12 +29,18 @@ class Running(NamedTuple):
 
     def normalise(self, x: Array, clip: float = 10.0) -> Array:
         """(x - mean) / std, clipped to [-clip, clip]."""
-        return jnp.clip((x - self.mean) / jnp.sqrt(self.var + 1e-8), -clip, clip)
+        return jnp.clip((x - self.mean) / self.std, -clip, clip)
+
+    @property
+    def std(self) -> Array:
+        """The standard deviation; 1 where it is no more than float32's rounding of the mean: of constants."""
+        least = (1e-6 * self.mean) ** 2 + 1e-30
+        return jnp.sqrt(jnp.where(self.var <= least, 1.0, self.var))
 
 
 def running(shape: tuple[int, ...] = ()) -> Running:
-    """Statistics of nothing yet: mean 0, variance 1, a count that the first batch outweighs."""
-    return Running(jnp.zeros(shape), jnp.ones(shape), jnp.float32(1e-4))
+    """Statistics of nothing yet: mean 0, variance 1; the first batch sets both."""
+    return Running(jnp.zeros(shape), jnp.ones(shape), jnp.float32(0))
 
 
 def running_tree(example: PyTree) -> PyTree:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import optax
 from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 
 from thorndike.configuration import algorithm, require
@@ -17,7 +18,7 @@ from thorndike.nets.recurrent import GRU, LSTM, Recurrent, unroll
 from thorndike.nets.torso import Network, Torso, example
 from thorndike.ops.keys import permutation
 from thorndike.ops.losses import explained_variance, standardise
-from thorndike.ops.optimise import Adam, Optimiser, begin, descend
+from thorndike.ops.optimise import Adam, Optimiser, begin, clip_norm, descend
 from thorndike.ops.returns import discounted_sums, gae
 from thorndike.ops.statistics import Running, counted, normalise_tree, running, running_tree, update_tree
 from thorndike.schedules import Linear
@@ -66,6 +67,7 @@ class Actor(NamedTuple):
     policy: Policy
     critic: Critic
     statistics: PyTree
+    scale: Array  # of values: what rewards were divided by
 
 
 class State(NamedTuple):
@@ -110,15 +112,15 @@ class PPO:
     trace: Fraction = 0.95  # λ of the advantage estimates
     clip: Positive = 0.2  # ε
     value_clip: Positive | None = None  # clip the value's change as the ratio is clipped; None: do not
-    epochs: int = 4  # passes over a rollout
+    epochs: int = 10  # passes over a rollout
     minibatch_size: int = 256  # transitions, or about so many: a rollout is cut into equal minibatches
     normalize_advantage: bool = True  # per minibatch
     entropy_coefficient: NonNegative = 0.0  # weight of the entropy bonus
     value_coefficient: NonNegative = 0.5  # weight of the critic's loss
-    max_grad_norm: Positive = 0.5  # the gradient is scaled down to this norm
+    max_grad_norm: Positive = 0.5  # the gradients of policy and critic are each scaled down to this norm
     target_kl: Positive | None = None  # stop a rollout's updates once the KL divergence passes 1.5 times this
-    normalize_observation: bool = False  # by running mean and variance, which are saved with the actor
-    normalize_reward: bool = False  # divide by the running standard deviation of the discounted return
+    normalize_observation: bool = True  # floats, by running mean and variance, which are saved with the actor
+    normalize_reward: bool = True  # divide by the running standard deviation of the discounted return
     shared_torso: bool = False  # one network below both heads
     log_std: float = 0.0  # initial log standard deviation of continuous actions, in units of half the range
     torso: Torso = Torso(widths=(64, 64))  # the network below the heads
@@ -181,12 +183,13 @@ class PPO:
 
     @property
     def descent(self):
-        """The optimiser on the clipped gradient."""
-        return self.optimiser.build(self.learning_rate, self.max_grad_norm)
+        """The optimiser; gradients are clipped before it."""
+        return self.optimiser.build(self.learning_rate)
 
     def actor(self, state: State) -> Actor:
         """Policy and critic with their observation statistics."""
-        return Actor(*state.params, state.statistics)
+        scale = state.returns[0].std if state.returns else jnp.float32(1)
+        return Actor(*state.params, state.statistics, scale)
 
     def carry(self, actor: Actor, n: int) -> Carry:
         """Zeros for every network that remembers."""
@@ -201,7 +204,7 @@ class PPO:
         pi, critic_carry = actor.policy.head(features[0], now.info.get("mask")), ()
         if actor.critic.torso is not None:
             features, critic_carry = unroll(actor.critic.torso, obs, now.first[None], carry.critic)
-        value = actor.critic.head(features[0])[..., 0]
+        value = actor.scale * actor.critic.head(features[0])[..., 0]
         carry = jax.tree.map(lambda c: c[0], Carry(policy_carry, critic_carry))
         return Look(pi, value), carry
 
@@ -255,7 +258,7 @@ class PPO:
         params, optimiser, metrics = self.descend(state, data, key)
 
         statistics = update_tree(state.statistics, steps.obs)
-        if self.normalize_observation:
+        if jax.tree.leaves(statistics):
             metrics |= {"observations": counted(statistics)}
         metrics |= {"explained_variance": explained_variance(value, target), "value": value.mean()}
         return State(params, optimiser, state.clock, statistics, returns), metrics
@@ -294,7 +297,9 @@ class PPO:
             params, opt_state, going = carry
             batch = jax.tree.map(lambda x: x.swapaxes(0, 1), batch)
             gradient, metrics = jax.grad(self.loss, has_aux=True)(params, batch)
-            stepped, stepped_opt, norms = descend(self.descent, gradient, opt_state, params)
+            limited = Params(*(clip_norm(part, self.max_grad_norm) for part in gradient))
+            stepped, stepped_opt, norms = descend(self.descent, limited, opt_state, params)
+            norms |= {"gradient_norm": optax.tree.norm(gradient)}
             if self.target_kl is not None:
                 going = going & (metrics["approx_kl"] <= 1.5 * self.target_kl)
                 keep = lambda new, old: jax.tree.map(lambda n, o: jnp.where(going, n, o), new, old)  # noqa: E731
@@ -315,12 +320,15 @@ class PPO:
         sums = jnp.where(rollout.steps.first[0], 0.0, sums)  # a run that was resumed begins new episodes
         sums, history = discounted_sums(sums, reward, rollout.steps.ended, self.discount)
         statistics = statistics.update(history)
-        return jnp.clip(reward / jnp.sqrt(statistics.var + 1e-8), -10, 10), (statistics, sums)
+        return jnp.clip(reward / statistics.std, -10, 10), (statistics, sums)
 
     @classmethod
     def presets(cls) -> dict[str, dict[str, Any]]:
         """Settings known to work, by environment. "zoo" is rl-baselines3-zoo's hyperparams."""
+        raw = {"normalize_observation": False, "normalize_reward": False}
         remembering = {
+            **raw,
+            "epochs": 4,
             "num_envs": 16,
             "rollout_length": 64,
             "minibatch_size": 256,
@@ -330,36 +338,33 @@ class PPO:
             "core": GRU(),
         }
         return {
-            "CartPole-v1": {  # zoo, but for rollouts of 128 steps, γ and λ: its own fail 1 run in 50
-                "steps": 100_000, "num_envs": 8, "rollout_length": 128, "minibatch_size": 256, "epochs": 20,
-                "learning_rate": Linear(1e-3), "clip": Linear(0.2),
-            },
+            "CartPole-v1": {"steps": 100_000},
+            "Acrobot-v1": {"steps": 100_000},
             "Pendulum-v1": {
-                "steps": 300_000, "num_envs": 8, "rollout_length": 256, "minibatch_size": 128, "epochs": 10,
+                **raw, "steps": 300_000, "num_envs": 8, "rollout_length": 256, "minibatch_size": 128,
                 "discount": 0.95, "learning_rate": Linear(1e-3),
             },
             "CartPoleNoVel-v1": {
                 "steps": 100_000, "num_envs": 8, "rollout_length": 128, "minibatch_size": 256, "epochs": 10,
-                "discount": 0.98, "trace": 0.98, "learning_rate": Linear(1e-3),
-                "normalize_observation": True, "normalize_reward": True, "core": GRU(),
+                "discount": 0.98, "trace": 0.98, "learning_rate": Linear(1e-3), "core": GRU(),
             },
             "TMaze": {"steps": 200_000, **remembering},
             "RepeatPrevious": {"steps": 300_000, **remembering},
             "LunarLander-v3": {  # zoo
-                "steps": 1_000_000, "num_envs": 16, "rollout_length": 1024, "minibatch_size": 64, "epochs": 4,
+                **raw, "steps": 1_000_000, "num_envs": 16, "rollout_length": 1024, "minibatch_size": 64, "epochs": 4,
                 "discount": 0.999, "trace": 0.98, "entropy_coefficient": 0.01,
             },
             "InvertedPendulum-v5": {
                 "steps": 500_000, "num_envs": 8, "rollout_length": 256, "minibatch_size": 64, "epochs": 10,
-                "normalize_observation": True, "normalize_reward": True, "learning_rate": Linear(3e-4),
+                "learning_rate": Linear(3e-4),
             },
             "envpool/Pong-v5": {  # Huang et al. 2022, but 128 environments x 32 steps for 8 x 128
-                "steps": 5_000_000, "num_envs": 128, "rollout_length": 32, "minibatch_size": 256, "epochs": 4,
+                **raw, "steps": 5_000_000, "num_envs": 128, "rollout_length": 32, "minibatch_size": 256, "epochs": 4,
                 "learning_rate": Linear(2.5e-4), "clip": 0.1, "entropy_coefficient": 0.01,
                 "shared_torso": True,
             },
             "simple_spread_v3": {  # eight worlds of three agents; the norm is MAPPO's (Yu et al. 2022)
-                "steps": 100_000, "num_envs": 24, "rollout_length": 50, "minibatch_size": 240, "epochs": 8,
+                **raw, "steps": 100_000, "num_envs": 24, "rollout_length": 50, "minibatch_size": 240, "epochs": 8,
                 "learning_rate": Linear(1e-3), "max_grad_norm": 10.0,
             },
         }  # fmt: skip
@@ -374,6 +379,6 @@ class PPO:
             "minibatch_size": 32,
         }
         return {
-            "": (cls(**few, normalize_observation=True), "CartPole-v1"),
+            "": (cls(**few), "CartPole-v1"),
             "with memory": (cls(**few, core=LSTM(width=8)), "Pendulum-v1"),
         }

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 from gymnasium import Space
-from gymnasium.spaces import Box, Dict, Tuple
+from gymnasium.spaces import Dict, Tuple
 
 from thorndike.algorithms import algorithm_class, entries
 from thorndike.configuration import check, is_config, require, swept
@@ -139,11 +139,6 @@ def check_observations(algorithm: Any, space: Space) -> None:
             if odd:
                 raise IncompatibleError(f"a Dict observation needs names as keys, and this has {odd[0]!r}: use strings")
         parts += part.spaces.values() if isinstance(part, Dict) else part.spaces if isinstance(part, Tuple) else ()
-    floats = any(isinstance(part, Box) and part.dtype.kind == "f" for part in parts)
-    require(
-        floats or not getattr(algorithm, "normalize_observation", False),
-        f"normalize_observation is for floats, and {space} has none: leave it out, or let the environment give floats",
-    )
 
 
 def validate_options(
