@@ -7,7 +7,7 @@ Auto-reset is same-step and only here: `obs` is already the new episode's, `fina
 from __future__ import annotations
 
 import dataclasses
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -18,6 +18,7 @@ from gymnasium.spaces import Box, Discrete, MultiDiscrete
 
 from thorndike.configuration import is_config
 from thorndike.envs.conformance import agree, answered
+from thorndike.ops.keys import random_key
 from thorndike.types import Array, Environment, PyTree, Timestep
 
 
@@ -71,7 +72,7 @@ class Batched:
         if hasattr(self.env, "again"):  # the next episode depends on the last
             fresh = answered(self.env, "again", jax.vmap(self.env.again)(stepped.state, keys))
         else:
-            fresh = jax.vmap(self.env.reset)(keys)
+            fresh = answered(self.env, "reset", jax.vmap(self.env.reset)(keys))
         agree(self.env, fresh, stepped)
 
         def choose(new, old):
@@ -94,3 +95,18 @@ PARTS = ("reset", "step", "observation_space", "action_space")
 def is_jax(env: Any) -> bool:
     """Whether `env` is a JAX environment: a config with pure `reset` and `step`."""
     return is_config(env) and not isinstance(env, type) and all(hasattr(type(env), part) for part in PARTS)
+
+
+def is_masked(env: Any) -> bool:
+    """Whether an environment says which actions are legal: a JAX one by `info["mask"]`."""
+    if not is_jax(env):
+        return bool(getattr(env, "masked", False))
+    leaves, structure = jax.tree.flatten(env)
+    return _shows_mask(structure, tuple((np.shape(leaf), jnp.result_type(leaf)) for leaf in leaves))
+
+
+@lru_cache(maxsize=64)
+def _shows_mask(structure: Any, leaves: tuple[tuple[tuple[int, ...], Any], ...]) -> bool:
+    env = jax.tree.unflatten(structure, [jax.ShapeDtypeStruct(*leaf) for leaf in leaves])
+    step = jax.eval_shape(lambda env, key: env.reset(key), env, jax.eval_shape(lambda: random_key(0)))
+    return "mask" in step.info

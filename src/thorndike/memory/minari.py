@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from thorndike.envs.masks import KEY
 from thorndike.errors import ConfigError, MissingExtraError
 from thorndike.memory.dataset import STEPS, Stored
 
@@ -30,8 +31,8 @@ def read_minari(path: Path) -> Stored:
 
     seen = set()  # groups, by where they are in the file
 
-    def leaves(node: Any) -> list[Any]:
-        """The arrays below `node`, those of each name in order (Dict), or numbered (Tuple)."""
+    def leaves(node: Any, but: str | None = None) -> list[Any]:
+        """The arrays below `node`, those of each name in order (Dict), `but` one, or numbered (Tuple)."""
         if not hasattr(node, "keys"):
             return [node]
         if (place := h5py.h5o.get_info(node.id).addr) in seen:  # few of them may stand for very many
@@ -39,11 +40,11 @@ def read_minari(path: Path) -> Stored:
         seen.add(place)
         numbered = all(name.startswith("_index_") for name in node)
         names = sorted(node, key=(lambda name: int(name.removeprefix("_index_"))) if numbered else None)
-        return [leaf for name in names for leaf in leaves(inside(node, name))]
+        return [leaf for name in names if name != but for leaf in leaves(inside(node, name))]
 
     def masks(group: Any) -> list[Any]:
         """Which actions were legal, as Gymnasium's `info` says it, where that was recorded."""
-        for name in ("infos", "action_mask"):
+        for name in ("infos", KEY):
             if group.get(name, getlink=True) is None:
                 return []
             group = inside(group, name)
@@ -75,7 +76,12 @@ def read_minari(path: Path) -> Stored:
                 if hasattr(inside(group, "actions"), "keys"):
                     raise ConfigError(f"{path} has actions of several parts: only single arrays are supported")
                 columns = [inside(group, name) for name in STEPS]
-                episodes.append((leaves(inside(group, "observations")), columns, masks(group)))
+                shown, told = inside(group, "observations"), masks(group)
+                if not told and hasattr(shown, "keys") and KEY in shown and columns[0].dtype.kind in "iu":
+                    told = leaves(inside(shown, KEY))
+                    episodes.append((leaves(shown, KEY if len(shown) > 1 else None), columns, told))
+                else:
+                    episodes.append((leaves(shown), columns, told))
             if not episodes:
                 raise ConfigError(f"{path} has no episodes")
             room = 16 * path.stat().st_size + 2**26  # bytes; more than such a file can hold is not in it

@@ -74,7 +74,10 @@ class Actions:
 
 
 class PolicyHead(eqx.Module):
-    """Features [..., F] to a distribution; a Gaussian's log standard deviation is a free parameter."""
+    """Features [..., F] to a distribution over legal actions; a Gaussian's log standard deviation is a free parameter.
+
+    Masks are [..., A] (`thorndike.envs.masks`).
+    """
 
     linear: Linear
     log_std: Array | None
@@ -89,7 +92,10 @@ class PolicyHead(eqx.Module):
         out = self.linear(features)
         if self.log_std is not None:
             return Normal(out, self.log_std)
-        if mask is not None:
+        if mask is not None and self.actions.kind == "multibinary":
+            zero, one = jnp.moveaxis(mask.reshape((*out.shape, 2)), -1, 0)  # whether a bit may be 0, and 1
+            out = jnp.where(one, jnp.where(zero, out, -ILLEGAL), ILLEGAL)
+        elif mask is not None:
             out = jnp.where(mask.reshape(out.shape), out, ILLEGAL)
         if self.actions.kind == "discrete":
             return Categorical(out)

@@ -12,7 +12,7 @@ from thorndike.envs import BUILT_IN, built_in, make
 from thorndike.envs.adapters.brax import Robot
 from thorndike.envs.adapters.gymnax import Gymnax
 from thorndike.envs.adapters.pgx import PgxGame
-from thorndike.envs.batched import is_jax
+from thorndike.envs.batched import is_jax, is_masked
 from thorndike.envs.wrappers import randomised as domains
 from thorndike.envs.wrappers import standard as wrappers
 from thorndike.errors import ConfigError
@@ -21,8 +21,8 @@ from thorndike.types import Spec
 
 def describe(env: Any, steps: int, name: str) -> Spec:
     """What an algorithm may know of `env`."""
-    masked = bool(getattr(env, "masked", False))
-    return Spec(env.observation_space, env.action_space, steps, name, masked, env if is_jax(env) else None)
+    model = env if is_jax(env) else None
+    return Spec(env.observation_space, env.action_space, steps, name, is_masked(env), model)
 
 
 def describe_environment(env: Any, name: str | None, kwargs: dict[str, Any]) -> dict[str, Any]:

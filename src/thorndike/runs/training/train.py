@@ -24,7 +24,7 @@ from thorndike.drivers.learner import steps_of
 from thorndike.drivers.offline import OfflineDriver
 from thorndike.drivers.scan import ScanDriver
 from thorndike.envs import make
-from thorndike.envs.batched import is_jax
+from thorndike.envs.batched import is_jax, is_masked
 from thorndike.envs.host.batch import cores
 from thorndike.envs.host.guard import starts_within
 from thorndike.errors import ConfigError
@@ -111,7 +111,7 @@ def train(
     algorithm, steps = choose(algorithm, name, steps)
     steps = whole_steps(steps)
     validate(algorithm, world, steps, seeds)
-    data = open_dataset(algorithm, dataset, bool(getattr(world, "masked", False)))
+    data = open_dataset(algorithm, dataset, is_masked(world))
     validate_options(seed, seeds, log_every, checkpoint_every, keep, tensorboard)
     validate_restarts(world, on_env_error)
     if data is None:
