@@ -140,6 +140,7 @@ class Dataset:
             self._check_masks(spec)
         self.structure = jax.tree.structure(example(spec.observation))
         self.dtypes = [x.dtype for x in parts]
+        self.real = isinstance(spec.action, Box)  # algorithms know its whole numbers, of whatever size, as floats
         self.start = np.asarray(spec.action.start) if isinstance(spec.action, (Discrete, MultiDiscrete)) else None
         return self
 
@@ -171,6 +172,8 @@ class Dataset:
         actions = self.actions[index]
         if self.start is not None:
             actions = (actions - self.start).astype(np.int32)
+        elif self.real and actions.dtype.kind in "iub":
+            actions = actions.astype(np.float32)
         reward: Any = np.asarray(self.rewards[index], np.float32)
         terminated, truncated = (np.asarray(x[index], bool) for x in (self.terminations, self.truncations))
         masks = self.masks

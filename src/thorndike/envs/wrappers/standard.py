@@ -18,6 +18,7 @@ from thorndike.configuration import Inner, config, require
 from thorndike.envs.conformance import joined
 from thorndike.envs.masks import mask_sizes
 from thorndike.nets.cnn import channels_first
+from thorndike.nets.torso import example
 from thorndike.types import Array, PyTree, Step
 
 
@@ -250,7 +251,7 @@ class StickyActions(Wrapper):
         """Nothing was done yet: the first action is taken as it is."""
         step = self.env.reset(key)
         space = self.env.action_space
-        last = jnp.zeros(space.shape or (), jnp.float32 if isinstance(space, Box) else jnp.int32)
+        last = example(space) if isinstance(space, Box) else jnp.zeros(space.shape or (), jnp.int32)
         return step._replace(state=Wrapped(step.state, (last, jnp.bool_(False))))
 
     def step(self, state: Wrapped, action: Array, key: Array) -> Step:
