@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from thorndike.configuration import require
-from thorndike.drivers.scan import axes, step_world
-from thorndike.drivers.state import FAULTS, faults, largest
+from thorndike.drivers.scan import axes, step_world, transition
+from thorndike.drivers.state import FAULTS, step_faults
 from thorndike.envs.batched import Batched, is_jax
 from thorndike.envs.host.worker import LIMIT
 from thorndike.errors import EnvError
@@ -84,8 +84,8 @@ def evaluate(
     options of host environments' `batch`: workers, timeout, on_error; episodes that a restart drops do not count.
 
     Raises:
-        EnvError: where an environment shows or gives what is not finite, or is outside of its space; where it fails, or
-            ten times as many episodes are dropped as are wanted; where one has no end.
+        EnvError: where an environment shows or gives what is not finite, is outside of its space, or allows no action;
+            where it fails, or ten times as many episodes are dropped as are wanted; where one has no end.
     """
     env = getattr(env, "evaluation", env)
     alone = getattr(env, "players", 1) == 1
@@ -125,7 +125,7 @@ def watched(world: Batched) -> Callable[[Timestep, Array, Array], Timestep]:
     @jax.jit
     def look(now, action, key):
         later = world.step(now, action, key)
-        return later, faults(later.reward, largest(world.env.observation_space, now.obs, later.final_obs))
+        return later, step_faults(world.env, transition(now, action, {}, later))
 
     def step(now, action, key):
         later, wrong = look(now, action, key)
@@ -148,7 +148,7 @@ def _one_run(algorithm: Any, world: Batched, actor: PyTree, key: Array) -> tuple
 
     All stop with the first fault.
     """
-    n, space = world.num_envs, world.env.observation_space
+    n = world.num_envs
     reset_key, key = jax.random.split(key)
 
     def step(state):
@@ -156,7 +156,7 @@ def _one_run(algorithm: Any, world: Batched, actor: PyTree, key: Array) -> tuple
         key, skey = jax.random.split(key)
         now, carry, seen = step_world(algorithm, world, actor, carry, now, skey, "exploit")
         returns = returns + jnp.where(over, 0.0, seen.reward)
-        wrong = jnp.where(over, 0, faults(seen.reward, largest(space, seen.obs, seen.next_obs)))
+        wrong = jnp.where(over, 0, step_faults(world.env, seen))
         return now, carry, key, returns, lengths + ~over, over | seen.ended, wrong
 
     zero, none = jnp.zeros(n), jnp.zeros(n, jnp.int32)

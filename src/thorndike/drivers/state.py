@@ -13,8 +13,9 @@ import numpy as np
 from gymnasium import Space
 
 from thorndike.envs.host.layout import leaf_of
+from thorndike.envs.masks import choosable, mask_sizes
 from thorndike.nets.torso import leaves
-from thorndike.types import Array, Metrics, PyTree, Rollout
+from thorndike.types import Array, Metrics, PyTree, Rollout, Transition
 
 WINDOW = 100  # episodes over which returns are averaged
 
@@ -121,28 +122,52 @@ class RunState(NamedTuple):
     tally: Tally
 
 
-def rollout_health(space: Space, rollout: Rollout) -> tuple[Metrics, Array]:
+def rollout_health(space: Space, rollout: Rollout, action: Space | None = None) -> tuple[Metrics, Array]:
     """Metrics of the experience itself, which come first where a NaN spreads, and the environment that first showed
-    what made one of them not finite, or, where none did, first earned it; -1: neither."""
-    reward, seen = rollout.steps.reward, largest(space, rollout.steps.obs, rollout.steps.next_obs)
-    wrong = faults(reward, seen).ravel()
-    culprit = jnp.where(wrong.any(), wrong.argmax() % reward.shape[1], -1)
-    return {**{name: x.max() for name, x in seen.items()}, "rollout/reward_mean": reward.mean()}, culprit
+    what made one of them not finite, or, where none did, first earned it; -1: neither.
+
+    With the `action` space legal actions are looked at too, where there are masks.
+    """
+    steps = rollout.steps
+    seen, legal = largest(space, steps.obs, steps.next_obs), choices(action, steps)
+    wrong = faults(steps.reward, seen | legal).ravel()
+    culprit = jnp.where(wrong.any(), wrong.argmax() % steps.reward.shape[1], -1)
+    metrics = {name: x.max() for name, x in seen.items()} | {name: x.mean() for name, x in legal.items()}
+    return {**metrics, "rollout/reward_mean": steps.reward.mean()}, culprit
 
 
 STRAY = "not finite, or outside of its space (a float by more than ten widths)"
 FAULTS = {  # the greater the number, the earlier where trouble spreads
-    2: f"showed an observation that is {STRAY}",
+    3: f"showed an observation that is {STRAY}",
+    2: 'allowed no action: info["mask"] was false for all choices, or for all of one part',
     1: "gave a reward that is not finite",
 }
+SIGNS = {"rollout/observation_max": 3, "rollout/legal_actions": 2}  # what is infinite where there is a fault
 
 
 def faults(reward: Array, seen: Metrics) -> Array:
-    """Which of `FAULTS` each step has, of the shape of `reward`; 0: none. `seen` is `largest` of its observations."""
+    """Which of `FAULTS` each step has, of the shape of `reward`; 0: none. `seen` is `largest` of its observations and
+    `choices` of its masks."""
     wrong = jnp.where(jnp.isfinite(reward), 0, 1)
-    for value in seen.values():
-        wrong = jnp.where(jnp.isfinite(value), wrong, 2)
+    for name, value in seen.items():
+        wrong = jnp.where(jnp.isfinite(value), wrong, jnp.maximum(wrong, SIGNS[name]))
     return wrong
+
+
+def step_faults(env: Any, steps: Transition) -> Array:
+    """Which of `FAULTS` steps in a JAX environment have, of the shape of their rewards; 0: none."""
+    seen = largest(env.observation_space, steps.obs, steps.next_obs) | choices(env.action_space, steps)
+    return faults(steps.reward, seen)
+
+
+def choices(action: Space | None, steps: Transition) -> Metrics:
+    """How many choices were legal at each step, infinite where in some part of the action none was, or will be at a
+    successor that is not the task's end; nothing where there are no masks."""
+    if action is None or "mask" not in steps.info:
+        return {}
+    mask, following, sizes = steps.info["mask"], steps.info["next_mask"], mask_sizes(action)
+    some = choosable(mask, sizes) & (choosable(following, sizes) | steps.terminated)
+    return {"rollout/legal_actions": jnp.where(some, mask.sum(-1), jnp.inf)}
 
 
 def largest(space: Space, *observations: PyTree) -> Metrics:
