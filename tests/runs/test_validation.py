@@ -105,7 +105,19 @@ class Shapeless(small.FiveSteps):
     observation_space = Box(-1, 1, (0,))
 
     def reset(self, *, seed=None, options=None):
-        return np.zeros(0, np.float32), {}
+        return self.observation_space.sample(), {}
+
+
+class Partless(Shapeless):
+    """It shows nothing in another way."""
+
+    observation_space = Dict({})
+
+
+class Idle(small.FiveSteps):
+    """There is nothing to do in it."""
+
+    action_space = Box(-1, 1, (0,))
 
 
 @pytest.mark.parametrize(
@@ -143,6 +155,8 @@ class Shapeless(small.FiveSteps):
         ({"env": "envpool/CartPole-v1", "env_kwargs": {"max_episode_steps": np.int64(9)}}, ConfigError, "run.json"),
         ({"algorithm": td.DQN(normalize_observation=True), "env": "GridWorld"}, ConfigError, "floats, and Discrete"),
         ({"env": lambda: Shapeless()}, IncompatibleError, "a part without any numbers"),
+        ({"env": lambda: Partless()}, IncompatibleError, r"the observation space is Dict\(\), without any parts"),
+        ({"env": lambda: Idle()}, IncompatibleError, "without any numbers: there is nothing to choose"),
         ({"env": lambda: Scattered()}, IncompatibleError, "more than 1,024 parts; join what belongs together"),
         ({"env": lambda: Keyed(3)}, IncompatibleError, "a Dict observation needs names as keys, and this has 3"),
         ({"algorithm": dataclasses.replace(small.PPO, num_envs=0)}, ConfigError, "num_envs must be a positive whole"),
@@ -186,6 +200,13 @@ def test_a_memory_that_does_not_fit_is_refused(env, tmp_path, monkeypatch):
 def test_whole_numbers_of_numpy_are_whole_numbers(tmp_path):
     run = small.train("PPO", tmp_path / "run", steps=16, seed=np.int64(3), seeds=np.int32(2), keep=np.uint8(1))
     assert [member["seed"] for member in run.members()] == [3, 4]
+    numbers = {name: np.int64(getattr(small.PPO, name)) for name in ("num_envs", "rollout_length", "minibatch_size")}
+    algorithm = dataclasses.replace(small.PPO, torso=td.Torso(widths=(np.int64(4),), init="uniform"), **numbers)
+    for i, env in enumerate((td.CartPole(max_steps=np.int64(9)), "gymnasium/CartPole-v1")):
+        run = small.train("PPO", tmp_path / f"{i}", algorithm=algorithm, env=env, steps=np.int64(32))
+        found = td.open_run(run.path)
+        assert (found.algorithm, found.status["steps"]) == (small.PPO, 32)
+        assert type(found.env.max_steps) is int
 
 
 def test_double_precision_is_refused_with_the_name_of_what_asked_for_it(tmp_path):

@@ -28,7 +28,7 @@ def opponent_of(run: Run, opponent: Any) -> Any:
     game = run.info["environment"]["id"]
     if run.spec.players < 2:
         raise ConfigError(f"{game} is no game of two players: there is nobody to play against")
-    if isinstance(opponent, Run) or Path(str(opponent), "run.json").is_file():
+    if isinstance(opponent, Run) or Path(str(opponent), "run.json").expanduser().is_file():
         other = opponent if isinstance(opponent, Run) else Run(opponent)
         if other.env != run.env:
             raise ConfigError(f"{other.path} is a run of another game: {other.info['environment']['id']}")

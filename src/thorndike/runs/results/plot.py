@@ -77,7 +77,7 @@ def dress(axes: Any, label: str, steps: str = "environment steps") -> None:
 
 def save(figure: Any, out: str | Path) -> None:
     """Write a figure, making its folder; raises `ConfigError` for a format that matplotlib does not write."""
-    out = Path(out)
+    out = Path(out).expanduser()
     out.parent.mkdir(parents=True, exist_ok=True)
     try:
         figure.savefig(out, dpi=150)

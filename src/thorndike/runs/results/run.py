@@ -302,7 +302,9 @@ class Run:
         from thorndike.runs.results.video import film
 
         out = out or self.path / "video" / f"{self.status['steps']}.gif"
-        return film(self.agent(seed), self.env, Path(out), episodes, frames, timeout=self.info["env_timeout"])
+        return film(
+            self.agent(seed), self.env, Path(out).expanduser(), episodes, frames, timeout=self.info["env_timeout"]
+        )
 
     def picture(self, out: str | Path | None = None, seed: int | None = None) -> Any:
         """Tabular agents on a grid: values and greedy actions as a matplotlib figure."""

@@ -18,7 +18,7 @@ import numpy as np
 
 import thorndike
 from thorndike.algorithms import algorithm_class
-from thorndike.configuration import require, swept, to_json, types_in
+from thorndike.configuration import is_config, plain, require, swept, to_json, types_in
 from thorndike.drivers.host import HostDriver
 from thorndike.drivers.learner import steps_of
 from thorndike.drivers.offline import OfflineDriver
@@ -109,6 +109,7 @@ def train(
     with starts_within(env_timeout):
         world = make(env, **kwargs)
     algorithm, steps = choose(algorithm, name, steps)
+    algorithm, world = (plain(x) if is_config(x) and not isinstance(x, type) else x for x in (algorithm, world))
     steps = whole_steps(steps)
     validate(algorithm, world, steps, seeds)
     data = open_dataset(algorithm, dataset, is_masked(world))
