@@ -168,12 +168,17 @@ def _fits(item: Any, hint: Any) -> bool:
         array = np.asarray(item)
         return array.dtype.kind in "fiu" and array.ndim <= 1 and array.size > 0 and bool(np.isfinite(array).all())
     if hint is int:
-        return isinstance(item, (int, np.integer)) and not isinstance(item, bool)
+        return is_whole(item)
     if hint is type(None):
         return item is None
     if is_config(hint):
         return isinstance(item, hint)
     return isinstance(item, hint) if isinstance(hint, type) else True
+
+
+def is_whole(item: Any) -> bool:
+    """Whether `item` is a whole number, Python's or NumPy's."""
+    return isinstance(item, (int, np.integer)) and not isinstance(item, bool)
 
 
 def _spell(hint: Any) -> str:
@@ -184,6 +189,18 @@ def _spell(hint: Any) -> str:
     if typing.get_origin(hint) is typing.Literal:
         return "one of " + ", ".join(map(repr, typing.get_args(hint)))
     return getattr(hint, "__name__", None) if isinstance(hint, type) else str(hint)  # type: ignore[return-value]
+
+
+def plain(value: T) -> T:
+    """A config, and those in it, with Python's whole numbers where they were NumPy's."""
+    changed = {}
+    for field in dataclasses.fields(value):  # type: ignore[arg-type]
+        item = getattr(value, field.name)
+        if isinstance(item, np.integer):
+            changed[field.name] = int(item)
+        elif is_config(item) and not isinstance(item, type):
+            changed[field.name] = plain(item)
+    return dataclasses.replace(value, **changed) if changed else value  # type: ignore[type-var]
 
 
 def type_name(cls: type) -> str:

@@ -68,7 +68,7 @@ def curve(x: Sequence[float], y: Sequence[float], label: str) -> Figure:
 
 def save(figure: Figure, out: str | Path) -> None:
     """Write a figure, making its folder; raises `ConfigError` for a format that matplotlib does not write."""
-    out = Path(out)
+    out = Path(out).expanduser()
     out.parent.mkdir(parents=True, exist_ok=True)
     try:
         figure.savefig(out, dpi=150)

@@ -109,6 +109,8 @@ class Environment(Protocol):
     """A JAX environment: a config of pure functions over one instance. It never resets itself.
 
     `max_steps` is its time limit; the wrapper counts it and reports `truncated`. Spaces do not depend on float fields.
+    Where not all actions are legal, each `Step` has a mask of those that are at `obs`, `info["mask"]` (shapes:
+    `thorndike.envs.masks`). It allows some action everywhere, but for where the episode terminates.
     With a method `again(state, key)` the episodes after the first begin with that, from the state in which the last one
     ended.
     """

@@ -99,11 +99,11 @@ class Masked(gym.Env):
 
     observation_space, action_space = LINE, Discrete(3)
 
-    def __init__(self, key="action_mask", silent=False):
-        self.key, self.silent = key, silent
+    def __init__(self, silent=False):
+        self.silent = silent
 
     def _info(self):
-        return {self.key: np.arange(3) == self.t % 3}
+        return {"action_mask": np.arange(3) == self.t % 3}
 
     def reset(self, *, seed=None, options=None):
         self.t = 0
@@ -113,7 +113,7 @@ class Masked(gym.Env):
         assert action == self.t % 3
         self.t += 1
         end = self.t == 5
-        info = ({} if self.silent else {self.key: np.zeros(3, np.int8)}) if end else self._info()
+        info = ({} if self.silent else {"action_mask": np.zeros(3, np.int8)}) if end else self._info()
         return np.array([self.t], np.float32), 1.0, end, False, info
 
 

@@ -242,12 +242,9 @@ def test_whole_numbers_have_32_bits(dtype, value):
 # --- legal actions --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("key", "silent", "workers"),
-    [("action_mask", False, "serial"), ("mask", True, "serial"), ("action_mask", True, "process")],
-)
-def test_masks(key, silent, workers):
-    env = GymnasiumEnvironment(Masked, key=key, silent=silent)
+@pytest.mark.parametrize(("silent", "workers"), [(False, "serial"), (True, "process")])
+def test_masks(silent, workers):
+    env = GymnasiumEnvironment(Masked, silent=silent)
     assert env.masked
     with env.batch(2, 0, workers) as batch:
         now = batch.reset()

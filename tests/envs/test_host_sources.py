@@ -13,7 +13,7 @@ from test_host import ZERO
 import thorndike as td
 from thorndike.envs.adapters import gymnasium as adapter
 from thorndike.envs.adapters.gymnasium import GymnasiumEnvironment
-from thorndike.errors import ConfigError, EnvError, MissingExtraError, UnknownNameError
+from thorndike.errors import ConfigError, EnvError, IncompatibleError, MissingExtraError, UnknownNameError
 
 
 def test_sources():
@@ -105,6 +105,61 @@ def test_no_source():
         GymnasiumEnvironment(cases.Broken)
     with pytest.raises(EnvError, match=r"(?s)CartPole-v1 could not be made: TypeError.*wheels"):
         GymnasiumEnvironment("CartPole-v1", wheels=4)
+
+
+class Alone(Counter):
+    """Its reset gives the observation alone, in which there are four numbers, or two."""
+
+    def __init__(self, size=4):
+        super().__init__()
+        self.observation_space = gym.spaces.Box(-1, 1, (size,))
+
+    def reset(self, *, seed=None, options=None):
+        return np.zeros(self.observation_space.shape, np.float32)
+
+
+class Spaceless(gym.Env):
+    """It has one space, or none."""
+
+    def __init__(self, seen=None):
+        if seen is not None:
+            self.observation_space = seen
+
+    def reset(self, *, seed=None, options=None):
+        return 0, {}
+
+
+class Old:
+    """Of no class of Gymnasium's, by its old interface."""
+
+    observation_space, action_space = Counter.observation_space, Counter.action_space
+
+    def reset(self):
+        return np.zeros(1)
+
+    def step(self, action):
+        return np.zeros(1), 1.0, False, {}
+
+
+OLD = {
+    "four": (Alone, EnvError, r"^Alone failed in its first reset: reset returned ndarray '.*', not \(obs, info\)$"),
+    "two": (lambda: Alone(2), EnvError, r"failed in its first reset: reset returned ndarray .*, not \(obs, info\)$"),
+    "no spaces": (Spaceless, IncompatibleError, "Spaceless has no observation_space: set self.observation_space to"),
+    "one space": (lambda: Spaceless(gym.spaces.Discrete(2)), IncompatibleError, "has no action_space: set self.action"),
+    "no space": (lambda: Spaceless((3,)), IncompatibleError, r"has a builtins\.tuple as observation_space: set self"),
+    "old": (Old, ConfigError, r"made a Old, not a gymnasium\.Env: derive its class from gymnasium\.Env, whose reset"),
+    "old instance": (Old(), ConfigError, r"Old is no Gymnasium environment: derive its class from gymnasium\.Env"),
+    "vector": (gym.make_vec("CartPole-v1", num_envs=2), ConfigError, "a batch already, .* num_envs of the algorit"),
+    "vectors": (lambda: gym.vector.SyncVectorEnv([Counter]), ConfigError, "made a SyncVectorEnv.*: it is a batch alre"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OLD)
+def test_older_interfaces_and_batches_are_told_what_is_right(name):
+    source, error, text = OLD[name]
+    with pytest.raises(error, match=text) as caught:
+        td.make(source)
+    assert "td.config" not in str(caught.value) or "old" in name
 
 
 @pytest.mark.parametrize(

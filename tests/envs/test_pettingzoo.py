@@ -5,6 +5,7 @@ from __future__ import annotations
 import gymnasium
 import numpy as np
 import pytest
+from gymnasium.spaces import Dict
 from parallel_cases import Painters, Pair, Strange, Telling
 
 import thorndike as td
@@ -43,6 +44,31 @@ def test_rows_of_an_uneven_pair(pair):
             legal = [True, bool(t % 2), False] if t < 3 else [True, True, False]
             np.testing.assert_array_equal(now.info["mask"], [[1, 1, 1], legal] * 2)
         assert episode > 4
+
+
+class Rllibs(Pair):
+    """Calls what it sees as RLlib does."""
+
+    def observation_space(self, agent):
+        space = super().observation_space(agent)
+        if agent == "long":
+            return space
+        return Dict({"observations": space["observation"], "action_mask": space["action_mask"]})
+
+    def _see(self):
+        seen = super()._see()
+        if "short" in seen:
+            seen["short"]["observations"] = seen["short"].pop("observation")
+        return seen
+
+
+def test_observations_may_have_another_name_beside_their_mask():
+    named, plain = td.ParallelEnvironment(Rllibs), td.ParallelEnvironment(Pair)
+    assert named.observation_space == plain.observation_space
+    with named.batch(2) as one, plain.batch(2) as other:
+        first, second = one.reset(), other.reset()
+        np.testing.assert_array_equal(first.obs, second.obs)
+        np.testing.assert_array_equal(first.info["mask"], second.info["mask"])
 
 
 class NoInfos(Telling):

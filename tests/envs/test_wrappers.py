@@ -10,7 +10,7 @@ from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 
 import thorndike as td
 from thorndike.configuration import check
-from thorndike.envs.batched import Batched
+from thorndike.envs.batched import Batched, is_masked
 from thorndike.envs.wrappers import standard as wrappers
 from thorndike.nets.torso import describe
 from thorndike.ops.keys import random_key
@@ -104,8 +104,8 @@ def test_images_whose_channels_come_first_stay_so():
 def test_planes_are_stacked_and_masks_passed_on():
     env = td.FrameStack(env=td.make("pgx/minatar-breakout"), frames=3)
     assert env.observation_space == MultiBinary((10, 10, 12))
-    assert env.masked
-    assert not td.FrameStack(env=td.CartPole()).masked
+    assert is_masked(env)
+    assert not is_masked(td.FrameStack(env=td.CartPole()))
     first = env.reset(jax.random.key(0))
     second = env.step(first.state, jnp.int32(1), jax.random.key(1))
     assert env.observation_space.contains(np.asarray(second.obs, np.int8))

@@ -279,10 +279,12 @@ def test_box_actions(name):
     out = np.asarray(actions.to_environment(jnp.asarray(unit)))
     assert out.shape == (4, 5, *space.shape)
     np.testing.assert_allclose(actions.from_environment(jnp.asarray(out)), unit, rtol=1e-4, atol=1e-5)
-    finite = np.isfinite(space.low) & np.isfinite(space.high) & (name != "huge")  # bounds that mean infinity
+    below, above = (np.isfinite(bound) & (name != "huge") for bound in (space.low, space.high))  # huge means infinity
+    finite = below & above
     for sign, bound in ((-1, space.low), (1, space.high)):
         end = np.asarray(actions.to_environment(jnp.full(size, float(sign))))
-        np.testing.assert_allclose(end, np.where(finite, bound, sign), rtol=1e-6, atol=1e-6)
+        beside = np.where(below, space.low + 1, np.where(above, space.high - 1, 0.0))
+        np.testing.assert_allclose(end, np.where(finite, bound, beside + sign), rtol=1e-6, atol=1e-6)
     if finite.all():
         _, _, backward = rescale_box(space, space.dtype.type(-1), space.dtype.type(1))
         expected = [backward(x.reshape(space.shape)) for x in unit.reshape(-1, size)]

@@ -43,6 +43,19 @@ def test_a_loaded_agent_acts_the_same(name, runs, tmp_path):
         assert not np.array_equal(without.act(obs), agent.act(obs))  # they matter
 
 
+def test_a_tilde_is_the_home_directory(ppo, tmp_path, monkeypatch):
+    """Of all that is written and read."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    agent = ppo.agent()
+    assert agent.save("~/agent.td") == tmp_path / "agent.td"
+    assert td.load("~/agent.td").algorithm == agent.algorithm
+    ppo.plot("~/curve.svg")
+    assert ppo.watch("~/film.gif", frames=3).path == tmp_path / "film.gif"
+    data = ppo.record(1, "~/data")
+    assert (data.path, len(td.Dataset("~/data"))) == (tmp_path / "data", len(data))
+    assert {path.name for path in tmp_path.iterdir()} == {"agent.td", "curve.svg", "film.gif", "data"}
+
+
 def test_flipped_bits_and_cuts_of_an_agents_file_are_noticed(ppo, tmp_path):
     path = ppo.agent().save(tmp_path / "agent.td")
     data, rng = path.read_bytes(), np.random.default_rng(0)

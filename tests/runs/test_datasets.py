@@ -225,7 +225,10 @@ def spoilt(change):
     [
         (spoilt(lambda masks: masks[1].fill(False)), "actions that its masks do not allow"),
         (spoilt(lambda masks: masks[-1].fill(False)), "allow nothing where an episode was cut"),
-        ([e._replace(masks=np.ones((len(e.rewards) + 1, 3))) for e in episodes()], r"masks of shape \(3,\).*\(2,\)"),
+        (
+            [e._replace(masks=np.ones((len(e.rewards) + 1, 3))) for e in episodes()],
+            r"masks, each of which has shape \(3,\); Discrete.* needs \(2,\)",
+        ),
         ([e._replace(masks=np.ones((len(e.rewards), 2))) for e in episodes()], "3 masks and 3 rewards.*: give 4"),
         ([*masked_episodes(), *episodes()], "all of them masks, or none"),
     ],

@@ -8,6 +8,7 @@ import pytest
 from gymnasium.spaces import Box, Dict, Discrete
 
 import thorndike as td
+from thorndike.envs.adapters.gymnasium import GymnasiumEnvironment
 from thorndike.memory.dataset import Dataset
 
 
@@ -84,6 +85,42 @@ def test_masks_that_minari_recorded_are_read(tmp_path, monkeypatch):
     batch = Dataset(tmp_path / "masked" / "test-v0").fit(td.Spec(Echo.observation_space, Discrete(2)))[np.arange(6)]
     np.testing.assert_array_equal(batch.info["mask"], [[1, 0], [0, 1], [1, 1]] * 2)
     np.testing.assert_array_equal(batch.info["next_mask"], [[0, 1], [1, 1], [0, 1]] * 2)
+
+
+class ShownMask(MaskedEcho):
+    """Shows it beside what it sees."""
+
+    observation_space = Dict({"action_mask": Box(0, 1, (2,), np.int8), "observation": Box(-10, 10, (1,), np.float32)})
+
+    def shown(self, obs, info):
+        return {"action_mask": info.pop("action_mask").astype(np.int8), "observation": np.float32([self.t])}, info
+
+    def reset(self, *, seed=None, options=None):
+        return self.shown(*super().reset(seed=seed, options=options))
+
+    def step(self, action):
+        obs, *ending, info = super().step(action)
+        obs, info = self.shown(obs, info)
+        return obs, *ending, info
+
+
+def test_masks_in_observations_are_taken_out(tmp_path, monkeypatch):
+    """As they are where agents act in such an environment."""
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+    import minari
+
+    gymnasium.register("ShownForMinari-v0", entry_point="test_minari:ShownMask")
+    env = minari.DataCollector(gymnasium.make("ShownForMinari-v0"))
+    env.reset(seed=0)
+    for action in (0, 1, 1):
+        env.step(action)
+    env.create_dataset("shown/test-v0", eval_env="ShownForMinari-v0", description="", author="", code_permalink="")
+    env.close()
+    made = GymnasiumEnvironment("ShownForMinari-v0")
+    spec = td.Spec(made.observation_space, made.action_space, masked=made.masked)
+    batch = Dataset(tmp_path / "shown" / "test-v0").fit(spec)[np.arange(3)]
+    np.testing.assert_array_equal(batch.obs, [[0], [1], [2]])
+    np.testing.assert_array_equal(batch.info["mask"], [[1, 0], [0, 1], [1, 1]])
 
 
 class Painted(Echo):

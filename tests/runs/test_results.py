@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import small_runs as small
-from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
+from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete
 from PIL import Image
 
 import thorndike as td
@@ -209,8 +209,17 @@ def test_masks_that_do_not_fit_are_refused():
         agent.act(obs[0], mask=np.zeros(5))
     with pytest.raises(IncompatibleError, match="the observation is not finite"):
         agent.act([np.nan, 0.0], mask=np.ones(5))
-    for seen, mask in ((obs[0], [1, 0, 0]), (obs, np.concatenate(parts)), (obs, np.ones((2, 5))), (obs, parts)):
-        with pytest.raises(IncompatibleError, match=r"expected a mask of shape \((3, )?5,?\)"):
+    with pytest.raises(IncompatibleError, match="the mask allows no action"):
+        agent.act(obs[0], mask=np.array([0, 0, 1, 1, 1]))
+    for seen, mask, text in (
+        (obs[0], [1, 0, 0], r"has shape \(3,\); MultiDiscrete.* needs \(5,\), or a tuple"),
+        (obs[0], (parts[1], parts[0]), "has parts of 3, 2 choices; .*arrays with 2, 3 entries"),
+        (obs, np.concatenate(parts), r"has shape \(5,\), and there are 3 observations: give 3 masks"),
+        (obs, np.ones((2, 5)), r"has shape \(2, 5\), and there are 3 observations"),
+        (obs, np.ones((3, 4)), r"has shape \(4,\); MultiDiscrete.* needs \(5,\)"),
+        (obs, parts, "the mask is a tuple, and there are 3 observations: give an array"),
+    ):
+        with pytest.raises(IncompatibleError, match=text):
             agent.act(seen, mask=mask)
     with pytest.raises(IncompatibleError, match="empty batch"):
         agent.act(obs[:0], mask=np.ones((0, 5)))
@@ -234,6 +243,45 @@ def test_whole_numbers_beyond_32_bits_are_refused():
     agent.act(np.array([7]))
     with pytest.raises(IncompatibleError, match="whole numbers have 32 bits here"):
         agent.act(np.array([7 + 2**32]))
+
+
+COUNTED = Dict(
+    {"z": Discrete(5, start=-2), "m": MultiDiscrete([2, 3]), "b": MultiBinary(2), "i": Box(-3, 7, (2,), np.int8)}
+)
+SEEN = {"z": 2, "m": [1, 2], "b": [0, 1], "i": [7, -3]}
+
+
+@pytest.mark.parametrize(
+    ("part", "wrong"),
+    [
+        ("z", [3, -3, 5, 1.0, 0.5]), ("m", [[2, 0], [0, -1], [0.0, 1.0]]), ("b", [[0, 2], [-1, 0], [0.5, 3.0]]),
+        ("i", [[8, 0], [0, -4]]),
+    ],
+)  # fmt: skip
+def test_observations_outside_of_their_space_are_refused(part, wrong):
+    """Single, and as one of a batch; what is inside is answered."""
+    spec = td.Spec(COUNTED, Discrete(2))
+    agent = Agent(small.PPO, spec, small.PPO.actor(small.PPO.init(jax.random.key(0), spec)))
+    assert agent.act(SEEN) in (0, 1)
+    for value in wrong:
+        text = (
+            r"expected whole numbers, of \w+Discrete|expected whole numbers, of Discrete|the observation is outside of"
+        )
+        with pytest.raises(IncompatibleError, match=text):
+            agent.act(SEEN | {part: value})
+        many = {name: np.stack([np.asarray(x)] * 3) for name, x in SEEN.items()}
+        many[part] = np.stack([many[part][0], value, many[part][0]])
+        with pytest.raises(IncompatibleError, match=text):
+            agent.act(many)
+
+
+def test_a_table_has_no_row_for_what_is_not_in_its_space(tmp_path):
+    agent = td.train(td.QLearning(), "FourRooms", steps=64, out=tmp_path / "run", progress=False).agent()
+    n = agent.spec.observation.n
+    for wrong in (n, -1, 2.5, np.float32(1)):
+        with pytest.raises(IncompatibleError, match=rf"the observation is outside of Discrete\({n}\)|whole numbers"):
+            agent.act(wrong)
+    assert agent.act([0, n - 1]).shape == (2,)
 
 
 @pytest.mark.parametrize("env", ["CartPole-v1", "gymnasium/CartPole-v1"])

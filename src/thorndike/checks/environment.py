@@ -12,8 +12,9 @@ import numpy as np
 from gymnasium.utils.env_checker import check_env
 
 from thorndike.checks.report import Report
-from thorndike.drivers.health import FAULTS, faults, sizes, strays
+from thorndike.drivers.health import FAULTS, sizes, step_faults, strays
 from thorndike.drivers.learner import random_action
+from thorndike.drivers.scan import transition
 from thorndike.envs import make
 from thorndike.envs.batched import Batched, is_jax
 from thorndike.ops.keys import random_key
@@ -55,9 +56,11 @@ def _compiled(report: Report, env: Any) -> None:
         def step(carry, key):
             now, stray = carry
             akey, skey = jax.random.split(key)
-            later = world.step(now, random_action(env.action_space, now, akey), skey)
+            action = random_action(env.action_space, now, akey)
+            later = world.step(now, action, skey)
             seen = sizes(env.observation_space, now.obs, later.final_obs)
-            told = (faults(later.reward, *seen), later.terminated, later.truncated, later.reward, seen)
+            wrong = step_faults(env, transition(now, action, {}, later))
+            told = (wrong, later.terminated, later.truncated, later.reward, seen)
             stray = jnp.maximum(stray, strays(env.observation_space, later.final_obs))
             return (later, stray), (told, later.obs)
 

@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from thorndike.configuration import require
-from thorndike.drivers.health import FAULTS, faults, sizes
-from thorndike.drivers.scan import axes, member, step_world
+from thorndike.drivers.health import FAULTS, step_faults
+from thorndike.drivers.scan import axes, member, step_world, transition
 from thorndike.envs.batched import Batched, is_jax
 from thorndike.envs.host.worker import LIMIT
 from thorndike.errors import EnvError
@@ -133,8 +133,8 @@ def evaluate(
     `explore` the agents act as they do in training.
 
     Raises:
-        EnvError: where an environment shows or gives what is not finite; where it fails, or ten times as many episodes
-            are dropped as are wanted; where one has no end.
+        EnvError: where an environment shows or gives what is not finite, or allows no action; where it fails, or ten
+            times as many episodes are dropped as are wanted; where one has no end.
     """
     env = getattr(env, "evaluation", env)
     alone = getattr(env, "players", 1) == 1
@@ -169,7 +169,7 @@ def watched(world: Batched) -> Callable[[Timestep, Array, Array], Timestep]:
     @jax.jit
     def look(now, action, key):
         later = world.step(now, action, key)
-        return later, faults(later.reward, *sizes(world.env.observation_space, now.obs, later.final_obs))
+        return later, step_faults(world.env, transition(now, action, {}, later))
 
     def step(now, action, key):
         later, wrong = look(now, action, key)
@@ -230,14 +230,14 @@ def _begin(algorithm: Any, world: Batched, actor: PyTree, keys: Array) -> Playin
 @partial(jax.jit, static_argnames="explore", donate_argnums=3)
 def _advance(algorithm: Any, world: Batched, actor: PyTree, state: Playing, n: Array, explore: bool):
     """At most n steps later; with it what it says of faults, lengths and whether all is over, [R, ...]."""
-    space, how = world.env.observation_space, "explore" if explore else "exploit"
+    how = "explore" if explore else "exploit"
 
     def step(algorithm: Any, actor: PyTree, state: Playing) -> Playing:
         now, carry, key, returns, lengths, over, _ = state
         key, skey = jax.random.split(key)
         now, carry, seen = step_world(algorithm, world, actor, carry, now, skey, how)
         returns = returns + jnp.where(over, 0.0, seen.reward)
-        wrong = jnp.where(over, 0, faults(seen.reward, *sizes(space, seen.obs, seen.next_obs)))
+        wrong = jnp.where(over, 0, step_faults(world.env, seen))
         return Playing(now, carry, key, returns, lengths + ~over, over | seen.ended, wrong)
 
     def one(algorithm: Any, actor: PyTree, state: Playing) -> Playing:

@@ -11,13 +11,15 @@ from gymnasium import Space
 from gymnasium.spaces import Box
 
 from thorndike.envs.host.layout import leaf_of
+from thorndike.envs.masks import choosable, mask_sizes
 from thorndike.nets.torso import leaves
 from thorndike.types import Array, Metrics, PyTree, Transition
 
 WIDTHS = 10  # of its Box that an observation may be away from it: simulators leave theirs, LunarLander by up to 1.4
 
 FAULTS = {  # the greater the number, the earlier where trouble spreads
-    2: "showed an observation that is not finite",
+    3: "showed an observation that is not finite",
+    2: 'allowed no action: info["mask"] was false for all choices, or for all of one part',
     1: "gave a reward that is not finite",
 }
 
@@ -30,22 +32,42 @@ class Health(NamedTuple):
     stray: Array  # the largest absolute value of an observation that lies far outside of its space; 0: none
 
 
-def health(space: Space, steps: Transition) -> Health:
-    """What is seen of a rollout's steps [T, E, ...], or of a batch's [B, ...]."""
-    seen = sizes(space, steps.obs, steps.next_obs)
-    wrong = faults(steps.reward, *seen)
+def health(space: Space, steps: Transition, action: Space | None = None) -> Health:
+    """What is seen of a rollout's steps [T, E, ...], or of a batch's [B, ...]; with the `action` space, whether there
+    was always something legal to do."""
+    seen, legal = sizes(space, steps.obs, steps.next_obs), choices(action, steps)
+    wrong = _worst(steps.reward, seen, legal)
     culprit = jnp.where(wrong.any(), wrong.ravel().argmax() % wrong.shape[-1], -1)
     metrics = {"rollout/observation_max": jnp.stack([x.max() for x in seen]).max()} if seen else {}
+    if legal:
+        metrics["rollout/legal_actions"] = legal[0].mean()
     stray = strays(space, steps.obs, steps.next_obs)
     return Health({**metrics, "rollout/reward_mean": steps.reward.mean()}, culprit, stray)
 
 
-def faults(reward: Array, *sizes: Array) -> Array:
-    """Which of `FAULTS` each step has, of the shape of `reward`; 0: none. `sizes` are those of its observations."""
+def step_faults(env: Any, steps: Transition) -> Array:
+    """Which of `FAULTS` steps in a JAX environment have, of the shape of their rewards; 0: none."""
+    return _worst(
+        steps.reward, sizes(env.observation_space, steps.obs, steps.next_obs), choices(env.action_space, steps)
+    )
+
+
+def _worst(reward: Array, seen: list[Array], legal: list[Array]) -> Array:
     wrong = jnp.where(jnp.isfinite(reward), 0, 1)
-    for size in sizes:
-        wrong = jnp.where(jnp.isfinite(size), wrong, 2)
+    for kind, values in ((2, legal), (3, seen)):
+        for value in values:
+            wrong = jnp.where(jnp.isfinite(value), wrong, kind)
     return wrong
+
+
+def choices(action: Space | None, steps: Transition) -> list[Array]:
+    """How many choices were legal at each step, infinite where in some part of the action none was, or will be at a
+    successor that is not the task's end; nothing where there are no masks."""
+    if action is None or "mask" not in steps.info:
+        return []
+    mask, following, parts = steps.info["mask"], steps.info["next_mask"], mask_sizes(action)
+    some = choosable(mask, parts) & (choosable(following, parts) | steps.terminated)
+    return [jnp.where(some, mask.sum(-1), jnp.inf)]
 
 
 def sizes(space: Space, *observations: PyTree) -> list[Array]:

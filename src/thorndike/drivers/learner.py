@@ -97,7 +97,10 @@ def set_clock(agent: PyTree, steps: Array, total: Array) -> PyTree:
 
 
 def random_action(space: Space, now: Timestep, key: Array) -> Array:
-    """A uniformly random legal action for each environment [E, ...], as an algorithm would emit it (from 0)."""
+    """A uniformly random legal action for each environment [E, ...], as an algorithm would emit it (from 0).
+
+    Where a Box has one bound or none, uniform over what networks see as [-1, 1].
+    """
     n = now.reward.shape[0]
     if isinstance(space, (Discrete, MultiDiscrete)):
         sizes = np.ravel(space.nvec if isinstance(space, MultiDiscrete) else space.n)
@@ -106,7 +109,11 @@ def random_action(space: Space, now: Timestep, key: Array) -> Array:
         parts = jnp.split(noise, np.cumsum(sizes)[:-1], -1)
         return jnp.stack([part.argmax(-1) for part in parts], -1).reshape(n, *(space.shape or ()))
     if isinstance(space, MultiBinary):
-        return jax.random.bernoulli(key, 0.5, (n, *space.shape)).astype(jnp.int8)
+        bits, mask = jax.random.bernoulli(key, 0.5, (n, *space.shape)), now.info.get("mask")
+        if mask is not None:
+            zero, one = jnp.moveaxis(mask.reshape((n, *space.shape, 2)), -1, 0)  # whether a bit may be 0, and 1
+            bits = jnp.where(zero & one, bits, one)
+        return bits.astype(jnp.int8)
     assert isinstance(space, Box), space
-    actions = Actions.of(space)  # where there are no bounds, as far as networks go
+    actions = Actions.of(space)
     return actions.to_environment(jax.random.uniform(key, (n, actions.dimensions), minval=-1.0, maxval=1.0))

@@ -13,8 +13,9 @@ import numpy as np
 from gymnasium import Space
 
 from thorndike.drivers.evaluate import fault
-from thorndike.drivers.health import faults, sizes
+from thorndike.drivers.health import step_faults
 from thorndike.drivers.learner import random_action
+from thorndike.drivers.scan import transition
 from thorndike.envs.batched import Batched
 from thorndike.errors import ConfigError
 from thorndike.ops.keys import random_key
@@ -111,7 +112,7 @@ def match(game: Any, one: Any, other: Any, games: int = 100, seed: int = 0, open
     The first `opening` moves of each game are random: players without randomness would repeat one game.
 
     Raises:
-        EnvError: where the game shows or gives what is not finite, or is outside of its space.
+        EnvError: where the game shows or gives what is not finite, is outside of its space, or allows no move.
     """
     if games < 2:
         raise ConfigError(f"a match has at least 2 games, one begun by each side; got {games}")
@@ -136,7 +137,7 @@ def _games(
     All stop with the first fault.
     """
     key, reset_key = jax.random.split(key)
-    now, space = world.reset(reset_key), world.env.observation_space
+    now = world.reset(reset_key)
     mover = lambda now: jax.vmap(world.env.player)(now.sim.state)  # type: ignore[attr-defined]  # noqa: E731
     me = jnp.where(begins, mover(now), 1 - mover(now))
 
@@ -148,7 +149,7 @@ def _games(
         action = jnp.where(length < opening, random_action(world.env.action_space, now, keys[3]), action)
         later = world.step(now, action, keys[2])
         result += jnp.where(over, 0.0, jnp.where(mine, later.reward, -later.reward))
-        wrong = jnp.where(over, 0, faults(later.reward, *sizes(space, now.obs, later.final_obs)))
+        wrong = jnp.where(over, 0, step_faults(world.env, transition(now, action, {}, later)))
         return later, key, result, length + ~over, over | later.terminated | later.truncated, wrong
 
     none = jnp.zeros(world.num_envs, jnp.int32)

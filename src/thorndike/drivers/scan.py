@@ -15,7 +15,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from gymnasium import Space
 from jax.sharding import Mesh, NamedSharding, SingleDeviceSharding
 from jax.sharding import PartitionSpec as P
 
@@ -46,13 +45,16 @@ def step_world(algorithm: Any, world: Batched, actor: PyTree, carry: PyTree, now
     if how == "random":
         action = random_action(world.env.action_space, now, akey).astype(action.dtype)
     later = world.step(now, action, skey)
+    return later, next_carry, transition(now, action, extras, later)
+
+
+def transition(now: Timestep, action: PyTree, extras: dict[str, PyTree], later: Timestep) -> Transition:
+    """The step from `now` to `later`."""
     info = {name: now.info[name] for name in now.info if not name.startswith("final_")}
     if "mask" in info:
         info["next_mask"] = later.info["final_mask"]
-    transition = Transition(
-        now.obs, now.first, action, extras, later.reward, later.terminated, later.truncated, later.final_obs, info
-    )
-    return later, next_carry, transition
+    ending = (later.reward, later.terminated, later.truncated, later.final_obs)
+    return Transition(now.obs, now.first, action, extras, *ending, info)
 
 
 def rollout(algorithm: Any, world: Batched, actor: PyTree, carry: PyTree, now: Timestep, key: Array, how: str):
@@ -60,12 +62,12 @@ def rollout(algorithm: Any, world: Batched, actor: PyTree, carry: PyTree, now: T
 
     def step(state, key):
         now, carry = state
-        now, carry, transition = step_world(algorithm, world, actor, carry, now, key, how)
-        return (now, carry), transition
+        now, carry, done = step_world(algorithm, world, actor, carry, now, key, how)
+        return (now, carry), done
 
     if algorithm.rollout_length == 1:
-        (later, next_carry), transition = step((now, carry), key)
-        steps = jax.tree.map(lambda x: x[None], transition)
+        (later, next_carry), done = step((now, carry), key)
+        steps = jax.tree.map(lambda x: x[None], done)
     else:
         (later, next_carry), steps = jax.lax.scan(step, (now, carry), jax.random.split(key, algorithm.rollout_length))
     return Rollout(steps, carry, later._replace(sim=())), later, next_carry
@@ -86,7 +88,7 @@ def outline(algorithm: Any, world: Batched, spec: Spec) -> tuple[Rollout, Metric
         carry = algorithm.carry(actor, algorithm.num_envs)
         experience = rollout(algorithm, world, actor, carry, now, key, "explore")[0]
         memory = init_memory(algorithm, experience)
-        after, _, metrics, seen = _learn(algorithm, spec.observation, agent, memory, experience, key)
+        after, _, metrics, seen = _learn(algorithm, world.env, agent, memory, experience, key)
         return experience, {**seen.metrics, **metrics}, agent, after
 
     experience, metrics, agent, after = jax.eval_shape(first, random_key(0))
@@ -107,28 +109,29 @@ def init_run(algorithm: Any, world: Batched, spec: Spec, shapes: tuple[Rollout, 
 
 
 def _learn(
-    algorithm: Any, space: Space, agent: PyTree, memory: PyTree, experience: Rollout, key: Array
+    algorithm: Any, env: Any, agent: PyTree, memory: PyTree, experience: Rollout, key: Array
 ) -> tuple[PyTree, PyTree, Metrics, Health]:
     memory = collect(algorithm, memory, experience)
     agent, metrics = improve(algorithm, agent, memory, experience, key)
     named = {f"train/{name}": value for name, value in metrics.items()}
-    return agent, memory, named, health(space, experience.steps)
+    return agent, memory, named, health(env.observation_space, experience.steps, env.action_space)
 
 
 def iterate(algorithm: Any, world: Batched, state: RunState, warm: bool) -> RunState:
     """One rollout and what is learned from it; with `warm`, random actions that only fill the memory."""
     algorithm = settled(algorithm, state.steps, state.total, state.episodes.count)
     key, rkey, lkey = jax.random.split(state.key, 3)
-    space = world.env.observation_space
+    env = world.env
     actor = algorithm.actor(state.agent)
     how = "random" if warm else "explore"
     experience, now, carry = rollout(algorithm, world, actor, state.carry, state.now, rkey, how)
     steps = state.steps + algorithm.rollout_length * algorithm.num_envs
     if warm:
         agent, memory = state.agent, collect(algorithm, state.memory, experience)
-        tally = state.tally.watch({}, state.iterations, health(space, experience.steps))
+        seen = health(env.observation_space, experience.steps, env.action_space)
+        tally = state.tally.watch({}, state.iterations, seen)
     else:
-        agent, memory, metrics, seen = _learn(algorithm, space, state.agent, state.memory, experience, lkey)
+        agent, memory, metrics, seen = _learn(algorithm, env, state.agent, state.memory, experience, lkey)
         tally = state.tally.add(metrics, state.iterations, seen)
     agent = set_clock(agent, steps, state.total)
     episodes = state.episodes.add(experience.steps.reward, experience.steps.ended)

@@ -1,13 +1,13 @@
 """From one JAX environment to a batch that resets itself: time limit, auto-reset, `final_obs`, legal actions.
 
 Auto-reset is same-step and only here: `obs` is already the new episode's, `final_obs` always the true successor,
-`terminated` and `truncated` stay apart. The same boundary clips Box actions and shifts Discrete ones.
+`terminated` and `truncated` stay apart. The same boundary rounds and clips Box actions and shifts Discrete ones.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -15,9 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 from gymnasium import Space
 from gymnasium.spaces import Box, Discrete, MultiDiscrete
+from jax.dtypes import canonicalize_dtype
 
 from thorndike.configuration import is_config
 from thorndike.envs.conformance import agree, answered
+from thorndike.ops.keys import random_key
 from thorndike.types import Array, Environment, PyTree, Timestep
 
 
@@ -29,14 +31,32 @@ class Simulator(NamedTuple):
 
 
 def to_environment(space: Space, action: Any) -> Any:
-    """An algorithm's action in the environment's terms: Box clipped to its bounds, Discrete shifted by `start`."""
+    """An algorithm's action in the environment's terms: Box clipped to its bounds, of whole numbers to the nearest one;
+    Discrete shifted by `start`."""
     if isinstance(space, Box):
+        if space.dtype.kind != "f":
+            return _whole(space, action)
         xp = np if isinstance(action, np.ndarray) else jnp
         return xp.clip(action, space.low, space.high).astype(space.dtype)
     if isinstance(space, (Discrete, MultiDiscrete)):
         start = np.asarray(space.start)
         action = action + start.astype(space.dtype) if start.any() else action
     return action.astype(space.dtype) if isinstance(action, np.ndarray) and action.dtype.kind in "iub" else action
+
+
+def _whole(space: Box, action: Any) -> Any:
+    """The nearest actions of a Box of whole numbers, or of bools; on JAX's side they have at most 32 bits."""
+    on_host = isinstance(action, np.ndarray)
+    xp, real, dtype = (np, np.float64, space.dtype) if on_host else (jnp, np.float32, canonicalize_dtype(space.dtype))
+    whole: Any = np.uint8 if dtype.kind == "b" else dtype
+    limits = np.iinfo(whole)
+    low, high = (np.clip(bound, limits.min, limits.max).astype(whole) for bound in (space.low, space.high))
+    if not jnp.issubdtype(action.dtype, jnp.integer):
+        most = real(limits.max)
+        if int(most) > limits.max:  # rounded up to what the type does not hold
+            most = np.nextafter(most, real(0))
+        action = xp.clip(xp.rint(action.astype(real)), real(limits.min), most).astype(whole)
+    return xp.clip(action, low, high).astype(dtype)
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["env"], meta_fields=["num_envs"])
@@ -71,7 +91,7 @@ class Batched:
         if hasattr(self.env, "again"):  # the next episode depends on the last
             fresh = answered(self.env, "again", jax.vmap(self.env.again)(stepped.state, keys))
         else:
-            fresh = jax.vmap(self.env.reset)(keys)
+            fresh = answered(self.env, "reset", jax.vmap(self.env.reset)(keys))
         agree(self.env, fresh, stepped)
 
         def choose(new, old):
@@ -94,3 +114,18 @@ PARTS = ("reset", "step", "observation_space", "action_space")
 def is_jax(env: Any) -> bool:
     """Whether `env` is a JAX environment: a config with pure `reset` and `step`."""
     return is_config(env) and not isinstance(env, type) and all(hasattr(type(env), part) for part in PARTS)
+
+
+def is_masked(env: Any) -> bool:
+    """Whether an environment says which actions are legal: a JAX one by `info["mask"]`."""
+    if not is_jax(env):
+        return bool(getattr(env, "masked", False))
+    leaves, structure = jax.tree.flatten(env)
+    return _shows_mask(structure, tuple((np.shape(leaf), jnp.result_type(leaf)) for leaf in leaves))
+
+
+@lru_cache(maxsize=64)
+def _shows_mask(structure: Any, leaves: tuple[tuple[tuple[int, ...], Any], ...]) -> bool:
+    env = jax.tree.unflatten(structure, [jax.ShapeDtypeStruct(*leaf) for leaf in leaves])
+    step = jax.eval_shape(lambda env, key: env.reset(key), env, jax.eval_shape(lambda: random_key(0)))
+    return "mask" in step.info

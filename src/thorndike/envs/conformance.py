@@ -7,15 +7,20 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from gymnasium.spaces import Dict
 from jax.tree_util import keystr, tree_leaves_with_path
 
+from thorndike.envs.masks import KEY, flat_mask, mask_size
 from thorndike.errors import EnvError
 from thorndike.nets.torso import example
-from thorndike.types import PyTree, Step
+from thorndike.types import Array, PyTree, Step
 
 
 def answered(env: Any, method: str, step: Any) -> Step:
-    """`step`, which `env.method` answered under `vmap`, leaves [E, ...]; raises `EnvError` where it is not usable."""
+    """`step`, which `env.method` answered under `vmap`, leaves [E, ...], with its mask as bool [E, A].
+
+    Raises `EnvError` where it is not usable.
+    """
     name, kind = f"{type(env).__name__}.{method}", type(step).__name__
     if not isinstance(step, Step):
         raise EnvError(f"{name} must return td.Step(state, obs, reward, terminated), and returned a {kind}")
@@ -27,7 +32,25 @@ def answered(env: Any, method: str, step: Any) -> Step:
         shape = jnp.shape(getattr(step, part))[1:]
         if shape:
             raise EnvError(f"{name} gives a {part} of shape {shape}: it has to be one number")
-    return step
+    if "mask" not in step.info:
+        shown = isinstance(space, Dict) and KEY in space.spaces and mask_size(env.action_space)
+        if KEY in step.info or shown:
+            where = "info with an" if KEY in step.info else "an observation with an"
+            raise EnvError(f'{name} gives {where} "{KEY}": JAX environments tell legal actions as info["mask"]')
+        return step
+    try:
+        mask = flat_mask(joined(step.info["mask"], 1), env.action_space, 1)
+    except ValueError as error:
+        raise EnvError(f'{name} gives info["mask"], which {error}') from None
+    return step._replace(info={**step.info, "mask": mask.astype(bool)})
+
+
+def joined(mask: PyTree, lead: int = 0) -> Array:
+    """A mask as one array, behind `lead` axes: the parts of a tuple side by side."""
+    if not isinstance(mask, tuple):
+        return jnp.asarray(mask)
+    parts = [jnp.asarray(part) for part in jax.tree.leaves(mask)]
+    return jnp.concatenate([part.reshape((*part.shape[:lead], -1)) for part in parts], -1)
 
 
 def agree(env: Any, fresh: Step, stepped: Step) -> None:

@@ -20,7 +20,7 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete, MultiDiscrete
 
 from thorndike.configuration import require
-from thorndike.envs.host.layout import mask_size
+from thorndike.envs.masks import choosable, flat_mask, mask_sizes
 from thorndike.errors import CheckpointError, ConfigError
 from thorndike.files import LARGEST_JSON, check_regular, read_json
 from thorndike.files import write as put
@@ -45,7 +45,7 @@ class Dataset:
             ConfigError: there is no dataset, or it is damaged.
             MissingExtraError: a Minari folder, without h5py.
         """
-        self.path = Path(path)
+        self.path = Path(path).expanduser()
         minari = [p for p in (self.path / "data", self.path) if (p / "main_data.hdf5").is_file()]
         if minari:
             stored = read_minari(minari[0] / "main_data.hdf5")
@@ -129,22 +129,23 @@ class Dataset:
             self._check_masks(spec)
         self.structure = jax.tree.structure(example(spec.observation))
         self.dtypes = [x.dtype for x in parts]
+        self.real = isinstance(spec.action, Box)  # algorithms know its whole numbers, of whatever size, as floats
         self.start = np.asarray(spec.action.start) if isinstance(spec.action, (Discrete, MultiDiscrete)) else None
         return self
 
     def _check_masks(self, spec: Spec) -> None:
-        masks: Any = self.masks
-        if masks.shape[1:] != (mask_size(spec.action),):
-            raise ConfigError(
-                f"{self.path} has masks of shape {masks.shape[1:]}, the environment ({mask_size(spec.action)},)"
-            )
-        sizes = np.asarray([spec.action.n] if isinstance(spec.action, Discrete) else spec.action.nvec.ravel())
-        taken = (self.actions - spec.action.start).reshape(len(self), -1) + np.cumsum(sizes) - sizes
+        sizes = mask_sizes(spec.action)
+        try:
+            masks = self.masks = flat_mask(self.masks, spec.action, 1)
+        except ValueError as error:
+            raise ConfigError(f"{self.path} has masks, each of which {error}") from None
+        start = getattr(spec.action, "start", 0)
+        taken = (self.actions - start).reshape(len(self), -1) + np.cumsum(sizes) - sizes
         row = self._row(np.arange(len(self)))
         if not np.take_along_axis(masks[row].astype(bool), taken.astype(int), 1).all():
             raise ConfigError(f"{self.path} has actions that its masks do not allow")
         cut = np.asarray(self.truncations, bool) & ~np.asarray(self.terminations, bool)
-        if not masks[row[cut] + 1].any(1).all():
+        if not choosable(masks[row[cut] + 1].astype(bool), sizes).all():
             raise ConfigError(f"{self.path} has masks that allow nothing where an episode was cut")
 
     def __getitem__(self, index: np.ndarray) -> Transition:
@@ -160,6 +161,8 @@ class Dataset:
         actions = self.actions[index]
         if self.start is not None:
             actions = (actions - self.start).astype(np.int32)
+        elif self.real and actions.dtype.kind in "iub":
+            actions = actions.astype(np.float32)
         reward: Any = np.asarray(self.rewards[index], np.float32)
         terminated, truncated = (np.asarray(x[index], bool) for x in (self.terminations, self.truncations))
         masks = self.masks
@@ -177,9 +180,10 @@ def _bounds(space: Any) -> tuple[Any, Any]:
 
 def new(path: str | Path) -> Path:
     """A path for a new dataset; raises `ConfigError` where there is something."""
-    if Path(path).exists():
+    path = Path(path).expanduser()
+    if path.exists():
         raise ConfigError(f"{path} exists already: choose another directory")
-    return Path(path)
+    return path
 
 
 def write(path: str | Path, episodes: Iterable[Episode], about: dict[str, Any] | None = None) -> Path:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from thorndike.configuration import require
+from thorndike.envs.masks import KEY, take_mask
 from thorndike.errors import ConfigError
 from thorndike.types import PyTree
 
@@ -43,7 +44,8 @@ def part_names(n: int) -> Iterator[str]:
 def checked(episodes: Iterable[Episode]) -> list[dict[str, np.ndarray]]:
     """The arrays of each episode, by name: the parts of its observations, `STEPS`, and `masks` where there are any.
 
-    Lists are taken for arrays; dicts and tuples of arrays are the parts of an observation.
+    Lists are taken for arrays; dicts and tuples of arrays are the parts of an observation. An "action_mask" among these
+    is taken out, as `GymnasiumEnvironment` does it.
 
     Raises:
         ConfigError: these are no episodes of one environment; says which is the first that is not.
@@ -53,6 +55,7 @@ def checked(episodes: Iterable[Episode]) -> list[dict[str, np.ndarray]]:
     for i, episode in enumerate(episodes):
         kind = type(episode).__name__
         require(isinstance(episode, Episode), f"episode {i} is a {kind}: give td.Episode(observations, actions, ...)")
+        episode = _told(episode, f"episode {i}")
         parts, structure = _parts(episode.observations, f"episode {i}")
         columns = _columns(episode, parts, f"episode {i}")
         found.append(columns)
@@ -66,6 +69,16 @@ def checked(episodes: Iterable[Episode]) -> list[dict[str, np.ndarray]]:
             require(one == other, f"episode {i} has {name} of shape {one}, episode 0 of {other}: write it apart")
     require(bool(found), "there are no episodes to write: give at least one")
     return found
+
+
+def _told(episode: Episode, which: str) -> Episode:
+    """The episode with its masks beside the observations, where these are dicts that hold them."""
+    obs = episode.observations
+    told = episode.masks is None and isinstance(obs, Mapping) and KEY in obs
+    if not told or _numbers(episode.actions, f"{which} has actions").dtype.kind not in "iu":
+        return episode
+    obs, masks = take_mask(obs)
+    return episode._replace(observations=obs, masks=masks)
 
 
 def _parts(observations: Any, which: str) -> tuple[list[Any], Any]:

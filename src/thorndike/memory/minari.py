@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from thorndike.envs.masks import KEY
 from thorndike.errors import ConfigError, MissingExtraError
 from thorndike.memory.episodes import STEPS, Stored
 
@@ -38,17 +39,21 @@ def _episode(group: Any) -> tuple[list[np.ndarray], list[np.ndarray], list[np.nd
     """Parts of the observations, `STEPS`, and parts of the masks, where they were recorded."""
     if hasattr(group["actions"], "keys"):
         raise ConfigError(f"{group.file.filename} has actions of several parts: only single arrays are supported")
-    masks = _parts(group["infos/action_mask"]) if "infos/action_mask" in group else []
-    return _parts(group["observations"]), [_array(group[name]) for name in STEPS], masks
+    shown, steps = group["observations"], [_array(group[name]) for name in STEPS]
+    if f"infos/{KEY}" in group:
+        return _parts(shown), steps, _parts(group[f"infos/{KEY}"])
+    if hasattr(shown, "keys") and KEY in shown and steps[0].dtype.kind in "iu":
+        return _parts(shown, but=KEY if len(shown) > 1 else None), steps, _parts(shown[KEY])
+    return _parts(shown), steps, []
 
 
-def _parts(node: Any) -> list[np.ndarray]:
-    """The arrays at or below `node`, those of each name in order (Dict), or numbered (Tuple)."""
+def _parts(node: Any, but: str | None = None) -> list[np.ndarray]:
+    """The arrays at or below `node`, those of each name in order (Dict), `but` one, or numbered (Tuple)."""
     if not hasattr(node, "keys"):
         return [_array(node)]
     numbered = all(name.startswith("_index_") for name in node)
     names = sorted(node, key=(lambda name: int(name.removeprefix("_index_"))) if numbered else None)
-    return [part for name in names for part in _parts(node[name])]
+    return [part for name in names if name != but for part in _parts(node[name])]
 
 
 def _array(node: Any) -> np.ndarray:

@@ -20,9 +20,11 @@ from thorndike.types import Array
 class Actions:
     """A hashable description of an action space, and the map between network units and the environment's.
 
-    A Box with finite bounds is seen by networks as [-1, 1] in each dimension; one without is left as it is, and so is
-    one whose bounds are float32's largest numbers, an old way to write infinity (1 / scale would be 0). A dimension
-    whose bounds are equal has a scale of 1: whatever a network says there is clipped.
+    Networks see each dimension of a Box with two `bounds` as [-1, 1], and one without bounds as it is. With one bound b
+    their 0 is b + 1 or b - 1, and the unit stays: a new Gaussian policy is clipped at b in a sixth of its actions, and
+    not in half or all of them. For whole numbers [-1, 1] is [low - 1/2, high + 1/2], so that each has an equal part of
+    it once actions are rounded (`thorndike.envs.batched.to_environment`). A dimension whose bounds are equal has a
+    scale of 1 (1/2 for whole numbers): whatever a network says there is clipped.
     """
 
     kind: str  # "discrete", "multidiscrete", "multibinary" or "box"
@@ -41,10 +43,13 @@ class Actions:
         if isinstance(space, MultiBinary):
             return Actions("multibinary", tuple(space.shape), (2,) * int(np.prod(space.shape)))
         assert isinstance(space, Box), space
-        low, high = space.low.ravel().astype(float), space.high.ravel().astype(float)
-        finite = (np.abs(low) < 1e30) & (np.abs(high) < 1e30)
-        centre = np.where(finite, (np.where(finite, high, 0) + np.where(finite, low, 0)) / 2, 0.0)
-        scale = np.where(finite & (low < high), (np.where(finite, high, 1) - np.where(finite, low, -1)) / 2, 1.0)
+        low, high = (bound.ravel() for bound in bounds(space))
+        half = 0.5 if space.dtype.kind in "iub" else 0.0
+        below, above = np.isfinite(low), np.isfinite(high)
+        finite = below & above
+        low, high = np.where(below, low, 0.0), np.where(above, high, 0.0)
+        centre = np.where(finite, (high + low) / 2, np.where(below, low + 1, np.where(above, high - 1, 0.0)))
+        scale = np.where(finite & (high - low + half > 0), (high - low) / 2 + half, 1.0)
         return Actions("box", tuple(space.shape), (), tuple(centre.tolist()), tuple(scale.tolist()))
 
     @property
@@ -73,8 +78,29 @@ class Actions:
         return (action - jnp.asarray(self.centre)) / jnp.asarray(self.scale) if self.kind == "box" else action
 
 
+def bounds(space: Box) -> tuple[np.ndarray, np.ndarray]:
+    """Least and greatest actions as float64, infinite where there is no bound.
+
+    The largest numbers of floats and of whole numbers from 32 bits on are no bounds, but a way to write infinity; so is
+    whatever is beyond 1e30.
+    """
+    low, high = space.low.astype(np.float64), space.high.astype(np.float64)
+    if space.dtype.kind == "f":
+        most = min(float(np.finfo(space.dtype).max), 1e30)
+        least = -most
+    elif space.dtype.itemsize >= 4:
+        least, most = float(np.iinfo(space.dtype).min), float(np.iinfo(space.dtype).max)
+    else:
+        return low, high
+    least = least if least < 0 else -np.inf  # 0 is a bound of unsigned numbers
+    return np.where(low <= least, -np.inf, low), np.where(high >= most, np.inf, high)
+
+
 class PolicyHead(eqx.Module):
-    """Features [..., F] to a distribution; a Gaussian's log standard deviation is a free parameter."""
+    """Features [..., F] to a distribution over legal actions; a Gaussian's log standard deviation is a free parameter.
+
+    Masks are [..., A] (`thorndike.envs.masks`).
+    """
 
     linear: Dense
     log_std: Array | None
@@ -89,7 +115,10 @@ class PolicyHead(eqx.Module):
         out = self.linear(features)
         if self.log_std is not None:
             return Normal(out, self.log_std)
-        if mask is not None:
+        if mask is not None and self.actions.kind == "multibinary":
+            zero, one = jnp.moveaxis(mask.reshape((*out.shape, 2)), -1, 0)  # whether a bit may be 0, and 1
+            out = jnp.where(one, jnp.where(zero, out, -ILLEGAL), ILLEGAL)
+        elif mask is not None:
             out = jnp.where(mask.reshape(out.shape), out, ILLEGAL)
         if self.actions.kind == "discrete":
             return Categorical(out)

@@ -8,13 +8,14 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from gymnasium.spaces import Box
 
 from thorndike.configuration import algorithm, require
 from thorndike.domains import Fraction, NonNegative, Positive, Share, Static
 from thorndike.memory.replay import Uniform
 from thorndike.nets.mlp import Dense
-from thorndike.nets.policy import Actions
+from thorndike.nets.policy import Actions, bounds
 from thorndike.nets.torso import Network, Torso, example
 from thorndike.ops.distributions import TanhNormal
 from thorndike.ops.optimise import Adam, Optimiser, begin, descend, polyak
@@ -122,8 +123,8 @@ class SAC:
         """Box actions with finite bounds."""
         if not isinstance(spec.action, Box):
             return f"SAC's policy is a squashed Gaussian, and {spec.action} is not a Box"
-        if not spec.action.is_bounded():
-            return "SAC squashes actions into finite bounds, and this environment's action space has none"
+        if not np.isfinite(bounds(spec.action)).all():
+            return f"SAC squashes actions into finite bounds, and {spec.action} lacks some"
         return None
 
     def init(self, key: Array, spec: Spec) -> State:

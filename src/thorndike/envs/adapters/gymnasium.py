@@ -18,8 +18,10 @@ from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 
 from thorndike.envs.host.batch import HostBatch, cores
 from thorndike.envs.host.guard import Overdue, alarm, guarded, in_main_thread, put_away, starts_within, where
-from thorndike.envs.host.layout import Layout, flat_mask, mask_size, stored_space
-from thorndike.envs.host.worker import CATCH
+from thorndike.envs.host.layout import Layout, stored_space
+from thorndike.envs.host.legal import place_of_masks, telling
+from thorndike.envs.host.worker import CATCH, checked_reset
+from thorndike.envs.masks import KEY, flat_mask, legal_sample, without_mask
 from thorndike.errors import ConfigError, EnvError, IncompatibleError, MissingExtraError, UnknownNameError
 
 QUICK = 300e-6  # seconds: a step of the whole batch that takes less is not worth sending to processes
@@ -42,9 +44,13 @@ class GymnasiumEnvironment:
     is never closed; several are deep copies, or made from its `spec` where it cannot be copied. To
     learn the spaces, one environment is made, reset and closed (a user's instance is only reset).
 
+    Legal actions are looked for in the first reset: in `info["action_mask"]`; in `obs["action_mask"]` of a Dict, from
+    which the mask is then taken out, and the observation is the other part, or a Dict of the others; in what a method
+    `action_masks()` returns.
+
     Attributes: `id`; `observation_space` (float64 boxes as float32) and `action_space` (Discrete, Box,
-    MultiDiscrete or MultiBinary); `masked`, whether the info of reset has an "action_mask" or a "mask";
-    `max_steps`, the time limit or None.
+    MultiDiscrete or MultiBinary); `masked`, whether it says which actions are legal; `max_steps`, the time limit or
+    None.
 
     Raises `UnknownNameError`, `MissingExtraError`, `IncompatibleError` for spaces that are not supported, `ConfigError`
     for what is no source, `EnvError` if making it or its first reset fails or exits; in a run also if it hangs.
@@ -61,11 +67,9 @@ class GymnasiumEnvironment:
         elif callable(source) and not isinstance(source, gymnasium.vector.VectorEnv):
             self._given = partial(source, **kwargs) if kwargs else source
         else:
-            hint = "give td.ParallelEnvironment(its function): " if hasattr(source, "possible_agents") else ""
-            hint = hint or "a JAX environment is a class with @td.config: " * hasattr(source, "observation_space")
             raise ConfigError(
-                f"{hint}{type(source).__name__} is no Gymnasium environment: pass an id such as 'CartPole-v1', "
-                "a class, a function that makes an environment, or an environment"
+                f"{type(source).__name__} is no Gymnasium environment: {_hint(source)}pass an id such as "
+                "'CartPole-v1', a class, a function that makes an environment, or an environment"
             )
         self._name = source if isinstance(source, str) else _name(source)
         env = source if self._instance is not None else self._made(self._given)
@@ -77,7 +81,7 @@ class GymnasiumEnvironment:
 
     def _probe(self, env: gymnasium.Env) -> None:
         self.id: str = env.spec.id if env.spec is not None else self._name
-        self._space, self.action_space = env.observation_space, env.action_space
+        self._space, self.action_space = _space(env, "observation_space"), _space(env, "action_space")
         self.max_steps: int | None = _time_limit(env)
         if not isinstance(self.action_space, (Discrete, Box, MultiDiscrete, MultiBinary)):
             raise IncompatibleError(
@@ -85,19 +89,22 @@ class GymnasiumEnvironment:
                 "MultiBinary are supported. Wrap it in a gymnasium.ActionWrapper that gives one of them."
             )
         Layout(self._space, self.action_space)  # raises for what has no fixed shape
-        self.observation_space = stored_space(self._space)
         with guarded(f"{self.id} failed in its first reset"):
-            _, info = env.reset(seed=0)
-        self.mask_key = _mask_key(info, self.action_space, self.id)
-        self.masked: bool = self.mask_key is not None
+            obs, info = checked_reset(env.reset(seed=0))
+            place = place_of_masks(env, obs, info, self.id)
+        self.masked: bool = place is not None
+        self.mask_key = KEY if self.masked else None
+        self._place = place if place != "info" else None
+        self._space = without_mask(self._space) if place == "observation" else self._space
+        self.observation_space = stored_space(self._space)
 
     def make_one(self, render_mode: str | None = None) -> gymnasium.Env:
         """A new environment, with that render mode if given; raises `ConfigError` where it takes none."""
         if render_mode is None:
-            return self._made(self._make)
+            return self._made(self._telling(self._make))
         if _takes_render_mode(self._make):
-            return self._made(partial(self._make, render_mode=render_mode))
-        env = self._made(self._make)
+            return self._made(self._telling(partial(self._make, render_mode=render_mode)))
+        env = self._made(self._telling(self._make))
         if env.render_mode == render_mode:
             return env
         env.close()
@@ -123,7 +130,7 @@ class GymnasiumEnvironment:
             workers = "process" if slow or not (own or in_main_thread()) else "serial"
         itself = self._instance is not None and num_envs == 1 and workers != "process"
         return HostBatch(
-            (lambda: self._instance) if itself else self._make,
+            self._telling((lambda: self._instance) if itself else self._make),
             self._space,
             self.action_space,
             num_envs,
@@ -165,6 +172,10 @@ class GymnasiumEnvironment:
             ) from None
         return partial(copy.deepcopy, original)
 
+    def _telling(self, make: Callable[..., Any]) -> Callable[..., Any]:
+        """`make`, of environments that say in `info["action_mask"]` which actions are legal, if they do at all."""
+        return make if self._place is None else partial(telling, make, self._place)
+
     def _slow(self, num_envs: int, timeout: float, on_error: str) -> bool:
         """Whether `num_envs` steps, by the median of a few, take longer than `QUICK`."""
         with starts_within(timeout):
@@ -175,7 +186,7 @@ class GymnasiumEnvironment:
                 _, info = env.reset(seed=0)
                 until = time.perf_counter() + 0.2
                 while len(taken) < 30 and time.perf_counter() < until:
-                    action = self.action_space.sample(self._sampling_mask(info))
+                    action = self._random_action(info)
                     start = time.perf_counter()
                     _, _, terminated, truncated, info = env.step(action)
                     taken.append(time.perf_counter() - start)
@@ -192,10 +203,10 @@ class GymnasiumEnvironment:
             put_away(env)
         return num_envs * float(np.median(taken)) > QUICK
 
-    def _sampling_mask(self, info: Mapping) -> Any:
-        if not isinstance(self.action_space, Discrete) or self.mask_key not in info:
-            return None
-        return np.asarray(info[self.mask_key]).astype(np.int8)
+    def _random_action(self, info: Mapping) -> Any:
+        if not self.masked:
+            return self.action_space.sample()
+        return legal_sample(self.action_space, flat_mask(info[KEY], self.action_space).astype(bool))
 
     def _made(self, make: Callable[[], Any]) -> gymnasium.Env:
         with guarded(f"{self._name} could not be made"):
@@ -205,9 +216,10 @@ class GymnasiumEnvironment:
                 raise _missing(self._name, error) from None
         if isinstance(env, gymnasium.Env):
             return env
-        hint = ": give td.ParallelEnvironment(it)" if hasattr(env, "possible_agents") else ""
-        hint = hint or ": a JAX environment is a class with @td.config" * hasattr(env, "observation_space")
-        raise ConfigError(f"{self._name} made a {type(env).__name__}, not a gymnasium.Env{hint}")
+        hint = _hint(env).removesuffix("; or ")
+        raise ConfigError(
+            f"{self._name} made a {type(env).__name__}, not a gymnasium.Env" + (f": {hint}" if hint else "")
+        )
 
 
 def _spec(name: str) -> gymnasium.envs.registration.EnvSpec:
@@ -240,18 +252,27 @@ def _missing(name: str, error: Exception) -> MissingExtraError:
     )
 
 
-def _mask_key(info: Any, action_space: gymnasium.Space, name: str) -> str | None:
-    """The key of `info` with the legal actions; raises `IncompatibleError` for a mask that does not fit."""
-    size = mask_size(action_space)
-    for key in ("action_mask", "mask"):
-        if not isinstance(info, Mapping) or key not in info:
-            continue
-        shape = flat_mask(info[key]).shape
-        if size and shape == (size,):
-            return key
-        if key == "action_mask":
-            raise IncompatibleError(f'{name}: info["action_mask"] has shape {shape}; {action_space} needs ({size},)')
-    return None
+def _space(env: gymnasium.Env, which: str) -> gymnasium.Space:
+    """A space of the environment; raises `IncompatibleError` where it has none."""
+    space, name = getattr(env, which, None), type(env.unwrapped).__name__
+    if isinstance(space, gymnasium.Space):
+        return space
+    has = f"has no {which}" if space is None else f"has a {type(space).__module__}.{type(space).__name__} as {which}"
+    raise IncompatibleError(f"{name} {has}: set self.{which} to a space of gymnasium.spaces in its __init__")
+
+
+def _hint(env: Any) -> str:
+    """What to do with what is no `gymnasium.Env`; "" where that is not known."""
+    if isinstance(env, gymnasium.vector.VectorEnv):
+        return "it is a batch already, and batches are made here, num_envs of the algorithm: give one of them; or "
+    if hasattr(env, "possible_agents"):
+        return "give td.ParallelEnvironment(its function); or "
+    if hasattr(env, "reset") and hasattr(env, "step"):
+        return (
+            "derive its class from gymnasium.Env, whose reset(seed, options) returns (obs, info) and step(action) "
+            "(obs, reward, terminated, truncated, info); a JAX environment is a class with @td.config; or "
+        )
+    return ""
 
 
 def _time_limit(env: gymnasium.Env) -> int | None:

@@ -17,6 +17,7 @@ from gymnasium.spaces import Box, Dict, Discrete, MultiDiscrete
 
 from thorndike.envs.host.guard import guarded, in_main_thread, put_away
 from thorndike.envs.host.layout import Fault, leaf_of
+from thorndike.envs.masks import KEY, take_mask, without_mask
 from thorndike.errors import ConfigError, IncompatibleError, MissingExtraError, UnknownNameError
 from thorndike.names import did_you_mean
 
@@ -113,7 +114,7 @@ class ParallelEnvironment:
             action,
             worlds,
             seed,
-            mask_key="action_mask" if self.masked else None,
+            mask_key=KEY if self.masked else None,
             workers=workers,
             timeout=timeout,
             on_error=on_error,
@@ -231,12 +232,12 @@ class World:
                 if legal.shape != (actions,):
                     raise Fault(f"the action_mask of {agent!r} has shape {legal.shape}, its space says ({actions},)")
                 masks[i, :actions] &= legal
-            value = self.leaves[agent].check(value["observation"] if isinstance(value, dict) else value)
+            value = self.leaves[agent].check(take_mask(value)[0] if isinstance(value, Mapping) else value)
             if value.ndim == 1:
                 out[i, : len(value)] = value
             else:
                 out[i] = value
-        return out, {} if masks is None else {"action_mask": masks.ravel()}
+        return out, {} if masks is None else {KEY: masks.ravel()}
 
 
 def make(name: str, /, **kwargs: Any) -> ParallelEnvironment:
@@ -275,16 +276,15 @@ def _of(infos: Any, agent: Any) -> Any:
 def _legal(obs: Any, info: Any) -> np.ndarray | None:
     """An agent's legal actions, which PettingZoo's environments show beside the observation, or in `infos`."""
     for place in (obs, info):
-        if isinstance(place, Mapping) and "action_mask" in place:
-            return np.asarray(place["action_mask"], bool)
+        if isinstance(place, Mapping) and KEY in place:
+            return np.asarray(place[KEY], bool)
     return None
 
 
 def _seen(space: Space) -> Space:
     """The observation itself, where it comes with its legal actions."""
-    if isinstance(space, Dict) and set(space.spaces) == {"observation", "action_mask"}:
-        return space["observation"]
-    return space
+    masked = isinstance(space, Dict) and len(space.spaces) == 2 and KEY in space.spaces
+    return without_mask(space) if masked else space
 
 
 def _common_observation(spaces: list[Space], name: str) -> Box:

@@ -86,11 +86,6 @@ class PgxGame:
         return self.name not in ("backgammon", "kuhn_poker", "leduc_holdem")
 
     @property
-    def masked(self) -> bool:
-        """Always: `info["mask"]` says which moves are legal."""
-        return True
-
-    @property
     def observation_space(self) -> Space:
         """Planes of 0 and 1, or numbers; of one position as its mover sees it."""
         seen = jax.eval_shape(self._game.init, jax.random.key(0)).observation

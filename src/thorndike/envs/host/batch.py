@@ -20,6 +20,7 @@ import numpy as np
 from gymnasium import Space
 from gymnasium.spaces import Box
 
+from thorndike.configuration import is_whole
 from thorndike.envs.batched import to_environment
 from thorndike.envs.host.backends import BACKENDS, close_all
 from thorndike.envs.host.guard import START
@@ -275,7 +276,7 @@ def cores() -> int:
 
 
 def _check_arguments(num_envs: int, seed: Any, workers: str, timeout: float, on_error: str) -> None:
-    if not isinstance(num_envs, int) or num_envs < 1:
+    if not is_whole(num_envs) or num_envs < 1:
         raise ConfigError(f"num_envs should be a positive whole number, got {num_envs!r}")
     seeds = seed if isinstance(seed, Sequence) else [seed]
     if not seeds or any(int(one) != one or one < 0 for one in seeds):

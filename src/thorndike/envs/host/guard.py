@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from typing import Any
 
+from thorndike.envs.host.layout import Fault
 from thorndike.envs.host.worker import CATCH, GRACE, named
 from thorndike.errors import EnvError, ThorndikeError
 
@@ -78,6 +79,8 @@ def guarded(what: str) -> Iterator[None]:
             yield
     except ThorndikeError:
         raise
+    except Fault as fault:
+        raise EnvError(f"{what}: {fault}") from None
     except (Overdue, *CATCH) as error:
         late = isinstance(error, Overdue)
         why = f"no answer in {limit:g} s, and env_timeout is not longer" if late else named(error)

@@ -12,6 +12,7 @@ import numpy as np
 from gymnasium import Space
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tuple
 
+from thorndike.envs.masks import choosable, flat_mask, mask_sizes
 from thorndike.errors import IncompatibleError
 
 _SAFE = {4: 1e38, 8: 1e76}  # by item size: a sum of squares below it has only elements that fit float32
@@ -101,7 +102,8 @@ class Layout:
         self._single = self.leaves[0] if self._tree == 0 else None
         self.action_shape: tuple[int, ...] = action.shape or ()
         self.action_dtype = np.dtype(action.dtype)
-        self.mask_key, self.mask_size = mask_key, mask_size(action)
+        self.mask_key, self._action, self._choices = mask_key, action, mask_sizes(action)
+        self.mask_size = sum(self._choices)
         self.reward_shape: tuple[int, ...] = () if agents is None else (agents,)
 
     def _walk(self, space: Space, name: str) -> Any:
@@ -159,10 +161,13 @@ class Layout:
             if needed:
                 raise Fault(f"info has no {self.mask_key!r}, though the first reset had one")
             return np.ones(self.mask_size, bool)
-        mask = flat_mask(mask)
-        if mask.shape != (self.mask_size,):
-            raise Fault(f"info[{self.mask_key!r}] has shape {mask.shape}, not ({self.mask_size},)")
-        if needed and not mask.any():
+        if type(mask) is not np.ndarray or mask.shape != (self.mask_size,):
+            try:
+                mask = flat_mask(mask, self._action)
+            except ValueError as error:
+                raise Fault(f"info[{self.mask_key!r}] {error}") from None
+        mask = mask.astype(bool)
+        if needed and not choosable(mask, self._choices):
             raise Fault(f"info[{self.mask_key!r}] allows no action")
         return mask
 
@@ -267,17 +272,3 @@ def stored_space(space: Space) -> Space:
         with np.errstate(over="ignore"):
             return Box(space.low.astype(np.float32), space.high.astype(np.float32), dtype=np.float32)
     return space
-
-
-def mask_size(action: Space) -> int:
-    """Entries of a legal-action mask: n for Discrete, the sum over the parts for MultiDiscrete, else 0."""
-    if isinstance(action, Discrete):
-        return int(action.n)
-    return int(action.nvec.sum()) if isinstance(action, MultiDiscrete) else 0
-
-
-def flat_mask(mask: Any) -> np.ndarray:
-    """A mask as bool [A]; a MultiDiscrete mask in parts (a tuple of arrays) is concatenated."""
-    if isinstance(mask, tuple):
-        mask = np.concatenate([np.ravel(part) for part in mask])
-    return np.asarray(mask).astype(bool)

@@ -144,10 +144,9 @@ class Slice:
         else:
             result = env.reset(seed=(self._job.seeds[i] + int(self.block.rebuilds[i]) * 1_000_003) % 2**31)
             self._seeded[i] = True
-        if type(result) is not tuple or len(result) != 2:
-            raise Fault(f"reset returned {_describe(result)}, not (obs, info)")
-        values = layout.flat(result[0])
-        mask = layout.mask(result[1])
+        obs, info = checked_reset(result)
+        values = layout.flat(obs)
+        mask = layout.mask(info)
         for array, value in zip(self.block.obs, values):
             array[i] = value
         if mask is not None:
@@ -218,6 +217,13 @@ def named(error: BaseException) -> str:
         return f"{type(error).__name__}: {error}"
     except Exception as worse:
         return f"{type(error).__name__} (its text cannot be had: {type(worse).__name__})"
+
+
+def checked_reset(result: Any) -> tuple[Any, Any]:
+    """The observation and `info` that a reset returned; raises `Fault` where it returned something else."""
+    if type(result) is not tuple or len(result) != 2:
+        raise Fault(f"reset returned {_describe(result)}, not (obs, info)")
+    return result
 
 
 def _number(reward: Any) -> float:

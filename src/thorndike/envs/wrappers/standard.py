@@ -12,10 +12,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from gymnasium import Space
-from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
+from gymnasium.spaces import Box, MultiBinary
 
 from thorndike.configuration import Inner, config, require
+from thorndike.envs.conformance import joined
+from thorndike.envs.masks import mask_sizes
 from thorndike.nets.cnn import channels_first
+from thorndike.nets.torso import example
 from thorndike.types import Array, PyTree, Step
 
 
@@ -50,11 +53,6 @@ class Wrapper:
     def action_space(self) -> Space:
         """Of one environment."""
         return self.env.action_space
-
-    @property
-    def masked(self) -> bool:
-        """Whether `info["mask"]` says which actions are legal."""
-        return getattr(self.env, "masked", False)
 
     def reset(self, key: Array) -> Step:
         """The beginning of an episode."""
@@ -94,11 +92,11 @@ def refuse_shaped(wrapper: Wrapper, does: str) -> None:
 
 def allowed(space: Space, info: dict[str, Array], action: Array) -> Array:
     """Whether an environment's action is legal by `info["mask"]`; where there is no mask all are."""
-    if "mask" not in info or not isinstance(space, (Discrete, MultiDiscrete)):
+    if "mask" not in info:
         return jnp.bool_(True)
-    sizes = np.ravel(space.nvec if isinstance(space, MultiDiscrete) else space.n)
+    sizes = np.asarray(mask_sizes(space))
     begin = np.cumsum(sizes) - sizes  # of each part in the mask
-    return jnp.ravel(info["mask"])[begin + jnp.ravel(action - space.start)].all()
+    return jnp.ravel(joined(info["mask"]))[begin + jnp.ravel(action - getattr(space, "start", 0))].all()
 
 
 @config
@@ -253,7 +251,7 @@ class StickyActions(Wrapper):
         """Nothing was done yet: the first action is taken as it is."""
         step = self.env.reset(key)
         space = self.env.action_space
-        last = jnp.zeros(space.shape or (), jnp.float32 if isinstance(space, Box) else jnp.int32)
+        last = example(space) if isinstance(space, Box) else jnp.zeros(space.shape or (), jnp.int32)
         return step._replace(state=Wrapped(step.state, (last, jnp.bool_(False))))
 
     def step(self, state: Wrapped, action: Array, key: Array) -> Step:

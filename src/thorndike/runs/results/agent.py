@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from gymnasium import Space
-from gymnasium.spaces import Dict, Tuple
+from gymnasium.spaces import Dict, Discrete, MultiDiscrete, Tuple
 
 from thorndike.configuration import from_json, to_json
 from thorndike.drivers.evaluate import act, look
 from thorndike.envs.batched import to_environment
-from thorndike.envs.host.layout import flat_mask, kept, mask_size
+from thorndike.envs.host.layout import kept, leaf_of
+from thorndike.envs.masks import KEY, choosable, flat_mask, mask_sizes, take_mask
 from thorndike.errors import CheckpointError, ConfigError, IncompatibleError
 from thorndike.exports import known_configs
 from thorndike.files import replace
@@ -46,7 +48,8 @@ class Agent:
         Args:
             obs: an observation of `spec.observation`, or a batch of them with one leading axis.
             explore: act as in training; by default the best action is taken.
-            mask: legal actions, where the environment has them.
+            mask: legal actions [A], where the environment has them, or [B, A]; not needed where `obs` is a dict with an
+                "action_mask".
             first: whether an episode begins with `obs`; of a batch one for all, or one for each [B]. An agent with
                 memory forgets there what came before.
 
@@ -90,6 +93,12 @@ class Agent:
 
     def _now(self, obs: Any, mask: Any, first: Any) -> tuple[Timestep, bool]:
         """The timestep for `obs`, and whether it is a batch; the acting memory exists afterwards."""
+        if self.spec.masked and isinstance(obs, Mapping) and KEY in obs:
+            mask = obs[KEY] if mask is None else mask
+            if not isinstance(self.spec.observation, Dict):
+                obs, _ = take_mask(obs)
+            elif KEY not in self.spec.observation.spaces:
+                obs = {name: part for name, part in obs.items() if name != KEY}
         if mask is None and self.spec.masked:
             raise IncompatibleError("this agent chooses among legal actions: say which those are, mask=...")
         obs = _arrays(self.spec.observation, obs)
@@ -105,12 +114,7 @@ class Agent:
         if n == 0:
             raise IncompatibleError("expected observations, got an empty batch")
         if mask is not None:
-            mask = np.asarray(mask, bool) if batched and not isinstance(mask, tuple) else flat_mask(mask)[None]
-            if mask.shape != (n, mask_size(self.spec.action)):
-                one = (mask_size(self.spec.action),)
-                raise IncompatibleError(f"expected a mask of shape {(n, *one) if batched else one}, got {mask.shape}")
-            if not mask.any(1).all():
-                raise IncompatibleError("the mask allows no action")
+            mask = _mask(mask, self.spec.action, n if batched else None)
         if self._carry is None:
             self._carry = self.algorithm.carry(self.actor, n)
         if any(x.shape[0] != n for x in jax.tree.leaves(self._carry)):
@@ -129,7 +133,7 @@ class Agent:
             ConfigError: `path` is a directory, or a device.
             CheckpointError: the disk refuses; a file that was there is as it was.
         """
-        path = Path(path)
+        path = Path(path).expanduser()
         if path.is_dir():
             raise ConfigError(f"{path} is a directory: name a file in it, such as {path / 'agent.td'}")
         if path.exists() and not path.is_file():
@@ -160,7 +164,7 @@ def load(path: str | Path, classes: Any = ()) -> Agent:
     Raises:
         CheckpointError: not such a file, damaged, or from another version.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     if not path.is_file():
         raise CheckpointError(f"there is no file {path}")
     try:
@@ -189,6 +193,23 @@ def load(path: str | Path, classes: Any = ()) -> Agent:
     return Agent(algorithm, spec, from_arrays(arrays, like, str(path)))
 
 
+def _mask(mask: Any, action: Space, batch: int | None) -> np.ndarray:
+    """Legal actions of a batch, or of one observation (None), as bool [B, A]."""
+    try:
+        if batch is not None:
+            if isinstance(mask, tuple):
+                raise ValueError(f"is a tuple, and there are {batch} observations: give an array with a row for each")
+            mask = np.asarray(mask)
+            if mask.shape[:1] != (batch,):
+                raise ValueError(f"has shape {mask.shape}, and there are {batch} observations: give {batch} masks")
+        flat = flat_mask(mask, action, 0 if batch is None else 1).astype(bool)
+    except ValueError as error:
+        raise IncompatibleError(f"the mask {error}") from None
+    if not choosable(flat, mask_sizes(action)).all():
+        raise IncompatibleError("the mask allows no action")
+    return flat[None] if batch is None else flat
+
+
 def _arrays(space: Space, obs: Any) -> PyTree:
     """The observation as a pytree of arrays, in the precision that JAX computes in."""
     if isinstance(space, Dict) and isinstance(obs, dict) and set(obs) == set(space.spaces):
@@ -207,5 +228,20 @@ def _arrays(space: Space, obs: Any) -> PyTree:
         narrow = kept(x.dtype)
         if x.size and (x.min() < narrow.min or x.max() > narrow.max):
             raise IncompatibleError("whole numbers have 32 bits here, and the observation has more: give floats")
-        return x.astype(narrow.dtype)
+        x = x.astype(narrow.dtype)
+    _check_values(space, x)
     return x.astype(np.float32) if x.dtype == np.float64 else x
+
+
+def _check_values(space: Space, x: np.ndarray) -> None:
+    """Raise `IncompatibleError` for what is no value of a space of whole numbers."""
+    if isinstance(space, (Discrete, MultiDiscrete)) and x.dtype.kind == "f":
+        raise IncompatibleError(f"expected whole numbers, of {space}, got {x.dtype}: {str(x)[:200]}")
+    if isinstance(space, (Dict, Tuple)) or space.dtype.kind == "f":
+        return
+    leaf, shape = leaf_of(space, "observation"), space.shape or ()
+    if leaf.low is None or x.shape[x.ndim - len(shape) :] != shape:  # of a wrong shape, which is said elsewhere
+        return
+    outside = (x < leaf.low) | (x > leaf.high)
+    if outside.any():
+        raise IncompatibleError(f"the observation is outside of {space}: it has {x[outside].flat[0]}")

@@ -280,7 +280,7 @@ class Run:
         from thorndike.runs.results.video import film
 
         name = f"{self.status['steps']}{'_explore' if explore else ''}.gif"
-        out = Path(out or self.path / "video" / name)
+        out = Path(out or self.path / "video" / name).expanduser()
         return film(
             self.agent(seed), self.env, out, episodes, frames, timeout=self.info["env_timeout"], explore=explore
         )

@@ -9,7 +9,7 @@ from typing import Any
 
 from thorndike.configuration import from_json, require, to_json
 from thorndike.envs import make
-from thorndike.envs.batched import is_jax
+from thorndike.envs.batched import is_jax, is_masked
 from thorndike.errors import ConfigError
 from thorndike.exports import known_configs
 from thorndike.types import Spec
@@ -17,8 +17,8 @@ from thorndike.types import Spec
 
 def describe(env: Any, steps: int, name: str) -> Spec:
     """What an algorithm may know of `env`."""
-    masked = bool(getattr(env, "masked", False))
-    return Spec(env.observation_space, env.action_space, steps, name, masked, env if is_jax(env) else None)
+    model = env if is_jax(env) else None
+    return Spec(env.observation_space, env.action_space, steps, name, is_masked(env), model)
 
 
 def describe_environment(env: Any, name: str | None, kwargs: dict[str, Any]) -> dict[str, Any]:

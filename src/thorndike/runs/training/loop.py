@@ -31,6 +31,8 @@ SILENCE = 60.0  # seconds without an answer from compiled work, until that is sa
 CAUSES = {  # in the order in which trouble spreads
     "rollout/observation_max": "An observation of the environment, or in the dataset, was not finite: look at its "
     "reset and its step",
+    "rollout/legal_actions": 'An environment allowed no action: info["mask"] was false for all choices, or for all of '
+    "one part of the action, in a state that is not terminal",
     "rollout/reward_mean": "A reward of the environment, or in the dataset, was not finite, or the sum of them was "
     "not: look at its reward function",
     "": "Usual causes: too high a learning rate, rewards or observations of large magnitude (normalise or scale "

@@ -16,13 +16,13 @@ import jax
 import numpy as np
 
 from thorndike.algorithms import algorithm_class
-from thorndike.configuration import require, swept_fields, to_json, types_in
+from thorndike.configuration import is_config, plain, require, swept_fields, to_json, types_in
 from thorndike.drivers.host import HostDriver
 from thorndike.drivers.learner import steps_of
 from thorndike.drivers.offline import OfflineDriver
 from thorndike.drivers.scan import ScanDriver
 from thorndike.envs import make
-from thorndike.envs.batched import is_jax
+from thorndike.envs.batched import is_jax, is_masked
 from thorndike.envs.host.batch import cores
 from thorndike.envs.host.guard import starts_within
 from thorndike.errors import ConfigError
@@ -108,9 +108,10 @@ def train(
     with starts_within(env_timeout):
         world = make(env, **kwargs)
     algorithm, steps = choose(algorithm, name, steps)
+    algorithm, world = (plain(x) if is_config(x) and not isinstance(x, type) else x for x in (algorithm, world))
     steps = whole_steps(steps)
     validate(algorithm, world, steps, seeds)
-    data = open_dataset(algorithm, dataset, bool(getattr(world, "masked", False)))
+    data = open_dataset(algorithm, dataset, is_masked(world))
     validate_options(seed, seeds, log_every, checkpoint_every, keep, tensorboard)
     validate_restarts(world, on_env_error)
     if data is None:

@@ -12,7 +12,7 @@ from gymnasium import Space
 from gymnasium.spaces import Dict, Tuple
 
 from thorndike.algorithms import algorithm_class, entries
-from thorndike.configuration import check, is_config, require, swept
+from thorndike.configuration import check, is_config, is_whole, require, swept
 from thorndike.drivers.learner import gradient_steps, random_action, replays
 from thorndike.envs.batched import Batched, is_jax
 from thorndike.envs.wrappers.randomised import numbers
@@ -20,6 +20,7 @@ from thorndike.envs.wrappers.standard import Shaping, layers
 from thorndike.errors import CheckpointError, ConfigError, EnvError, IncompatibleError
 from thorndike.memory.dataset import Dataset
 from thorndike.memory.sequences import Sequences
+from thorndike.nets.torso import leaves
 from thorndike.ops.keys import random_key
 from thorndike.runs.storage.environments import describe
 from thorndike.runs.storage.metrics import summary_writer
@@ -48,10 +49,12 @@ def validate(algorithm: Any, env: Any, steps: int, seeds: int) -> None:
         require(swept(env) is None, "only an algorithm's numbers may be arrays, not an environment's")
         check(env)
     if is_jax(env):
-        limit = getattr(env, "max_steps", None)
+        limit: Any = getattr(env, "max_steps", None)
         name = type(env).__name__
-        whole = isinstance(limit, int) and 0 < limit < 2**31
-        require(whole, f"{name} needs max_steps, its time limit, in 32 bits: it is {limit!r}")
+        require(
+            is_whole(limit) and 0 < limit < 2**31,
+            f"{name} needs max_steps, its time limit, in 32 bits: it is {limit!r}",
+        )
         check_spaces(env)
         check_answers(env)
         check_shaping(algorithm, env)
@@ -59,8 +62,12 @@ def validate(algorithm: Any, env: Any, steps: int, seeds: int) -> None:
     check_visits(algorithm)
     if replays(algorithm) and hasattr(algorithm, "replay_ratio"):
         gradient_steps(algorithm)
-    require(isinstance(seeds, int) and seeds > 0, f"seeds must be a positive whole number, got {seeds!r}")
+    require(is_whole(seeds) and seeds > 0, f"seeds must be a positive whole number, got {seeds!r}")
     check_observations(algorithm, env.observation_space)
+    if 0 in (env.action_space.shape or ()):
+        raise IncompatibleError(
+            f"the action space is {env.action_space}, without any numbers: there is nothing to choose"
+        )
     problem = serves(algorithm, describe(env, steps, ""))
     if problem:
         raise IncompatibleError(problem + "." + able(env))
@@ -88,7 +95,7 @@ def check_algorithm(algorithm: Any) -> None:
     require(not lacking, f"{name} lacks {', '.join(lacking)}: see the Algorithm protocol in thorndike.types")
     for part in ("num_envs", "rollout_length"):
         size = getattr(algorithm, part)
-        require(isinstance(size, int) and size > 0, f"{name}.{part} must be a positive whole number, got {size!r}")
+        require(is_whole(size) and size > 0, f"{name}.{part} must be a positive whole number, got {size!r}")
 
 
 def check_spaces(env: Any) -> None:
@@ -130,6 +137,10 @@ def check_shaping(algorithm: Any, env: Any) -> None:
 
 def check_observations(algorithm: Any, space: Space) -> None:
     """An observation's parts have names that files can hold, and something to normalise where that is wanted."""
+    if not leaves(space):
+        raise IncompatibleError(
+            f"the observation space is {space}, without any parts: give at least one, a constant say"
+        )
     parts = [space]
     for part in parts:  # which grows
         if 0 in (part.shape or ()):
@@ -145,14 +156,14 @@ def validate_options(
     seed: int, seeds: int, log_every: int | None, checkpoint_every: float, keep: int, tensorboard: bool
 ) -> None:
     """What else can be wrong before a run starts."""
-    whole = isinstance(seed, int) and 0 <= seed <= 2**31 - seeds
+    whole = is_whole(seed) and 0 <= seed <= 2**31 - seeds
     require(whole, f"seed must be a whole number from 0 to 2**31 - seeds, got {seed!r}")
     number = lambda x: isinstance(x, (int, float, np.number)) and not isinstance(x, bool)  # noqa: E731
     every = log_every is None or (number(log_every) and 0 < log_every < math.inf)
     require(every, f"log_every must be a positive number of steps, got {log_every!r}")
     seconds = number(checkpoint_every) and checkpoint_every >= 0
     require(seconds, f"checkpoint_every is seconds, 0 or more, got {checkpoint_every!r}")
-    require(isinstance(keep, int) and keep > 0, f"keep must be a positive whole number, got {keep!r}")
+    require(is_whole(keep) and keep > 0, f"keep must be a positive whole number, got {keep!r}")
     if tensorboard:
         summary_writer()
 
