@@ -105,10 +105,10 @@ def _is_child(hint: Any) -> bool:
         return any(_is_child(option) for option in typing.get_args(hint))
     if typing.get_origin(hint) is typing.Annotated and "static" in hint.__metadata__:
         return False
-    return hint == Inner or is_config(hint) or _plain(hint) is float
+    return hint == Inner or is_config(hint) or bare(hint) is float
 
 
-def _plain(hint: Any) -> Any:
+def bare(hint: Any) -> Any:
     """A hint without what is annotated to it."""
     return typing.get_args(hint)[0] if typing.get_origin(hint) is typing.Annotated and hint != Inner else hint
 
@@ -147,7 +147,7 @@ def _domains(hint: Any) -> list[Any]:
 
 
 def _fits(item: Any, hint: Any) -> bool:
-    hint = _plain(hint)
+    hint = bare(hint)
     origin = typing.get_origin(hint)
     if isinstance(hint, types.UnionType) or origin is typing.Union:
         return any(_fits(item, option) for option in typing.get_args(hint))
@@ -184,7 +184,7 @@ def is_whole(item: Any) -> bool:
 def _spell(hint: Any) -> str:
     if hint == Inner:
         return "a configuration, such as a JAX environment"
-    if _plain(hint) is float:
+    if bare(hint) is float:
         return "a finite float (or a 1-D array of them, for a sweep, or a schedule such as td.Linear)"
     if typing.get_origin(hint) is typing.Literal:
         return "one of " + ", ".join(map(repr, typing.get_args(hint)))

@@ -16,6 +16,9 @@ PyTree = Any
 Array = jax.Array
 Metrics = dict[str, Array]
 
+SHOWN = ("mask", "state")  # keys of `info` that belong to an observation
+EARNED = ("cost", "success", "terms", "log")  # those that belong to a step, as its reward does
+
 
 @dataclasses.dataclass(frozen=True)
 class Spec:
@@ -55,8 +58,11 @@ class Timestep(NamedTuple):
     truncated: Array  # the clock or the driver ended it: bootstrap from final_obs
     final_obs: PyTree  # true successor observation, also when the episode just ended
     first: Array  # obs is the first of an episode: reset carries here
-    info: dict[str, Array]  # fixed keys only: "mask" (legal actions at obs), "final_mask" (at final_obs)
+    info: dict[str, Array]  # of `SHOWN`: "mask" (legal actions at obs), "final_mask" (at final_obs)
     sim: PyTree = ()  # simulator state; JAX environments only, never stored
+    earned: dict[
+        str, PyTree
+    ] = {}  # by the step that led here: cost, success, terms, log; only until it is written down
 
 
 class Transition(NamedTuple):
@@ -70,7 +76,7 @@ class Transition(NamedTuple):
     terminated: Array
     truncated: Array
     next_obs: PyTree  # the true successor, never the next episode's first observation
-    info: dict[str, Array]  # "mask" at obs, "next_mask" at next_obs
+    info: dict[str, PyTree]  # "mask" at obs, "next_mask" at next_obs; what the step earned: "cost", "success", ...
 
     @property
     def ended(self) -> Array:
@@ -101,7 +107,7 @@ class Step(NamedTuple):
     obs: PyTree
     reward: Any = 0.0
     terminated: Any = False
-    info: dict[str, Array] = {}  # "mask": legal actions at `obs`
+    info: dict[str, PyTree] = {}  # see `Environment`
 
 
 @runtime_checkable
@@ -111,6 +117,9 @@ class Environment(Protocol):
     `max_steps` is its time limit; the wrapper counts it and reports `truncated`. Spaces do not depend on float fields.
     Where not all actions are legal, each `Step` has a mask of those that are at `obs`, `info["mask"]` (shapes:
     `thorndike.envs.masks`). It allows some action everywhere, but for where the episode terminates.
+    What else a step says goes into its `info` too, but not into that of `reset`: "cost" (a float, or several [k]),
+    "success" (a bool), "terms" of the reward and numbers to "log" (dicts of floats by name). Costs and terms add up
+    over an episode, of the others it has the last; all are metrics, and evaluations report them.
     With a method `again(state, key)` the episodes after the first begin with that, from the state in which the last one
     ended.
     """

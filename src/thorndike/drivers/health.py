@@ -10,6 +10,7 @@ import numpy as np
 from gymnasium import Space
 from gymnasium.spaces import Box
 
+from thorndike.drivers.earned import earned_in
 from thorndike.envs.host.layout import leaf_of
 from thorndike.envs.masks import choosable, mask_sizes
 from thorndike.nets.torso import leaves
@@ -18,8 +19,9 @@ from thorndike.types import Array, Metrics, PyTree, Transition
 WIDTHS = 10  # of its Box that an observation may be away from it: simulators leave theirs, LunarLander by up to 1.4
 
 FAULTS = {  # the greater the number, the earlier where trouble spreads
-    3: "showed an observation that is not finite",
-    2: 'allowed no action: info["mask"] was false for all choices, or for all of one part',
+    4: "showed an observation that is not finite",
+    3: 'allowed no action: info["mask"] was false for all choices, or for all of one part',
+    2: "gave a cost, or a term of the reward, that is not finite",
     1: "gave a reward that is not finite",
 }
 
@@ -36,25 +38,26 @@ def health(space: Space, steps: Transition, action: Space | None = None) -> Heal
     """What is seen of a rollout's steps [T, E, ...], or of a batch's [B, ...]; with the `action` space, whether there
     was always something legal to do."""
     seen, legal = sizes(space, steps.obs, steps.next_obs), choices(action, steps)
-    wrong = _worst(steps.reward, seen, legal)
+    wrong = _worst(steps, seen, legal)
     culprit = jnp.where(wrong.any(), wrong.ravel().argmax() % wrong.shape[-1], -1)
     metrics = {"rollout/observation_max": jnp.stack([x.max() for x in seen]).max()} if seen else {}
     if legal:
         metrics["rollout/legal_actions"] = legal[0].mean()
+    if earned := earned_in(steps.info, steps.reward.ndim).sums:
+        metrics["rollout/earned_mean"] = jnp.stack([x.mean() for x in earned.values()]).sum()
     stray = strays(space, steps.obs, steps.next_obs)
     return Health({**metrics, "rollout/reward_mean": steps.reward.mean()}, culprit, stray)
 
 
 def step_faults(env: Any, steps: Transition) -> Array:
     """Which of `FAULTS` steps in a JAX environment have, of the shape of their rewards; 0: none."""
-    return _worst(
-        steps.reward, sizes(env.observation_space, steps.obs, steps.next_obs), choices(env.action_space, steps)
-    )
+    return _worst(steps, sizes(env.observation_space, steps.obs, steps.next_obs), choices(env.action_space, steps))
 
 
-def _worst(reward: Array, seen: list[Array], legal: list[Array]) -> Array:
-    wrong = jnp.where(jnp.isfinite(reward), 0, 1)
-    for kind, values in ((2, legal), (3, seen)):
+def _worst(steps: Transition, seen: list[Array], legal: list[Array]) -> Array:
+    wrong = jnp.zeros(steps.reward.shape, jnp.int32)
+    earned = earned_in(steps.info, steps.reward.ndim).sums
+    for kind, values in ((1, [steps.reward]), (2, list(earned.values())), (3, legal), (4, seen)):
         for value in values:
             wrong = jnp.where(jnp.isfinite(value), wrong, kind)
     return wrong

@@ -35,7 +35,7 @@ from thorndike.drivers.learner import (
     warm_iterations,
 )
 from thorndike.drivers.program import once, options
-from thorndike.drivers.scan import axes, member
+from thorndike.drivers.scan import axes, member, transition
 from thorndike.drivers.state import Episodes, RunState, Tally
 from thorndike.ops.keys import random_key
 from thorndike.schedules import scheduled, settled
@@ -147,10 +147,12 @@ class HostDriver:
         return once(partial(self._states, keys))
 
     def _states(self, keys: Array) -> RunState:
-        now = self.observe()
+        now, earned = self.observe(), self.split(getattr(self.batch, "nothing", {}))
 
         def one(i):
-            return _init_run(member(self.algorithm, i), self.spec, keys[i], jax.tree.map(lambda x: x[0], now))
+            return _init_run(
+                member(self.algorithm, i), self.spec, keys[i], *jax.tree.map(lambda x: x[0], (now, earned))
+            )
 
         return jax.lax.map(one, jnp.arange(self.runs))
 
@@ -222,11 +224,9 @@ class HostDriver:
                 action = harmless(self.spec.action, action.copy(), now, ~self.healthy)
             flat = action.reshape((-1, *action.shape[2:]))
             later = self.split(self.batch.step(flat))
-            info = {"mask": now.info["mask"], "next_mask": later.info["final_mask"]} if now.info else {}
-            ending = (later.reward, later.terminated, later.truncated, later.final_obs)
-            steps.append(Transition(now.obs, now.first, action, extras, *ending, info))
+            steps.append(transition(now, action, extras, later))
             dropped.append(self.split(self.batch.dropped))
-            now = later
+            now = later._replace(earned={})
         self.now = now
         if self.mends:
             steps, dropped = without(steps, dropped, self.before)
@@ -266,27 +266,26 @@ def harmless(space: Space, action: np.ndarray, now: Timestep, runs: np.ndarray) 
     return action
 
 
-def _init_run(algorithm: Any, spec: Spec, key: Array, now: Timestep) -> RunState:
+def _init_run(algorithm: Any, spec: Spec, key: Array, now: Timestep, earned: dict[str, PyTree]) -> RunState:
     ikey, key = jax.random.split(key)
     algorithm = settled(algorithm, 0, spec.steps, 0)
     agent = algorithm.init(ikey, spec)
     carry = algorithm.carry(algorithm.actor(agent), algorithm.num_envs)
-    example, later = jax.eval_shape(partial(_example, algorithm), agent, carry, now, key)
+    example, later = jax.eval_shape(partial(_example, algorithm), agent, carry, now, earned, key)
     check_kind(algorithm, "act", carry, later)
     memory, zero = init_memory(algorithm, example), jnp.int32(0)
     after, metrics = jax.eval_shape(partial(improve, algorithm), agent, memory, example, key)
     check_kind(algorithm, "update" if replays(algorithm) else "learn", agent, after)
     seen = jax.eval_shape(partial(health, spec.observation), example.steps).metrics
-    episodes, tally = Episodes.start(algorithm.num_envs), Tally.start({**seen, **_named(metrics)})
+    episodes, tally = Episodes.start(algorithm.num_envs, example.steps.info), Tally.start({**seen, **_named(metrics)})
     return RunState(agent, memory, (), carry, key, zero, jnp.int32(spec.steps), zero, episodes, tally)
 
 
-def _example(algorithm: Any, agent: PyTree, carry: PyTree, now: Timestep, key: Array) -> tuple[Rollout, PyTree]:
+def _example(
+    algorithm: Any, agent: PyTree, carry: PyTree, now: Timestep, earned: dict[str, PyTree], key: Array
+) -> tuple[Rollout, PyTree]:
     action, later, extras = algorithm.act(algorithm.actor(agent), carry, now, key, True)
-    info = {"mask": now.info["mask"], "next_mask": now.info["final_mask"]} if now.info else {}
-    step = Transition(
-        now.obs, now.first, action, extras, now.reward, now.terminated, now.truncated, now.final_obs, info
-    )
+    step = transition(now, action, extras, now._replace(earned=earned))
     steps = jax.tree.map(lambda x: jnp.broadcast_to(x, (algorithm.rollout_length, *x.shape)), step)
     return Rollout(steps, carry, now), later
 
@@ -301,6 +300,6 @@ def _written(
     """The book with a rollout, and what learning said beside it if it did, written down."""
     record = book.tally.watch if metrics is None else book.tally.add
     tally = record(_named(metrics or {}), book.iterations, health(spec.observation, rollout.steps))
-    episodes = book.episodes.add(rollout.steps.reward, rollout.steps.ended, dropped)
+    episodes = book.episodes.add(rollout.steps, dropped)
     steps, iterations = book.steps + steps_of(algorithm), book.iterations + 1
     return book._replace(steps=steps, iterations=iterations, episodes=episodes, tally=tally)

@@ -59,8 +59,11 @@ def init_memory(algorithm: Any, example: Rollout) -> PyTree:
 
 
 def remembered(algorithm: Any, rollout: Rollout) -> Rollout:
-    """What of a rollout goes into the memory: all, unless the algorithm says what."""
-    return algorithm.experience(rollout) if hasattr(algorithm, "experience") else rollout
+    """What of a rollout goes into the memory: all but what is only logged, unless the algorithm says what."""
+    if hasattr(algorithm, "experience"):
+        return algorithm.experience(rollout)
+    info = {name: x for name, x in rollout.steps.info.items() if name != "log"}
+    return rollout._replace(steps=rollout.steps._replace(info=info))
 
 
 def collect(algorithm: Any, memory: PyTree, rollout: Rollout) -> PyTree:

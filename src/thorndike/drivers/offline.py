@@ -159,7 +159,7 @@ def _init_run(algorithm: Any, spec: Spec, key: Array, batch: PyTree) -> RunState
     after, metrics, seen = jax.eval_shape(partial(_learn, algorithm, spec), agent, batch, key)
     check_kind(algorithm, "update", agent, after)
     zero = jnp.int32(0)
-    episodes, tally = Episodes.start(1), Tally.start({**seen.metrics, **metrics})
+    episodes, tally = Episodes.start(1, {}), Tally.start({**seen.metrics, **metrics})
     return RunState(agent, (), (), (), key, zero, jnp.int32(spec.steps), zero, episodes, tally)
 
 

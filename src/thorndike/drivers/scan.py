@@ -35,7 +35,7 @@ from thorndike.drivers.state import Episodes, RunState, Tally
 from thorndike.envs.batched import Batched
 from thorndike.ops.keys import random_key
 from thorndike.schedules import settled
-from thorndike.types import Array, Metrics, PyTree, Rollout, Spec, Timestep, Transition
+from thorndike.types import SHOWN, Array, Metrics, PyTree, Rollout, Spec, Timestep, Transition
 
 
 def step_world(algorithm: Any, world: Batched, actor: PyTree, carry: PyTree, now: Timestep, key: Array, how: str):
@@ -45,14 +45,14 @@ def step_world(algorithm: Any, world: Batched, actor: PyTree, carry: PyTree, now
     if how == "random":
         action = random_action(world.env.action_space, now, akey).astype(action.dtype)
     later = world.step(now, action, skey)
-    return later, next_carry, transition(now, action, extras, later)
+    return later._replace(earned={}), next_carry, transition(now, action, extras, later)
 
 
 def transition(now: Timestep, action: PyTree, extras: dict[str, PyTree], later: Timestep) -> Transition:
     """The step from `now` to `later`."""
-    info = {name: now.info[name] for name in now.info if not name.startswith("final_")}
-    if "mask" in info:
-        info["next_mask"] = later.info["final_mask"]
+    shown = [name for name in SHOWN if name in now.info]
+    info = {name: now.info[name] for name in shown} | {f"next_{name}": later.info[f"final_{name}"] for name in shown}
+    info |= later.earned
     ending = (later.reward, later.terminated, later.truncated, later.final_obs)
     return Transition(now.obs, now.first, action, extras, *ending, info)
 
@@ -103,7 +103,7 @@ def init_run(algorithm: Any, world: Batched, spec: Spec, shapes: tuple[Rollout, 
     agent, now = algorithm.init(ikey, spec), world.reset(wkey)
     carry = algorithm.carry(algorithm.actor(agent), algorithm.num_envs)
     zero, (experience, metrics) = jnp.int32(0), shapes
-    episodes, tally = Episodes.start(algorithm.num_envs), Tally.start(metrics)
+    episodes, tally = Episodes.start(algorithm.num_envs, experience.steps.info), Tally.start(metrics)
     memory, total = init_memory(algorithm, experience), jnp.int32(spec.steps)
     return RunState(agent, memory, now, carry, key, zero, total, zero, episodes, tally)
 
@@ -134,7 +134,7 @@ def iterate(algorithm: Any, world: Batched, state: RunState, warm: bool) -> RunS
         agent, memory, metrics, seen = _learn(algorithm, env, state.agent, state.memory, experience, lkey)
         tally = state.tally.add(metrics, state.iterations, seen)
     agent = set_clock(agent, steps, state.total)
-    episodes = state.episodes.add(experience.steps.reward, experience.steps.ended)
+    episodes = state.episodes.add(experience.steps)
     return RunState(agent, memory, now, carry, key, steps, state.total, state.iterations + 1, episodes, tally)
 
 

@@ -11,49 +11,58 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from thorndike.drivers.earned import earned_in
 from thorndike.drivers.health import Health
-from thorndike.types import Array, Metrics, PyTree
+from thorndike.types import Array, Metrics, PyTree, Transition
 
 WINDOW = 100  # episodes over which returns are averaged
 
 
 class Episodes(NamedTuple):
-    """Returns and lengths of the episodes under way [E] and of the last `WINDOW` finished ones."""
+    """Returns, lengths and `Earned` of the episodes under way [E] and of the last `WINDOW` finished ones."""
 
     running_return: Array  # [E]
     running_length: Array  # [E]
     returns: Array  # [WINDOW], a ring
     lengths: Array  # [WINDOW]
     count: Array  # type: ignore[assignment]  # episodes finished so far
+    running_sums: dict[str, Array]  # [E] each, of what adds up
+    earned: dict[str, Array]  # [WINDOW] each
 
     @staticmethod
-    def start(num_envs: int) -> Episodes:
-        """No episodes yet."""
-        zero, none = jnp.zeros(num_envs), jnp.zeros(WINDOW)
-        return Episodes(zero, zero.astype(jnp.int32), none, none.astype(jnp.int32), jnp.int32(0))
+    def start(num_envs: int, info: dict[str, Any]) -> Episodes:
+        """No episodes yet; `info` is that of steps [T, E, ...]."""
+        zero, none, seen = jnp.zeros(num_envs), jnp.zeros(WINDOW), jax.eval_shape(partial(earned_in, lead=2), info)
+        sums, earned = {name: zero for name in seen.sums}, {name: none for name in seen.all}
+        return Episodes(zero, zero.astype(jnp.int32), none, none.astype(jnp.int32), jnp.int32(0), sums, earned)
 
     def restart(self) -> Episodes:
         """With those under way forgotten: their environments are new."""
-        nothing = jnp.zeros_like(self.running_return), jnp.zeros_like(self.running_length)
-        return self._replace(running_return=nothing[0], running_length=nothing[1])
+        names = ("running_return", "running_length", "running_sums")
+        return self._replace(**{name: jax.tree.map(jnp.zeros_like, getattr(self, name)) for name in names})
 
-    def add(self, reward: Array, ended: Array, dropped: Array | None = None) -> Episodes:
-        """With a rollout's rewards and endings [T, E] counted in, but for the endings of episodes that were dropped."""
+    def add(self, steps: Transition, dropped: Array | None = None) -> Episodes:
+        """With a rollout's steps [T, E] counted in, but for the endings of episodes that were dropped."""
+        ended, seen = steps.ended, earned_in(steps.info, lead=2)
 
         def step(carry, x):
-            total, length = carry
-            reward, ended = x
-            total, length = total + reward, length + 1
-            return (jnp.where(ended, 0.0, total), jnp.where(ended, 0, length)), (total, length)
+            *added, ended = x
+            totals = jax.tree.map(jnp.add, carry, tuple(added))
+            return jax.tree.map(lambda total: jnp.where(ended, 0, total), totals), totals
 
-        running, (totals, lengths) = jax.lax.scan(step, (self.running_return, self.running_length), (reward, ended))
+        start = (self.running_return, self.running_length, self.running_sums)
+        each = (steps.reward, jnp.ones_like(ended, jnp.int32), seen.sums, ended)
+        running, (totals, lengths, sums) = jax.lax.scan(step, start, each)
         done = (ended if dropped is None else ended & ~dropped).ravel()
         rank = self.count + jnp.cumsum(done) - 1
         last = self.count + done.sum()
         slot = jnp.where(done & (rank >= last - WINDOW), rank % WINDOW, WINDOW)  # out of range: dropped
-        returns = self.returns.at[slot].set(totals.ravel(), mode="drop")
-        lengths_ = self.lengths.at[slot].set(lengths.ravel(), mode="drop")
-        return Episodes(*running, returns, lengths_, last)
+
+        def kept(ring: Array, values: Array) -> Array:
+            return ring.at[slot].set(values.ravel(), mode="drop")
+
+        earned = {name: kept(self.earned[name], values) for name, values in {**sums, **seen.lasts}.items()}
+        return Episodes(*running[:2], kept(self.returns, totals), kept(self.lengths, lengths), last, running[2], earned)
 
 
 @partial(

@@ -20,7 +20,7 @@ from jax.dtypes import canonicalize_dtype
 from thorndike.configuration import is_config
 from thorndike.envs.conformance import agree, answered
 from thorndike.ops.keys import random_key
-from thorndike.types import Array, Environment, PyTree, Timestep
+from thorndike.types import SHOWN, Array, Environment, PyTree, Timestep
 
 
 class Simulator(NamedTuple):
@@ -70,10 +70,9 @@ class Batched:
     def reset(self, key: Array) -> Timestep:
         """The first timestep, leading axis [E]."""
         fresh = answered(self.env, "reset", jax.vmap(self.env.reset)(jax.random.split(key, self.num_envs)))
-        no, info = jnp.zeros(self.num_envs, bool), dict(fresh.info)
-        if "mask" in info:
-            info["final_mask"] = info["mask"]
-        zero = jnp.zeros(self.num_envs)
+        no, zero = jnp.zeros(self.num_envs, bool), jnp.zeros(self.num_envs)
+        shown = {name: fresh.info[name] for name in SHOWN if name in fresh.info}
+        info = {**shown, **{f"final_{name}": x for name, x in shown.items()}}
         sim = Simulator(fresh.state, jnp.zeros(self.num_envs, jnp.int32))
         return Timestep(fresh.obs, zero, no, no, fresh.obs, ~no, info, sim)
 
@@ -100,12 +99,13 @@ class Batched:
             return jnp.where(done.reshape(done.shape + (1,) * (old.ndim - 1)), new, old)
 
         state, obs = jax.tree.map(choose, (fresh.state, fresh.obs), (stepped.state, stepped.obs))
-        info = dict(stepped.info)
-        if "mask" in info:
-            info = {**info, "mask": choose(fresh.info["mask"], info["mask"]), "final_mask": info["mask"]}
+        shown = {name: stepped.info[name] for name in SHOWN if name in stepped.info}
+        info = {name: jax.tree.map(choose, fresh.info[name], x) for name, x in shown.items()}
+        info |= {f"final_{name}": x for name, x in shown.items()}
+        earned = {name: x for name, x in stepped.info.items() if name not in SHOWN}
         sim = Simulator(state, jnp.where(done, 0, steps))
         reward = jnp.asarray(stepped.reward, jnp.float32)
-        return Timestep(obs, reward, terminated, truncated, stepped.obs, done, info, sim)
+        return Timestep(obs, reward, terminated, truncated, stepped.obs, done, info, sim, earned)
 
 
 PARTS = ("reset", "step", "observation_space", "action_space")

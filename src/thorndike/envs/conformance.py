@@ -13,7 +13,9 @@ from jax.tree_util import keystr, tree_leaves_with_path
 from thorndike.envs.masks import KEY, flat_mask, mask_size
 from thorndike.errors import EnvError
 from thorndike.nets.torso import example
-from thorndike.types import Array, PyTree, Step
+from thorndike.types import EARNED, SHOWN, Array, PyTree, Step
+
+RESERVED = ("rew", "len", "cost", "success")  # what episodes have without being asked
 
 
 def answered(env: Any, method: str, step: Any) -> Step:
@@ -32,6 +34,7 @@ def answered(env: Any, method: str, step: Any) -> Step:
         shape = jnp.shape(getattr(step, part))[1:]
         if shape:
             raise EnvError(f"{name} gives a {part} of shape {shape}: it has to be one number")
+    _check_earned(name, step.info)
     if "mask" not in step.info:
         shown = isinstance(space, Dict) and KEY in space.spaces and mask_size(env.action_space)
         if KEY in step.info or shown:
@@ -45,6 +48,32 @@ def answered(env: Any, method: str, step: Any) -> Step:
     return step._replace(info={**step.info, "mask": mask.astype(bool)})
 
 
+def _check_earned(name: str, info: dict[str, PyTree]) -> None:
+    """Raise `EnvError` for what `info` says besides what is shown, unless it is of the kinds that are known."""
+    unknown = info.keys() - {*SHOWN, *EARNED, KEY}
+    if unknown:
+        known = ", ".join(f'"{key}"' for key in (*SHOWN, *EARNED))
+        raise EnvError(
+            f"{name} gives info with {', '.join(map(repr, sorted(unknown)))}; it may have {known}. Numbers to "
+            'be logged are named in info["log"], like {"log": {"energy": x}}'
+        )
+    found: list[str] = []
+    for key in ("terms", "log"):
+        numbers = info.get(key, {})
+        if not isinstance(numbers, dict) or any(jnp.ndim(x) != 1 for x in numbers.values()):
+            raise EnvError(f'{name} gives info["{key}"] that is no dict of numbers by name')
+        found += numbers
+    if "success" in info and jnp.ndim(info["success"]) != 1:
+        raise EnvError(f'{name} gives info["success"] of shape {info["success"].shape[1:]}: it has to be one bool')
+    if "cost" in info and jnp.ndim(info["cost"]) > 2:
+        raise EnvError(f'{name} gives info["cost"] of shape {info["cost"].shape[1:]}: it has to be a number, or a row')
+    twice = {x for x in found if found.count(x) > 1 or x.removeprefix("cost_").isdigit() or x in RESERVED}
+    if twice:
+        raise EnvError(
+            f"{name} names {', '.join(map(repr, sorted(twice)))} in info twice, or as a metric that there is"
+        )
+
+
 def joined(mask: PyTree, lead: int = 0) -> Array:
     """A mask as one array, behind `lead` axes: the parts of a tuple side by side."""
     if not isinstance(mask, tuple):
@@ -54,10 +83,12 @@ def joined(mask: PyTree, lead: int = 0) -> Array:
 
 
 def agree(env: Any, fresh: Step, stepped: Step) -> None:
-    """Raise `EnvError` unless a new episode begins with the kind of state and `info` that a step leaves."""
+    """Raise `EnvError` unless a new episode begins with the kind of state, and of what is shown with an observation,
+    that a step leaves."""
     name = type(env).__name__
-    for part in ("state", "info"):
-        problem = difference(one(getattr(fresh, part)), one(getattr(stepped, part)))
+    shown = [{key: step.info[key] for key in SHOWN if key in step.info} for step in (fresh, stepped)]
+    for part, *kinds in (("state", fresh.state, stepped.state), ("info", *shown)):
+        problem = difference(*map(one, kinds))
         if problem:
             raise EnvError(f"the {part} that {name}.step gives is not of the kind that {name}.reset gives: {problem}")
 

@@ -79,17 +79,17 @@ class DQN:
     carry that acting had.
     """
 
-    learning_rate: NonNegative = 5e-4  # step size
+    learning_rate: NonNegative = Linear(2e-3)  # type: ignore[assignment]  # step size
     discount: Fraction = 0.99  # γ
-    double: bool = False  # choose a' with θ, value it with θ⁻
-    target_period: int = 50  # updates between copies θ⁻ <- θ⁻ + τ (θ - θ⁻)
+    double: bool = True  # choose a' with θ, value it with θ⁻
+    target_period: int = 100  # updates between copies θ⁻ <- θ⁻ + τ (θ - θ⁻)
     tau: Share = 1.0  # 1 is a hard copy; for a soft one 0.005 with target_period 1
     replay_ratio: Static = 0.5  # updates for each environment step
     huber: Positive = 100.0  # |δ| beyond which the loss is linear; the paper's 1 is for rewards clipped to [-1, 1]
     max_grad_norm: Positive = 1000.0  # the gradient is scaled down to this norm
-    normalize_observation: bool = False  # by running mean and variance, which are saved with the actor
+    normalize_observation: bool = True  # by running mean and variance, which are saved with the actor
     exploration: Epsilon | Softmax = Epsilon()  # how actions are chosen in training
-    replay: Uniform | Sequences = Uniform(capacity=10_000, batch_size=64, warmup=1_000)  # the memory of transitions
+    replay: Uniform | Sequences = Uniform(capacity=50_000, batch_size=128, warmup=1_000)  # the memory of transitions
     torso: Torso = Torso(widths=(64, 64), activation="relu", init="uniform")  # the network below the head
     core: GRU | LSTM | None = None  # memory behind the torso; it needs Sequences as replay
     optimiser: Optimiser = Adam()
@@ -210,22 +210,17 @@ class DQN:
         replaying = {
             "num_envs": 16,
             "learning_rate": 1e-3,
-            "double": True,
-            "target_period": 100,
+            "normalize_observation": False,
             "core": GRU(),
             "torso": Torso(widths=(64,), activation="relu", init="uniform"),
             "replay": Sequences(capacity=100_000, batch_size=32, warmup=2_000),
         }
         return {
             "CartPole-v1": {
-                "steps": 100_000, "discount": 0.98, "double": True, "learning_rate": Linear(4e-3),
-                "normalize_observation": True, "target_period": 50,
-                "replay": Uniform(capacity=50_000, batch_size=128, warmup=1_000),
+                "steps": 100_000, "discount": 0.98, "learning_rate": Linear(4e-3), "target_period": 50,
             },
             "Acrobot-v1": {
-                "steps": 100_000, "double": True, "learning_rate": Linear(2e-3),
-                "target_period": 100, "exploration": Epsilon(end=0.02, fraction=0.2),
-                "replay": Uniform(capacity=50_000, batch_size=128, warmup=1_000),
+                "steps": 100_000, "normalize_observation": False, "exploration": Epsilon(end=0.02, fraction=0.2),
             },
             "TMaze": {"steps": 200_000, **replaying, "rollout_length": 32, "replay_ratio": 1 / 32},
             "RepeatPrevious": {"steps": 200_000, **replaying, "rollout_length": 16, "replay_ratio": 1 / 32},

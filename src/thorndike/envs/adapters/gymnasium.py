@@ -117,6 +117,7 @@ class GymnasiumEnvironment:
         workers: str = "auto",
         timeout: float = 60.0,
         on_error: str = "raise",
+        log_info: Sequence[str] = (),
     ) -> HostBatch:
         """`num_envs` copies that step together; see `HostBatch` for seeds, workers and faults.
 
@@ -140,6 +141,7 @@ class GymnasiumEnvironment:
             timeout=timeout,
             on_error=on_error,
             owned=not itself,
+            log_info=log_info,
         )
 
     def drawing(

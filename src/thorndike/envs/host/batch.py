@@ -24,7 +24,7 @@ from thorndike.configuration import is_whole
 from thorndike.envs.batched import to_environment
 from thorndike.envs.host.backends import BACKENDS, close_all
 from thorndike.envs.host.guard import START
-from thorndike.envs.host.layout import DROPPED, GOES_ON, TERMINATED, TRUNCATED, Layout, stored_space
+from thorndike.envs.host.layout import COST, DROPPED, GOES_ON, SUCCESS, TERMINATED, TRUNCATED, Layout, stored_space
 from thorndike.envs.host.worker import LIMIT, PHASES, RESET, Failure, Job, Lost, env_seeds
 from thorndike.errors import ConfigError, EnvError
 from thorndike.types import Timestep
@@ -39,7 +39,8 @@ class HostBatch:
     them. They are not to be written into, for `final_obs` shares memory with `obs` where no episode ended.
     Rewards and float observations are float32 (float16 stays), integer observations keep their type; info
     holds "mask" and "final_mask" (bool [E, A]) if `mask_key` is given. Actions are an algorithm's: clipped
-    and shifted here, as in `wrap`. With `agents` rewards are [E, N], one for each of so many.
+    and shifted here, as in `wrap`. With `agents` rewards are [E, N], one for each of so many. `log_info` names numbers
+    in a step's info that are handed out as `earned`: "cost", "is_success" or "success", and others to be logged.
 
     Seeds: environment i's first reset gets the seed `(seed * 10007 + i + k * 1000003) mod 2**31`, where k
     counts how often it was rebuilt (0 until a restart); later resets get none. Several seeds, `seed=[0, 1]`, share
@@ -73,6 +74,7 @@ class HostBatch:
         on_error: str = "raise",
         owned: bool = True,
         agents: int | None = None,
+        log_info: Sequence[str] = (),
     ):
         _check_arguments(num_envs, seed, workers, timeout, on_error)
         self.num_envs, self.workers = num_envs, workers
@@ -80,7 +82,7 @@ class HostBatch:
         self.masked = mask_key is not None
         self.last_fault = ""
         self.dropped = np.zeros(num_envs, bool)  # whose episode the last step dropped
-        self._layout = Layout(observation_space, action_space, mask_key, agents)
+        self._layout = Layout(observation_space, action_space, mask_key, agents, tuple(log_info))
         self._action_shape = (num_envs, *self._layout.action_shape)
         self._make, self._timeout, self._restart = make, timeout, on_error == "restart"
         self._steps, self._unusable, self._restarts_at_end = 0, "", 0
@@ -119,6 +121,18 @@ class HostBatch:
         info: dict[str, Any] = {"mask": self._mask, "final_mask": self._mask} if self.masked else {}
         return Timestep(obs, reward, no, no, obs, ~no, info)
 
+    @property
+    def nothing(self) -> dict[str, Any]:
+        """What a step has earned that earned nothing, leaves [E]."""
+        return self._earned(np.zeros((self.num_envs, len(self._layout.logged)), np.float32))
+
+    def _earned(self, logged: np.ndarray) -> dict[str, Any]:
+        """The numbers of a step's info [E, k], by name."""
+        columns = dict(zip(self._layout.logged, logged.T))
+        earned: dict[str, Any] = {COST: columns.pop(COST)} if COST in columns else {}
+        done = [columns.pop(name) for name in SUCCESS if name in columns]
+        return earned | ({"success": done[0]} if done else {}) | ({"log": columns} if columns else {})
+
     def step(self, action: Any) -> Timestep:
         """The timestep after `action` [E, ...]; environments whose episode ended are already reset.
 
@@ -152,7 +166,8 @@ class HostBatch:
                 (final_mask,) = self._final([mask], "final_mask", first)
         self._obs, self._mask = leaves, mask
         info: dict[str, Any] = {"mask": mask, "final_mask": final_mask} if self.masked else {}
-        return Timestep(obs, reward, terminated, truncated, final_obs, first, info)
+        earned = self._earned(self._join("logged")[0]) if self._layout.logged else {}
+        return Timestep(obs, reward, terminated, truncated, final_obs, first, info, earned=earned)
 
     def close(self) -> None:
         """Close the environments and end the workers; what hangs for 2 s is killed or given up."""
@@ -229,7 +244,7 @@ class HostBatch:
         complete = np.arange(n) < block.at[0] + (PHASES[block.at[1]] == RESET)
         complete &= (block.code == TERMINATED) | (block.code == TRUNCATED)
         complete &= self._asked == "step"
-        ended = [x.copy() for x in (*block.final, block.final_mask, block.reward, block.code)]
+        ended = [x.copy() for x in (*block.final, block.final_mask, block.reward, block.code, block.logged)]
         while True:
             old = self._workers[k]
             old.kill()
@@ -255,7 +270,8 @@ class HostBatch:
         if self._mask is not None:
             new.block.final_mask[...] = self._mask[self._rows[k]]
         new.block.reward[...], new.block.code[...] = 0.0, DROPPED
-        for now, then in zip((*new.block.final, new.block.final_mask, new.block.reward, new.block.code), ended):
+        block = new.block
+        for now, then in zip((*block.final, block.final_mask, block.reward, block.code, block.logged), ended):
             now[complete] = then[complete]
 
     def _note(self, notes: list[str]) -> None:

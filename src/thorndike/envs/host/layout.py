@@ -18,6 +18,8 @@ from thorndike.errors import IncompatibleError
 _SAFE = {4: 1e38, 8: 1e76}  # by item size: a sum of squares below it has only elements that fit float32
 _ALIGN = 64
 GOES_ON, TERMINATED, TRUNCATED, DROPPED = range(4)  # what a step was to its episode
+COST = "cost"  # what `info` calls a step's cost
+SUCCESS = ("is_success", "success")  # and whether the task is done
 
 
 class Fault(Exception):
@@ -92,11 +94,18 @@ class Leaf:
 class Layout:
     """The arrays of a (possibly nested) observation space, and of legal-action masks.
 
-    With `agents` a step gives a reward for each of so many. Raises `IncompatibleError` for spaces that have no fixed
-    shape (Sequence, Graph, Text, ...).
+    With `agents` a step gives a reward for each of so many. `logged` names numbers in `info`. Raises
+    `IncompatibleError` for spaces that have no fixed shape (Sequence, Graph, Text, ...).
     """
 
-    def __init__(self, space: Space, action: Space, mask_key: str | None = None, agents: int | None = None):
+    def __init__(
+        self,
+        space: Space,
+        action: Space,
+        mask_key: str | None = None,
+        agents: int | None = None,
+        logged: tuple[str, ...] = (),
+    ):
         self.leaves: list[Leaf] = []
         self._tree = self._walk(space, "observation")
         self._single = self.leaves[0] if self._tree == 0 else None
@@ -105,6 +114,7 @@ class Layout:
         self.mask_key, self._action, self._choices = mask_key, action, mask_sizes(action)
         self.mask_size = sum(self._choices)
         self.reward_shape: tuple[int, ...] = () if agents is None else (agents,)
+        self.logged = logged
 
     def _walk(self, space: Space, name: str) -> Any:
         if isinstance(space, Dict):
@@ -171,6 +181,24 @@ class Layout:
             raise Fault(f"info[{self.mask_key!r}] allows no action")
         return mask
 
+    def numbers(self, info: Any, ended: bool) -> list[float]:
+        """The `logged` numbers of a step, 0 where it has none; raises `Fault` where an episode ends without."""
+        told = info if isinstance(info, Mapping) else {}
+        values = []
+        for name in self.logged:
+            value = told.get(name, 0.0)
+            if ended and name not in told and name != COST:
+                raise Fault(
+                    f"info has no {name!r} at an episode's end; it has {', '.join(map(repr, told)) or 'nothing'}"
+                )
+            try:
+                values.append(float(value))
+            except (TypeError, ValueError):
+                raise Fault(f"info[{name!r}] is {str(value)[:60]!r}, it should be a number") from None
+            if name == COST and not math.isfinite(values[-1]):
+                raise Fault(f"info[{name!r}] is {value}, not finite")
+        return values
+
 
 class Block:
     """What one worker and the driver share: arrays for `n` environments, in one buffer if given."""
@@ -188,6 +216,7 @@ class Block:
         self.action = arrays["action"]
         self.reward = arrays["reward"]
         self.code = arrays["code"]  # `GOES_ON` and the others
+        self.logged = arrays["logged"]
         self.mask, self.final_mask = arrays["mask"], arrays["final_mask"]
         self.fails = arrays["fails"]  # consecutive failures
         self.rebuilds = arrays["rebuilds"]
@@ -217,6 +246,7 @@ def _fields(layout: Layout, n: int) -> Iterable[tuple[str, tuple[int, ...], Any]
     yield "action", (n, *layout.action_shape), layout.action_dtype
     yield "reward", (n, *layout.reward_shape), np.float32
     yield "code", (n,), np.uint8
+    yield "logged", (n, len(layout.logged)), np.float32
     yield "mask", (n, width), bool
     yield "final_mask", (n, width), bool
     yield "fails", (n,), np.int64

@@ -110,6 +110,7 @@ class Slice:
                 terminated = _flag(terminated, "terminated")
                 ended = terminated or _flag(truncated, "truncated")
                 mask = layout.mask(info, not terminated)
+                logged = layout.numbers(info, ended) if layout.logged else None
             except CATCH as error:
                 self._failed(i, STEP, error, actions[i])
                 self._drop(i)
@@ -122,6 +123,8 @@ class Slice:
             if mask is not None:
                 (block.final_mask if ended else block.mask)[i] = mask
             block.reward[i] = reward
+            if logged is not None:
+                block.logged[i] = logged
             block.code[i] = TERMINATED if terminated else TRUNCATED if ended else GOES_ON
             if ended:
                 any_ended = True
@@ -159,7 +162,7 @@ class Slice:
         for final, obs in zip(block.final, block.obs):
             final[i] = obs[i]
         block.final_mask[i] = block.mask[i]
-        block.reward[i], block.code[i] = 0.0, DROPPED
+        block.reward[i], block.logged[i], block.code[i] = 0.0, 0.0, DROPPED
         self._rebuild(i)
 
     def _rebuild(self, i: int) -> None:

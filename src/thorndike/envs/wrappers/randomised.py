@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from thorndike.configuration import check, config, require
+from thorndike.configuration import bare, check, config, require
 from thorndike.envs.wrappers.standard import Wrapped, Wrapper, layers, refuse
 from thorndike.errors import ConfigError
 from thorndike.types import Array, PyTree, Step
@@ -19,7 +19,7 @@ from thorndike.types import Array, PyTree, Step
 def numbers(env: Any) -> list[str]:
     """The names of its own float fields, or of what it has in their place."""
     own = getattr(env, "numbers", None)
-    return [name for name, hint in env.__thorndike_hints__.items() if hint is float] if own is None else own
+    return [name for name, hint in env.__thorndike_hints__.items() if bare(hint) is float] if own is None else own
 
 
 def with_numbers(env: Any, values: dict[str, Any]) -> Any:

@@ -21,6 +21,8 @@ from thorndike.nets.cnn import channels_first
 from thorndike.nets.torso import example
 from thorndike.types import Array, PyTree, Step
 
+SUMS = ("cost", "terms")  # keys of `info` that add up like rewards
+
 
 class Wrapped(NamedTuple):
     """The inner environment's state, and what the wrapper remembers."""
@@ -189,7 +191,8 @@ class FrameStack(Wrapper):
 
 @config
 class ActionRepeat(Wrapper):
-    """Each action is taken `times` times, or until the episode ends or the action is illegal; rewards add up."""
+    """Each action is taken `times` times, or until the episode ends or the action is illegal; rewards add up, and so do
+    costs and terms of the reward."""
 
     times: int = 4
 
@@ -222,7 +225,10 @@ class ActionRepeat(Wrapper):
 
         def again(before: Step, key: Array) -> tuple[Step, None]:
             after = once(before.state, key)
-            after = after._replace(reward=before.reward + after.reward)
+            sums = {
+                name: jax.tree.map(jnp.add, before.info[name], after.info[name]) for name in SUMS if name in after.info
+            }
+            after = after._replace(reward=before.reward + after.reward, info={**after.info, **sums})
             over = before.terminated | (before.state.mine >= self.env.max_steps)
             over |= ~allowed(self.env.action_space, before.info, action)
             return jax.tree.map(lambda old, new: jnp.where(over, old, new), before, after), None

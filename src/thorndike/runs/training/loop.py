@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from thorndike.drivers.earned import metric_of
 from thorndike.drivers.health import WIDTHS
 from thorndike.drivers.learner import replays, set_clock
 from thorndike.drivers.state import WINDOW, RunState
@@ -35,6 +36,7 @@ CAUSES = {  # in the order in which trouble spreads
     "one part of the action, in a state that is not terminal",
     "rollout/reward_mean": "A reward of the environment, or in the dataset, was not finite, or the sum of them was "
     "not: look at its reward function",
+    "rollout/earned_mean": "A cost, or a term of the reward, was not finite: look at the environment's info",
     "": "Usual causes: too high a learning rate, rewards or observations of large magnitude (normalise or scale "
     "them), or too large a max_grad_norm",
 }
@@ -248,6 +250,7 @@ class Loop:
         values = {
             "rollout/ep_rew_mean": self.returns(),
             "rollout/ep_len_mean": self.window(episodes.lengths),
+            **{metric_of(name): self.window(ring) for name, ring in episodes.earned.items()},
             "rollout/episodes": np.asarray(episodes.count),
             "time/fps": np.array([self.rate]),
             "time/seconds": np.array([self.seconds]),

@@ -1,0 +1,58 @@
+"""What steps earned besides their rewards: costs, successes, terms of the reward, and numbers that are only logged.
+
+`info` says so, by name: "cost" () or (k,), "success", and the named numbers of "terms" and "log". Over an episode costs
+and terms add up; of a success, and of what is logged, the episode has the value of its last step.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from thorndike.types import Array
+
+
+class Earned(NamedTuple):
+    """Numbers by name, float32; of one step, of many, or of the episodes under way."""
+
+    sums: dict[str, Array]  # what adds up over an episode
+    lasts: dict[str, Array]  # what an episode has of its last step
+
+    @property
+    def all(self) -> dict[str, Array]:
+        """Both kinds."""
+        return {**self.sums, **self.lasts}
+
+
+def earned_in(info: dict[str, Any], lead: int) -> Earned:
+    """Those in `info`, whose leaves have `lead` axes before their own."""
+    sums: dict[str, Array] = {}
+    lasts: dict[str, Array] = {}
+    if "cost" in info:
+        cost = jnp.asarray(info["cost"], jnp.float32)
+        several = cost.ndim > lead
+        sums |= {f"cost_{i}": cost[..., i] for i in range(cost.shape[-1])} if several else {"cost": cost}
+    sums |= info.get("terms", {})
+    if "success" in info:
+        lasts["success"] = info["success"]
+    lasts |= info.get("log", {})
+    return jax.tree.map(jnp.float32, Earned(sums, lasts))
+
+
+def metric_of(name: str) -> str:
+    """What the mean over episodes is called in metrics."""
+    return "rollout/success_rate" if name == "success" else f"rollout/ep_{name}_mean"
+
+
+def zeros(found: Earned, shape: tuple[int, ...]) -> Earned:
+    """None earned yet, in arrays of such a shape."""
+    return jax.tree.map(lambda _: jnp.zeros(shape), found)
+
+
+def so_far(running: Earned, step: Earned, over: Array) -> Earned:
+    """With one step counted in, but where the episode is `over`."""
+    sums = jax.tree.map(lambda total, x: total + jnp.where(over, 0.0, x), running.sums, step.sums)
+    lasts = jax.tree.map(lambda last, x: jnp.where(over, last, x), running.lasts, step.lasts)
+    return Earned(sums, lasts)
