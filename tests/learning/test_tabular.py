@@ -21,6 +21,7 @@ import thorndike as td
 from thorndike.algorithms.tabular import td_control
 from thorndike.algorithms.tabular.numbering import Numbering
 from thorndike.drivers.scan import ScanDriver
+from thorndike.envs import BUILT_IN
 from thorndike.runs.storage.environments import describe
 
 STEPS = {"q-learning": 9_000, "sarsa": 14_000, "expected-sarsa": 9_000}  # about 500 episodes each
@@ -268,6 +269,16 @@ def test_presets_learn(name, env, tmp_path):
     least, best = SCORES[env]
     assert (returns.mean(1) >= least).all(), returns.mean(1)
     assert (returns.mean(1) <= best + 4 * returns.std(1) / np.sqrt(returns.shape[1]) + 1e-3).all(), returns.mean(1)
+
+
+MEMORY = ("RepeatPrevious", "TMaze")  # what is seen is not the state: a table learns no good policy there
+
+
+def test_every_built_in_environment_that_tables_can_serve_has_a_preset():
+    envs = {name: td.make(name) for name in BUILT_IN if name not in MEMORY}
+    specs = {name: td.Spec(env.observation_space, env.action_space, 100) for name, env in envs.items()}
+    served = {name for name, spec in specs.items() if td.QLearning().supports(spec) is None}
+    assert served == set(td.QLearning.presets())
 
 
 def test_the_best_game_of_blackjack():

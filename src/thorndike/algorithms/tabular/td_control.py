@@ -103,7 +103,7 @@ class QLearning:
         return ()
 
     def look(self, actor: Actor, carry: PyTree, now: Timestep, explore: bool) -> tuple[Look, PyTree]:
-        """Q(s, ·), its maximum, and what it is acted on with: in the order of the table's columns."""
+        """Q(s, ·), its maximum, and π(· | s), over the table's columns."""
         values, mask = actor.q[actor.rows.number(now.obs)], self.mask(actor, now.info.get("mask"))
         if explore:
             pi = self.exploration.probabilities(values, actor.level, mask)
@@ -112,7 +112,7 @@ class QLearning:
         return Look(Categorical(jnp.log(pi)), legal(values, mask).max(-1), values), carry
 
     def act(self, actor: Actor, carry: PyTree, now: Timestep, key: Array, explore: bool):
-        """Explore, or take a best legal action; ties are broken at random."""
+        """Explore, or take the best legal action; ties are broken at random."""
         values, mask = self.look(actor, carry, now, explore)[0].q, self.mask(actor, now.info.get("mask"))
         chosen = self.exploration.choose(key, values, actor.level, mask) if explore else choose_best(key, values, mask)
         return actor.columns.member(chosen), carry, {}

@@ -193,7 +193,7 @@ def _load(name: str, options: tuple) -> tuple[Any, Table]:
 def _draw_taxi(host: Any, state: int) -> np.ndarray:
     """The four places in their colours, the destination in a frame, the passenger (blue), the taxi and the walls."""
     row, column, passenger, destination = host.decode(state)
-    rows, columns = host.max_row + 1, host.max_col + 1
+    rows, columns = host.desc.shape[0] - 2, host.desc.shape[1] // 2
     canvas = Canvas(x=(-0.1, columns + 0.1), y=(-0.1, rows + 0.1), width=400)
 
     def square(at: tuple[int, int], side: float, colour: str) -> None:
