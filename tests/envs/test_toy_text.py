@@ -112,7 +112,7 @@ def test_the_model_is_gymnasiums_table(case):
         if s in ends:
             row, earned = np.eye(len(terminal))[s], 0.0
         np.testing.assert_allclose(probability[s, a], row, atol=1e-12)
-        assert reward[s, a] == pytest.approx(earned, abs=1e-6)
+        assert reward[s, a] == pytest.approx(earned, abs=1e-12)
     assert isinstance(env, td.FiniteMDP)
 
 

@@ -32,7 +32,7 @@ class Table(NamedTuple):
 
     probability: np.ndarray  # [S, A, K], float64
     successor: np.ndarray  # [S, A, K], int32
-    reward: np.ndarray  # [S, A, K], float32
+    reward: np.ndarray  # [S, A, K], float64
     terminated: np.ndarray  # [S, A, K], bool
     start: np.ndarray  # probability that an episode begins in each state  [S]
     mask: np.ndarray | None  # legal actions, where the environment says which those are  [S, A]
@@ -91,7 +91,8 @@ class GymnasiumTable:
         table, at = self.table, (state.state, action)
         several = table.probability.shape[-1] > 1
         k = _draw(jnp.asarray(_cumulative(table.probability))[at], key) if several else 0
-        after, reward, terminated = (jnp.asarray(x)[at][k] for x in (table.successor, table.reward, table.terminated))
+        rewards = table.reward.astype(np.float32)
+        after, reward, terminated = (jnp.asarray(x)[at][k] for x in (table.successor, rewards, table.terminated))
         return Step(TableState(after), after, reward, terminated, self._info(after))
 
     def _info(self, state: Array) -> dict[str, Array]:
@@ -183,7 +184,7 @@ def _load(name: str, options: tuple) -> tuple[Any, Table]:
     return host, Table(
         table[..., 0],
         table[..., 1].astype(np.int32),
-        table[..., 2].astype(np.float32),
+        table[..., 2],
         table[..., 3].astype(bool),
         start,
         None if masks is None else np.asarray(masks, bool),
