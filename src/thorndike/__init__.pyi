@@ -28,6 +28,10 @@ from thorndike.envs.grid.grid_world import cliff_walking as cliff_walking
 from thorndike.envs.grid.grid_world import four_rooms as four_rooms
 from thorndike.envs.memory.repeat_previous import RepeatPrevious as RepeatPrevious
 from thorndike.envs.memory.t_maze import TMaze as TMaze
+from thorndike.envs.toy_text.blackjack import Blackjack as Blackjack
+from thorndike.envs.toy_text.tables import GymnasiumTable as GymnasiumTable
+from thorndike.envs.toy_text.tables import frozen_lake as frozen_lake
+from thorndike.envs.toy_text.tables import taxi as taxi
 from thorndike.envs.wrappers.randomised import Curriculum as Curriculum
 from thorndike.envs.wrappers.randomised import Randomised as Randomised
 from thorndike.envs.wrappers.standard import ActionRepeat as ActionRepeat
@@ -72,6 +76,7 @@ from thorndike.schedules import Harmonic as Harmonic
 from thorndike.schedules import Linear as Linear
 from thorndike.types import Algorithm as Algorithm
 from thorndike.types import Environment as Environment
+from thorndike.types import FiniteMDP as FiniteMDP
 from thorndike.types import Rollout as Rollout
 from thorndike.types import Spec as Spec
 from thorndike.types import Step as Step

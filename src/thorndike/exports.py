@@ -44,11 +44,13 @@ PARTS = {  # all but the algorithms
     "envs.grid.grid_world": ("GridWorld", "cliff_walking", "four_rooms"),
     "envs.memory.repeat_previous": ("RepeatPrevious",),
     "envs.memory.t_maze": ("TMaze",),
+    "envs.toy_text.blackjack": ("Blackjack",),
+    "envs.toy_text.tables": ("GymnasiumTable", "frozen_lake", "taxi"),
     "envs.wrappers.standard": (
         "TimeLimit", "RewardScale", "FrameStack", "ActionRepeat", "StickyActions", "Shaping",
     ),
     "envs.wrappers.randomised": ("Randomised", "Curriculum"),
-    "types": ("Algorithm", "Environment", "Rollout", "Spec", "Step", "Timestep", "Transition"),
+    "types": ("Algorithm", "Environment", "FiniteMDP", "Rollout", "Spec", "Step", "Timestep", "Transition"),
     "errors": (
         "ThorndikeError", "ConfigError", "UnknownNameError", "IncompatibleError", "MissingExtraError", "EnvError",
         "CheckpointError", "DivergedError",

@@ -10,6 +10,7 @@ import dataclasses
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
+import numpy as np
 from gymnasium import Space
 
 PyTree = Any
@@ -135,6 +136,21 @@ class Environment(Protocol):
     def reset(self, key: Array) -> Step: ...
 
     def step(self, state: PyTree, action: Array, key: Array) -> Step: ...
+
+
+@runtime_checkable
+class FiniteMDP(Environment, Protocol):
+    """A JAX environment with S states and A actions of which all is known; its observations number the states from 0.
+
+    Dynamic programming needs no more: V(s) = max_a R(s, a) + γ Σ_s' P(s' | s, a) V(s').
+    """
+
+    def transitions(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """P(s' | s, a) [S, A, S'], the expected reward R(s, a) [S, A], and which states end an episode [S], in float64.
+
+        Every P(· | s, a) sums to 1. Terminal states lead to themselves with reward 0, whatever is done there. Rows of
+        states that no episode visits may say anything.
+        """
 
 
 class Algorithm(Protocol):

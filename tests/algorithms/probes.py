@@ -86,7 +86,7 @@ def train(algorithm: Any, env: Any, iterations: int, seeds: int = 1, compiled: A
         else ScanDriver(algorithm, env, spec, seeds)
     )
     if compiled is not None:
-        names = ("_act", "_learn", "_add") if host else ("_compiled",)
+        names = ("_act", "_learn", "_add", "_learn_and_add") if host else ("_compiled",)
         vars(driver).update(compiled.setdefault((type(algorithm), seeds, host), {n: vars(driver)[n] for n in names}))
     with driver:
         state = driver.init(keys)

@@ -92,7 +92,7 @@ def test_the_loss_is_over_legal_moves():
     algorithm = td.AlphaZero(value_coefficient=0.3)
     network = Says(jnp.asarray(logits), jnp.asarray(value))
     clock = td.types.Clock(jnp.int32(0), jnp.int32(100))
-    state = alphazero.State(network, alphazero.begin(algorithm.optimiser(clock), network), clock, GAME)
+    state = alphazero.State(network, alphazero.begin(algorithm.descent, network), clock, GAME)
     batch = td.Transition((), (), (), {"policy": policy, "result": result}, (), (), (), (), {"mask": mask})
     _, metrics = algorithm.update(state, batch, jax.random.key(0))
     entropies = [-(p[m] * (x[m] - np.log(np.exp(x[m]).sum()))).sum() for p, m, x in zip(policy, mask, logits)]
@@ -298,7 +298,12 @@ class NimOfMovers(Nim):
 
 def test_a_game_of_ones_own_is_learned_once_it_says_whose_move_it_is(tmp_path):
     algorithm = td.AlphaZero(
-        torso=td.Torso(widths=(16,)), simulations=8, num_envs=8, rollout_length=8, learning_rate=5e-3
+        torso=td.Torso(widths=(16,)),
+        simulations=8,
+        num_envs=8,
+        rollout_length=8,
+        learning_rate=5e-3,
+        replay_ratio=1 / 4,
     )
     with pytest.raises(td.IncompatibleError, match=r"Nim needs a method player\(state\)"):
         td.train(algorithm, Nim(), 64, out=tmp_path / "not", progress=False)

@@ -114,14 +114,23 @@ def acting(name):
 
 @pytest.mark.parametrize("name", CASES)
 def test_the_actor_is_enough_to_act(name):
-    """Acting from the exported part alone, greedily: deterministic, in the action space, for any batch size."""
+    """Acting from the exported part alone, greedily: in the action space, for any batch size, and one of the likeliest
+    actions of `look`; the same for every key where that is one action."""
     algorithm, actor, now = acting(name)
     space = td.make(CASES[name][1]).action_space
-    for n in (1, 3):
+    for n in {1, min(3, len(now.reward))}:
         few = jax.tree.map(lambda x, n=n: x[:n], now)
-        actions = [algorithm.act(actor, algorithm.carry(actor, n), few, jax.random.key(k), False)[0] for k in (0, 1)]
-        np.testing.assert_array_equal(*actions)
-        for action in np.asarray(actions[0]):
+        carry = algorithm.carry(actor, n)
+        pi = algorithm.look(actor, carry, few, False)[0].pi if name.split()[0] not in SEARCHES else ()
+        actions = [np.asarray(algorithm.act(actor, carry, few, jax.random.key(k), False)[0]) for k in range(6)]
+        alone = np.ones(n, bool)
+        if isinstance(pi, Categorical):
+            likeliest = np.asarray(pi.logits == pi.logits.max(-1, keepdims=True))
+            alone = likeliest.sum(-1) == 1
+            assert all(likeliest[np.arange(n), action].all() for action in actions)
+        for other in actions[1:]:
+            np.testing.assert_array_equal(actions[0][alone], other[alone])
+        for action in actions[0]:
             assert space.contains(action.astype(space.dtype) if space.shape else space.dtype.type(action))
 
 

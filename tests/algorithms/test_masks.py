@@ -26,7 +26,7 @@ from thorndike.types import Rollout
 
 LIMIT, KEY = 4, jax.random.key(0)
 PPO = td.PPO(torso=td.Torso(widths=(8,)), num_envs=4, rollout_length=10, minibatch_size=40, epochs=1)
-DQN = td.DQN(torso=td.Torso(widths=(8,)), num_envs=4, rollout_length=10)
+DQN = td.DQN(learning_rate=1e-3, torso=td.Torso(widths=(8,)), num_envs=4, rollout_length=10)
 
 
 @td.config

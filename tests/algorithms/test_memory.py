@@ -228,7 +228,7 @@ def test_an_exported_agent_remembers(name, tmp_path):
         assert all(np.array_equal(a, b) for a, b in zip(states[-1], jax.tree.leaves(agent._carry)))  # not twice as long
 
 
-DRQN = td.DQN(
+DRQN = td.DQN(learning_rate=5e-4, double=False, normalize_observation=False,
     core=td.GRU(width=8), torso=td.Torso(widths=(8,)), num_envs=4, rollout_length=6, replay_ratio=1 / 24,
     replay=td.Sequences(capacity=96, batch_size=5, burn_in=2, warmup=24), target_period=1000,
 )  # fmt: skip

@@ -21,9 +21,16 @@ SMALL = td.Torso(widths=(8,))
 SPECS = {env: td.Spec(env.observation_space, env.action_space, 1000) for env in (td.CartPole(), td.Pendulum())}
 CARTPOLE, PENDULUM = SPECS.values()
 CASES = {
-    "dqn": (td.DQN(torso=SMALL, normalize_observation=True), CARTPOLE, dqn),
+    "dqn": (td.DQN(learning_rate=1e-3, torso=SMALL, normalize_observation=True), CARTPOLE, dqn),
     "dqn with memory": (
-        td.DQN(torso=SMALL, core=td.GRU(width=4), replay=td.Sequences(), rollout_length=4, normalize_observation=True),
+        td.DQN(
+            learning_rate=1e-3,
+            torso=SMALL,
+            core=td.GRU(width=4),
+            replay=td.Sequences(),
+            rollout_length=4,
+            normalize_observation=True,
+        ),
         CARTPOLE,
         dqn,
     ),

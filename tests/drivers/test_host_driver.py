@@ -72,7 +72,7 @@ def one_after_another(driver):
     def waiting(f):
         return lambda *args: jax.block_until_ready(f(*args))
 
-    driver._learn = waiting(driver._learn)
+    driver._learn, driver._learn_and_add = waiting(driver._learn), waiting(driver._learn_and_add)
     for programs in (driver._act, driver._add):
         programs.update({warm: waiting(f) for warm, f in programs.items()})
 

@@ -15,6 +15,8 @@ from thorndike.envs.batched import Batched
 from thorndike.envs.grid.grid_world import GridState, GridWorld, cliff_walking, four_rooms
 from thorndike.envs.grid.picture import draw_values
 from thorndike.errors import ConfigError
+from thorndike.exports import known_configs
+from thorndike.types import FiniteMDP
 
 EVERYTHING = GridWorld(map=("S..G", "C.#C", "#S.."), step_reward=-0.5, goal_reward=3.0, cliff_reward=-7.0, slip=0.3)
 UP, RIGHT, DOWN, LEFT = range(4)
@@ -88,6 +90,7 @@ def test_transitions_are_those_of_step(cliff_ends):
     grid, n = dataclasses.replace(EVERYTHING, cliff_ends=cliff_ends), 4_000
     probability, reward, terminal = grid.transitions()
     np.testing.assert_allclose(probability.sum(-1), 1.0, rtol=1e-12)
+    assert isinstance(grid, FiniteMDP)
     obs, rewards, terminated = outcomes(grid, n)
     chars = "".join(grid.map)
     assert terminal.tolist() == [char == "G" or (char == "C" and cliff_ends) for char in chars]
@@ -171,7 +174,7 @@ def test_slip_is_a_probability(slip):
 
 def test_survives_json():
     grid = four_rooms()
-    assert from_json(to_json(grid), {"GridWorld": GridWorld}) == grid
+    assert from_json(to_json(grid), known_configs()) == grid
 
 
 def solve(grid: GridWorld, discount: float) -> np.ndarray:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import small_runs as small
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete
+from matplotlib.text import Annotation
 from PIL import Image
 
 import thorndike as td
@@ -165,6 +166,27 @@ def test_a_tabular_run_paints_its_table(tmp_path):
     assert run.agent().act(0) in (1, 2)
     with Image.open(run.watch(tmp_path / "walk.gif").path) as film:
         assert film.n_frames > 1
+
+
+def test_frozen_lake_is_painted_and_taxi_is_no_grid(tmp_path):
+    """FrozenLake's actions, left, down, right and up, are arrows in these directions: in the cell before the goal."""
+    options = {"is_slippery": False}
+    run = td.train("q-learning", "FrozenLake-v1", 40_000, env_kwargs=options, out=tmp_path / "lake", progress=False)
+    assert run.evaluate(3).mean == 1.0
+    texts = [text.get_text() for text in run.picture(tmp_path / "lake.png").axes[0].texts]
+    assert texts.count("hole") == 4
+    assert texts.count("goal") == 1
+    for action, way in enumerate([(-1, 0), (0, 1), (1, 0), (0, -1)]):
+        q = np.zeros((16, 4))
+        q[14, action] = 1
+        arrows = [text for text in run.env.picture(q).axes[0].texts if isinstance(text, Annotation)]
+        (arrow,) = [x for x in arrows if np.hypot(*np.subtract(x.xy, (2, 2.9))) < 0.5]
+        np.testing.assert_allclose(np.subtract(arrow.xy, (2, 2.9)), 0.3 * np.array(way), atol=1e-9)
+    with Image.open(run.watch(tmp_path / "walk.gif").path) as film:
+        assert film.n_frames > 1
+    taxi = td.train(td.QLearning(), "Taxi-v4", 200, out=tmp_path / "taxi", progress=False)
+    with pytest.raises(ConfigError, match="Taxi's states are no cells of a grid"):
+        taxi.picture()
 
 
 def test_a_damaged_checkpoint_is_passed_over_with_a_word(ppo, tmp_path):

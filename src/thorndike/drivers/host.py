@@ -1,7 +1,8 @@
 """The driver for environments on the host: they step in NumPy, acting and learning are compiled.
 
 What replays learns from its memory while the environments step, and remembers the rollout after that: an update sees
-the memory as it was before the rollout beside it. What learns from the rollout itself waits for it.
+the memory as it was before the rollout beside it. What learns from the rollout itself waits for it, in one program with
+the bookkeeping: the rollout is handed over once.
 
 Adding to the replay memory is a program of its own, with the storage donated; learning takes the storage read-only.
 It writes an agent into the storage of the one before the last: XLA would copy the last one's parameters before it
@@ -130,10 +131,18 @@ class HostDriver:
             move = act(algorithm, agent, carry, rollout.last, key, book, warm)  # the first step of the next rollout
             return Packed(memory), Packed(book), healthy, move
 
+        def learn_and_add(algorithm, agent, memory, book, rollout, dropped, carry, key, later):
+            point = book.tree
+            agent, metrics = learn(algorithm, agent, memory, rollout, key, Clock(point.steps, point.total), point)
+            told = rollout, dropped, metrics
+            return agent, *add(algorithm, memory, book, *told, agent, carry, later, False)
+
         both = (False, True)
         self._act = {warm: program(over_runs(partial(act, warm=warm))) for warm in both}
         learned = over_runs(learn)
         self._learn = program(lambda spare, *args: learned(*args), donate_argnums=0, keep_unused=True)
+        cycle = over_runs(learn_and_add)
+        self._learn_and_add = program(lambda spare, *args: cycle(*args), donate_argnums=(0, 3, 4), keep_unused=True)
         self._add = {warm: program(over_runs(partial(add, warm=warm)), donate_argnums=(1, 2)) for warm in both}
 
     def __enter__(self) -> HostDriver:
@@ -191,14 +200,15 @@ class HostDriver:
                 spare = None
                 break  # without what has just begun
             rollout, dropped, carry, later = self.rollout(agent, carry, key, point, move, warm)
-            if not self.replays and not warm:
-                rollout = jax.device_put(rollout)
-                learned, metrics = self._learn(spare, settings, agent, memory, rollout, key, clock, point)
+            if self.replays:
+                told = rollout, dropped, metrics
+                memory, book, healthy, move = self._add[warm](settings, memory, book, *told, learned, carry, later)
+            else:
+                given = settings, agent, memory, book, rollout, dropped, carry, key, later
+                learned, memory, book, healthy, move = self._learn_and_add(spare, *given)
             if not warm:
                 agent, spare = learned, agent
             key = later
-            told = rollout, dropped, metrics
-            memory, book, healthy, move = self._add[warm](settings, memory, book, *told, agent, carry, key)
         done = book.tree
         self.spare = spare
         if warm:  # learning has set them otherwise; copied, for the book is donated

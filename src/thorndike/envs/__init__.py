@@ -15,6 +15,12 @@ BUILT_IN = {  # id: (module, factory); where Gymnasium has one of that id, parit
     "CliffWalking-v1": ("grid.grid_world", "cliff_walking"),
     "GridWorld": ("grid.grid_world", "GridWorld"),
     "FourRooms": ("grid.grid_world", "four_rooms"),
+    "CliffWalkingSlippery-v1": ("toy_text.tables", "slippery_cliff"),
+    "FrozenLake-v1": ("toy_text.tables", "frozen_lake"),
+    "FrozenLake8x8-v1": ("toy_text.tables", "frozen_lake_8x8"),
+    "Taxi-v3": ("toy_text.tables", "taxi_v3"),
+    "Taxi-v4": ("toy_text.tables", "taxi"),
+    "Blackjack-v1": ("toy_text.blackjack", "Blackjack"),
     "RepeatPrevious": ("memory.repeat_previous", "RepeatPrevious"),
     "TMaze": ("memory.t_maze", "TMaze"),
 }

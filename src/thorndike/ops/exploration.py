@@ -27,7 +27,7 @@ def legal(values: Array, mask: Array | None) -> Array:
     return values if mask is None else jnp.where(mask, values, ILLEGAL)
 
 
-def greedy_probabilities(values: Array, epsilon: Array, mask: Array | None = None) -> Array:
+def greedy_probabilities(values: Array, epsilon: Array | float, mask: Array | None = None) -> Array:
     """π(a) of epsilon-greedy with ties shared evenly, [..., A]."""
     allowed = jnp.ones(values.shape, bool) if mask is None else mask
     values = legal(values, mask)
@@ -39,6 +39,13 @@ def greedy_probabilities(values: Array, epsilon: Array, mask: Array | None = Non
 def greedy(values: Array, mask: Array | None = None) -> Array:
     """π(a) of the best legal action, the first of equal ones, [..., A]."""
     return jax.nn.one_hot(legal(values, mask).argmax(-1), values.shape[-1])
+
+
+def choose_best(key: Array, values: Array, mask: Array | None = None) -> Array:
+    """One of the best legal actions [...] for values [..., A], equal ones with equal probability."""
+    values = legal(values, mask)
+    random = jax.random.uniform(key, values.shape)
+    return jnp.where(values == values.max(-1, keepdims=True), random, -1.0).argmax(-1)
 
 
 def softmax_probabilities(values: Array, temperature: Array, mask: Array | None = None) -> Array:

@@ -6,23 +6,27 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from gymnasium.spaces import Discrete
+from gymnasium.spaces import Discrete, MultiDiscrete
 
+from thorndike.algorithms.tabular.numbering import Numbering
 from thorndike.configuration import algorithm, require
 from thorndike.domains import Fraction
 from thorndike.ops.distributions import Categorical
-from thorndike.ops.exploration import Epsilon, Softmax, greedy, legal
+from thorndike.ops.exploration import Epsilon, Softmax, choose_best, greedy_probabilities, legal
 from thorndike.ops.returns import td_target
-from thorndike.schedules import is_schedule
+from thorndike.schedules import Linear, is_schedule
 from thorndike.types import Array, Clock, Look, Metrics, PyTree, Rollout, Spec, Timestep, Transition
+
+MOST = 50_000_000  # entries of a table: 200 MB
 
 
 class Actor(NamedTuple):
-    """The table and the present ε or temperature; `start` is the number of the first state."""
+    """The table, the present ε or temperature, and which row and column of the table is which."""
 
     q: Array  # [S, A]
     level: Array
-    start: Array
+    rows: Numbering  # of observations
+    columns: Numbering  # of actions
 
 
 class State(NamedTuple):
@@ -32,13 +36,14 @@ class State(NamedTuple):
     visits: PyTree  # updates of each pair [S, A], for a step size that counts them; else ()
     clock: Clock
     waiting: PyTree  # SARSA's last step [E], whose next action is still to come; () for the others
-    start: Array
+    rows: Numbering  # of observations
+    columns: Numbering  # of actions
 
 
 @algorithm(
     name="q-learning",
     summary="tabular Q-learning",
-    actions="Discrete (and Discrete observations)",
+    actions="Discrete, MultiDiscrete (and finite observations)",
 )
 class QLearning:
     """Q-learning (Watkins 1989).
@@ -46,8 +51,8 @@ class QLearning:
     Q(s, a) <- Q(s, a) + α [ r + γ (1 - terminated) max_a' Q(s', a') - Q(s, a) ]
     """
 
-    learning_rate: Fraction = 0.5  # α; td.Harmonic() is 1 / N(s, a)
-    discount: Fraction = 1.0  # γ
+    learning_rate: Fraction = 0.1  # α; td.Harmonic() is 1 / N(s, a)
+    discount: Fraction = 0.99  # γ
     initial_value: float = 0.0  # Q before any experience; above any return it explores by optimism
     exploration: Epsilon | Softmax = Epsilon(start=0.1, end=0.1)
     num_envs: int = 1
@@ -60,18 +65,30 @@ class QLearning:
         require(self.num_envs > 0 and self.rollout_length > 0, "num_envs and rollout_length must be positive")
 
     def supports(self, spec: Spec) -> str | None:
-        """A table needs numbered states and actions."""
-        if isinstance(spec.observation, Discrete) and isinstance(spec.action, Discrete):
-            return None
-        return f"a table needs Discrete observations and actions, not {spec.observation} and {spec.action}"
+        """Observations and actions that can be counted, and not too many of them."""
+        rows, columns = Numbering.of(spec.observation), Numbering.of(spec.action)
+        if rows is None or columns is None or not isinstance(spec.action, (Discrete, MultiDiscrete)):
+            return (
+                "a table needs observations of Discrete, MultiDiscrete and MultiBinary parts and Discrete or "
+                f"MultiDiscrete actions, not {spec.observation} and {spec.action}"
+            )
+        if rows.count * columns.count > MOST:
+            return (
+                f"a table of {rows.count:,} observations and {columns.count:,} actions has "
+                f"{rows.count * columns.count:,} entries, and {MOST:,} are the most: leave parts of the observation "
+                "out, or make them coarser"
+            )
+        return None
 
     def init(self, key: Array, spec: Spec) -> State:
         """A constant table."""
-        states, actions = int(spec.observation.n), int(spec.action.n)  # type: ignore[attr-defined]
-        table = jnp.full((states, actions), self.initial_value, jnp.float32)
-        start = jnp.int32(spec.observation.start)  # type: ignore[attr-defined]
-        visits = jnp.zeros((states, actions)) if is_schedule(self.learning_rate) else ()
-        return State(table, visits, Clock(jnp.int32(0), jnp.int32(spec.steps)), self.first_waiting(), start)
+        rows, columns = Numbering.of(spec.observation), Numbering.of(spec.action)
+        assert rows is not None
+        assert columns is not None
+        table = jnp.full((rows.count, columns.count), self.initial_value, jnp.float32)
+        visits = jnp.zeros_like(table) if is_schedule(self.learning_rate) else ()
+        clock = Clock(jnp.int32(0), jnp.int32(spec.steps))
+        return State(table, visits, clock, self.first_waiting(), rows, columns.from_zero())
 
     def first_waiting(self) -> PyTree:
         """Nothing waits: the target is known at once."""
@@ -79,24 +96,30 @@ class QLearning:
 
     def actor(self, state: State) -> Actor:
         """The table and the level of exploration."""
-        return Actor(state.q, self.exploration.level(state.clock.progress), state.start)
+        return Actor(state.q, self.exploration.level(state.clock.progress), state.rows, state.columns)
 
     def carry(self, actor: Actor, n: int) -> tuple[()]:
         """No acting memory."""
         return ()
 
     def look(self, actor: Actor, carry: PyTree, now: Timestep, explore: bool) -> tuple[Look, PyTree]:
-        """Q(s, ·), its maximum, and what it is acted on with."""
-        values, mask = actor.q[now.obs - actor.start], now.info.get("mask")
-        pi = self.exploration.probabilities(values, actor.level, mask) if explore else greedy(values, mask)
+        """Q(s, ·), its maximum, and π(· | s), over the table's columns."""
+        values, mask = actor.q[actor.rows.number(now.obs)], self.mask(actor, now.info.get("mask"))
+        if explore:
+            pi = self.exploration.probabilities(values, actor.level, mask)
+        else:
+            pi = greedy_probabilities(values, 0.0, mask)
         return Look(Categorical(jnp.log(pi)), legal(values, mask).max(-1), values), carry
 
     def act(self, actor: Actor, carry: PyTree, now: Timestep, key: Array, explore: bool):
-        """Explore, or take the best legal action."""
-        values, mask = self.look(actor, carry, now, explore)[0].q, now.info.get("mask")
-        if explore:
-            return self.exploration.choose(key, values, actor.level, mask), carry, {}
-        return legal(values, mask).argmax(-1), carry, {}
+        """Explore, or take the best legal action; ties are broken at random."""
+        values, mask = self.look(actor, carry, now, explore)[0].q, self.mask(actor, now.info.get("mask"))
+        chosen = self.exploration.choose(key, values, actor.level, mask) if explore else choose_best(key, values, mask)
+        return actor.columns.member(chosen), carry, {}
+
+    def mask(self, table: Actor | State, mask: Array | None) -> Array | None:
+        """Which columns are legal, [E, A]; None: all of them."""
+        return None if mask is None else table.columns.legal(mask)
 
     def learn(self, state: State, rollout: Rollout, key: Array) -> tuple[State, Metrics]:
         """One update a step, in the order in which they happened."""
@@ -104,15 +127,15 @@ class QLearning:
 
         def step(carry: tuple[Array, PyTree], transition: Transition):
             q, visits = carry
-            s, a = transition.obs - state.start, transition.action
-            mask = transition.info.get("next_mask")
-            next_value = self.next_value(legal(q[transition.next_obs - state.start], mask), level, mask)
+            s, a = state.rows.number(transition.obs), state.columns.number(transition.action)
+            mask = self.mask(state, transition.info.get("next_mask"))
+            next_value = self.next_value(legal(q[state.rows.number(transition.next_obs)], mask), level, mask)
             target = td_target(transition.reward, next_value, transition.terminated, self.discount)
             error = target - q[s, a]
-            return self.moved(q, visits, s, a, error), jnp.abs(error).mean()
+            return self.moved(q, visits, s, a, error), metrics(error, q[s])
 
-        (q, visits), error = jax.lax.scan(step, (state.q, state.visits), rollout.steps)
-        return state._replace(q=q, visits=visits), self.metrics(state.q, q, error)
+        (q, visits), found = jax.lax.scan(step, (state.q, state.visits), rollout.steps)
+        return state._replace(q=q, visits=visits), jax.tree.map(jnp.mean, found)
 
     def moved(
         self, q: Array, visits: PyTree, s: Array, a: Array, error: Array, used: Array | bool = True
@@ -131,13 +154,25 @@ class QLearning:
         """max_a' Q(s', a'), [E]."""
         return next_q.max(-1)
 
-    def metrics(self, before: Array, after: Array, error: Array) -> Metrics:
-        """TD error, size of the table's values and of their change."""
+    @classmethod
+    def presets(cls) -> dict[str, dict[str, Any]]:
+        """Settings known to work, by environment."""
+        chance = {"num_envs": 16, "learning_rate": Linear(0.2, 0.01)}  # for worlds that do not always answer the same
+        taxi = {"steps": 200_000, "num_envs": 8}
         return {
-            "td_error": error.mean(),
-            "q_value": after.max(-1).mean(),
-            "update_norm": jnp.sqrt(((after - before) ** 2).sum()),
-        }
+            "GridWorld": {"steps": 20_000},
+            "CliffWalking-v1": {"steps": 20_000, "discount": 1.0, "learning_rate": 0.5},
+            "CliffWalkingSlippery-v1": {"steps": 500_000, **chance},
+            "FourRooms": {"steps": 200_000, **chance},
+            "FrozenLake-v1": {"steps": 200_000, **chance},
+            "FrozenLake8x8-v1": {"steps": 1_000_000, **chance},
+            "Taxi-v3": taxi,
+            "Taxi-v4": taxi,
+            "Blackjack-v1": {
+                "steps": 1_000_000, "num_envs": 16, "discount": 1.0, "learning_rate": Linear(0.05, 0.001),
+                "exploration": Epsilon(start=1.0, end=0.05, fraction=0.8),
+            },
+        }  # fmt: skip
 
     @classmethod
     def small(cls) -> dict[str, tuple[Any, str]]:
@@ -149,7 +184,7 @@ class QLearning:
 @algorithm(
     name="expected-sarsa",
     summary="tabular Expected SARSA",
-    actions="Discrete (and Discrete observations)",
+    actions="Discrete, MultiDiscrete (and finite observations)",
 )
 class ExpectedSARSA(QLearning):
     """Expected SARSA (van Seijen et al. 2009).
@@ -165,7 +200,7 @@ class ExpectedSARSA(QLearning):
 @algorithm(
     name="sarsa",
     summary="tabular SARSA",
-    actions="Discrete (and Discrete observations)",
+    actions="Discrete, MultiDiscrete (and finite observations)",
 )
 class SARSA(ExpectedSARSA):
     """SARSA (Rummery & Niranjan 1994).
@@ -187,28 +222,36 @@ class SARSA(ExpectedSARSA):
 
         def step(carry, transition: Transition):
             q, visits, waiting = carry
-            (q, visits), error = self.finish(q, visits, waiting, transition)
-            mask = transition.info.get("next_mask")
-            next_obs = transition.next_obs - state.start
-            mean = self.next_value(legal(q[next_obs], mask), level, mask)
+            s, a = state.rows.number(transition.obs), state.columns.number(transition.action)
+            (q, visits), error = self.finish(q, visits, waiting, a, transition.first)
+            mask, next_s = self.mask(state, transition.info.get("next_mask")), state.rows.number(transition.next_obs)
+            mean = self.next_value(legal(q[next_s], mask), level, mask)
+            target = td_target(transition.reward, mean, transition.terminated, self.discount)
             waiting = {
-                "s": transition.obs - state.start,
-                "a": transition.action,
-                "target": td_target(transition.reward, mean, transition.terminated, self.discount),
+                "s": s,
+                "a": a,
+                "target": jnp.where(transition.ended, target, transition.reward),
                 "known": transition.ended.astype(jnp.int32),
-                "next": next_obs,
+                "next": next_s,
             }
-            waiting["target"] = jnp.where(transition.ended, waiting["target"], transition.reward)
-            return (q, visits, waiting), error
+            return (q, visits, waiting), metrics(error, q[s])
 
-        (q, visits, waiting), error = jax.lax.scan(step, (state.q, state.visits, state.waiting), rollout.steps)
-        return state._replace(q=q, visits=visits, waiting=waiting), self.metrics(state.q, q, error)
+        (q, visits, waiting), found = jax.lax.scan(step, (state.q, state.visits, state.waiting), rollout.steps)
+        return state._replace(q=q, visits=visits, waiting=waiting), jax.tree.map(jnp.mean, found)
 
-    def finish(self, q: Array, visits: PyTree, waiting: PyTree, then: Transition) -> tuple[tuple[Array, PyTree], Array]:
-        """The update of the step that waits, now that a' is known; none where a resumed run began another episode."""
+    def finish(
+        self, q: Array, visits: PyTree, waiting: PyTree, then: Array, first: Array
+    ) -> tuple[tuple[Array, PyTree], Array]:
+        """The update of the step that waits, now that a' is known: `then`, [E]; none where `first` says that a resumed
+        run began another episode."""
         s, a = waiting["s"], waiting["a"]
-        later = self.discount * q[waiting["next"], then.action]
+        later = self.discount * q[waiting["next"], then]
         target = jnp.where(waiting["known"] == 1, waiting["target"], waiting["target"] + later)
-        lost = (waiting["known"] < 0) | ((waiting["known"] == 0) & then.first)
+        lost = (waiting["known"] < 0) | ((waiting["known"] == 0) & first)
         error = jnp.where(lost, 0.0, target - q[s, a])
-        return self.moved(q, visits, s, a, error, ~lost), jnp.abs(error).mean()
+        return self.moved(q, visits, s, a, error, ~lost), error
+
+
+def metrics(error: Array, values: Array) -> Metrics:
+    """The sizes of the TD errors [E], and the best values of the states [E, A] that were met."""
+    return {"td_error": jnp.abs(error).mean(), "q_value": values.max(-1).mean()}

@@ -6,7 +6,8 @@ Among them the cliff of Sutton & Barto (2018, example 6.6) and the rooms of Sutt
 from __future__ import annotations
 
 import functools
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -110,7 +111,7 @@ class GridWorld:
         return starts[(len(starts) * u).astype(int)]
 
     def transitions(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The exact model: P [S, A, S'], expected reward R [S, A], terminal [S].
+        """The exact model: P [S, A, S'], expected reward R [S, A], terminal [S]; see `thorndike.types.FiniteMDP`.
 
         Terminal cells, and those where nobody can stay (walls; cliffs that send back), lead to themselves
         with reward 0.
@@ -131,6 +132,12 @@ class GridWorld:
         still = layout.goal | layout.cliff | layout.wall
         probability[still], reward[still] = np.eye(cells)[still][:, None], 0.0
         return probability, reward, terminal
+
+    def picture(self, q: np.ndarray, path: str | Path | None = None) -> Any:
+        """Values and greedy actions of a table q [S, A] as a figure; see `thorndike.envs.grid.picture.draw_values`."""
+        from thorndike.envs.grid.picture import draw_values
+
+        return draw_values(self, q, path)
 
     def render(self, state: GridState) -> np.ndarray:
         """One frame, uint8 [height, width, 3]."""

@@ -14,10 +14,14 @@ if TYPE_CHECKING:
     from thorndike.figures import Figure
 
 
-def draw_values(grid: GridWorld, q: np.ndarray, path: str | Path | None = None) -> Figure:
+def draw_values(grid: GridWorld, q: np.ndarray, path: str | Path | None = None, cliff: str = "cliff") -> Figure:
     """Draw max_a q(s, a) as a heat map and every greedy action (ties included) as an arrow.
 
-    `q` is [S, A]. The figure is also saved where `path` is given; its suffix says the format.
+    Args:
+        grid: the world.
+        q: the values [S, A].
+        path: where to save the figure too; the suffix says the format.
+        cliff: what cliffs are called in it.
     """
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
@@ -49,7 +53,8 @@ def draw_values(grid: GridWorld, q: np.ndarray, path: str | Path | None = None) 
             Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor=face, edgecolor=edge, hatch=hatch, linewidth=0.8)
         )
         if special in ("cliff", "goal"):
-            axes.text(column, row, special, ha="center", va="center", fontsize=9, color="white", weight="bold")
+            label = cliff if special == "cliff" else special
+            axes.text(column, row, label, ha="center", va="center", fontsize=9, color="white", weight="bold")
         if special:
             continue
         ink = "#1b2433" if np.dot(face[:3], (0.299, 0.587, 0.114)) > 0.5 else "#ffffff"

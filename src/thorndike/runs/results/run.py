@@ -287,12 +287,10 @@ class Run:
 
     def picture(self, out: str | Path | None = None, seed: int | None = None) -> Any:
         """Tabular agents on a grid: values and greedy actions as a matplotlib figure."""
-        from thorndike.envs.grid.picture import draw_values
-
-        actor = self.agent(seed).actor
-        if not hasattr(actor, "q") or not hasattr(self.env, "transitions"):
-            raise ConfigError("a picture of values needs a tabular algorithm on a GridWorld")
-        return draw_values(self.env, np.asarray(actor.q), out)
+        q = getattr(self.agent(seed).actor, "q", None)
+        if not isinstance(q, jax.Array) or not hasattr(self.env, "picture"):
+            raise ConfigError("a picture of values needs a tabular algorithm on a grid, such as td.GridWorld()")
+        return self.env.picture(np.asarray(q), out)
 
     def __repr__(self) -> str:
         about = f"Run({near(self.path)}: {self.journal.name} on {self._described['id']}"
