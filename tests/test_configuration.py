@@ -89,7 +89,7 @@ def test_configs_are_frozen_keyword_only_values():
         value.rate = 1.0
     with pytest.raises(TypeError):
         Outer(0.1)
-    with pytest.raises(TypeError):
+    with pytest.raises(ConfigError, match="did you mean 'rate'"):
         Outer(rat=0.1)
 
 

@@ -40,6 +40,7 @@ from thorndike.envs.wrappers.standard import RewardScale as RewardScale
 from thorndike.envs.wrappers.standard import Shaping as Shaping
 from thorndike.envs.wrappers.standard import StickyActions as StickyActions
 from thorndike.envs.wrappers.standard import TimeLimit as TimeLimit
+from thorndike.envs.wrappers.weighted import Weighted as Weighted
 from thorndike.errors import CheckpointError as CheckpointError
 from thorndike.errors import ConfigError as ConfigError
 from thorndike.errors import DivergedError as DivergedError

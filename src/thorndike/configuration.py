@@ -24,6 +24,7 @@ from thorndike.errors import ConfigError, require
 from thorndike.names import called
 
 T = TypeVar("T")
+NUMBERS = dict[str, float]  # a field of numbers by name
 Inner = typing.Annotated[Any, "config"]  # a field that holds some config, whichever
 
 
@@ -37,7 +38,8 @@ def config(*, kw_only: bool) -> Callable[[type[T]], type[T]]: ...
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)
 def config(cls: Any = None, *, kw_only: bool = True) -> Any:
-    """Make a class a frozen dataclass, by default keyword-only, and a pytree whose leaves are its `float` fields."""
+    """Make a class a frozen dataclass, by default keyword-only, and a pytree whose leaves are its `float` fields (and
+    those of fields `dict[str, float]`)."""
     if cls is None:
         return partial(config, kw_only=kw_only)
     cls = dataclasses.dataclass(frozen=True, kw_only=kw_only)(cls)
@@ -105,7 +107,7 @@ def _is_child(hint: Any) -> bool:
         return any(_is_child(option) for option in typing.get_args(hint))
     if typing.get_origin(hint) is typing.Annotated and "static" in hint.__metadata__:
         return False
-    return hint == Inner or is_config(hint) or bare(hint) is float
+    return hint == Inner or is_config(hint) or bare(hint) in (float, NUMBERS)
 
 
 def bare(hint: Any) -> Any:
@@ -158,6 +160,8 @@ def _fits(item: Any, hint: Any) -> bool:
         if not isinstance(item, tuple) or (kinds[-1] is not Ellipsis and len(kinds) != len(item)):
             return False
         return all(_fits(x, kind) for x, kind in zip(item, kinds[:1] * len(item) if kinds[-1] is Ellipsis else kinds))
+    if hint == NUMBERS:
+        return isinstance(item, dict) and all(isinstance(k, str) and _fits(x, float) for k, x in item.items())
     if hint == Inner:
         return is_config(item)
     if hint is float:
@@ -186,6 +190,8 @@ def _spell(hint: Any) -> str:
         return "a configuration, such as a JAX environment"
     if bare(hint) is float:
         return "a finite float (or a 1-D array of them, for a sweep, or a schedule such as td.Linear)"
+    if hint == NUMBERS:
+        return "numbers by name, such as {'speed': 1.0}"
     if typing.get_origin(hint) is typing.Literal:
         return "one of " + ", ".join(map(repr, typing.get_args(hint)))
     return getattr(hint, "__name__", None) if isinstance(hint, type) else str(hint)  # type: ignore[return-value]
@@ -221,6 +227,8 @@ def to_json(value: Any) -> Any:
         return {"type": type_name(type(value)), **fields}
     if isinstance(value, (tuple, list)):
         return [to_json(item) for item in value]
+    if isinstance(value, dict):
+        return {name: to_json(item) for name, item in value.items()}
     if hasattr(value, "tolist"):
         return value.tolist()
     return value
@@ -236,7 +244,6 @@ def from_json(data: Any, known: Callable[[str], type | None]) -> Any:
         return tuple(from_json(item, known) for item in data)
     if not isinstance(data, dict):
         return data
-    fields = {name: from_json(item, known) for name, item in data.items() if name != "type"}
     name = str(data.get("type"))
     cls = known(name)
     if cls is None:
@@ -247,9 +254,15 @@ def from_json(data: Any, known: Callable[[str], type | None]) -> Any:
             if mine
             else f"unknown configuration type {name!r}: it was saved by another version"
         )
-    for name, item in fields.items():
-        if isinstance(item, tuple) and _is_child(cls.__thorndike_hints__.get(name)):  # type: ignore[attr-defined]
-            fields[name] = np.asarray(item, np.float32)
+    hints = cls.__thorndike_hints__  # type: ignore[attr-defined]
+    fields: dict[str, Any] = {}
+    for name, item in data.items():
+        if hints.get(name) == NUMBERS and isinstance(item, dict):
+            fields[name] = {key: np.asarray(x, np.float32) if isinstance(x, list) else x for key, x in item.items()}
+        elif name != "type":
+            found = from_json(item, known)
+            numbers = isinstance(found, tuple) and _is_child(hints.get(name))
+            fields[name] = np.asarray(found, np.float32) if numbers else found
     unknown = set(fields) - {f.name for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
     require(not unknown, f"{cls.__name__} has no field {', '.join(sorted(unknown))}: it was saved by another version")
     value = cls(**fields)
@@ -260,7 +273,11 @@ def from_json(data: Any, known: Callable[[str], type | None]) -> Any:
 def swept_fields(value: Any) -> dict[str, list[float]]:
     """The float fields of a config that hold arrays, by their dotted names, and their values."""
     leaves = jax.tree_util.tree_leaves_with_path(value)
-    return {jax.tree_util.keystr(path)[1:]: np.asarray(x).tolist() for path, x in leaves if np.ndim(x) == 1}
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="."): np.asarray(x).tolist()
+        for path, x in leaves
+        if np.ndim(x) == 1
+    }
 
 
 def swept(value: Any) -> int | None:

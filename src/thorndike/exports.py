@@ -50,6 +50,7 @@ PARTS = {  # all but the algorithms
         "TimeLimit", "RewardScale", "FrameStack", "ActionRepeat", "StickyActions", "Shaping",
     ),
     "envs.wrappers.randomised": ("Randomised", "Curriculum"),
+    "envs.wrappers.weighted": ("Weighted",),
     "types": ("Algorithm", "Environment", "FiniteMDP", "Rollout", "Spec", "Step", "Timestep", "Transition"),
     "errors": (
         "ThorndikeError", "ConfigError", "UnknownNameError", "IncompatibleError", "MissingExtraError", "EnvError",

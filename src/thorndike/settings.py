@@ -17,9 +17,9 @@ def flat(settings: dict[str, Any]) -> dict[str, Any]:
     for name, value in settings.items():
         if name == "type":
             continue
-        inner = isinstance(value, dict) and "type" in value
-        found[name] = str(value["type"]).removeprefix("own ") if inner else value
-        if inner:
+        if not isinstance(value, dict) or "type" in value:
+            found[name] = str(value["type"]).removeprefix("own ") if isinstance(value, dict) else value
+        if isinstance(value, dict):
             found |= {f"{name}.{field}": item for field, item in flat(value).items()}
     return found
 
