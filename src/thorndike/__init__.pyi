@@ -51,6 +51,7 @@ from thorndike.errors import ThorndikeError as ThorndikeError
 from thorndike.errors import UnknownNameError as UnknownNameError
 from thorndike.memory.dataset import Dataset as Dataset
 from thorndike.memory.dataset import Episode as Episode
+from thorndike.memory.prioritised import Prioritised as Prioritised
 from thorndike.memory.replay import Uniform as Uniform
 from thorndike.memory.sequences import Sequences as Sequences
 from thorndike.nets.recurrent import GRU as GRU

@@ -24,6 +24,7 @@ PARTS = {  # all but the algorithms
     "configuration": ("config", "algorithm"),
     "drivers.evaluate": ("Evaluation", "evaluate"),
     "memory.dataset": ("Dataset", "Episode"),
+    "memory.prioritised": ("Prioritised",),
     "memory.replay": ("Uniform",),
     "memory.sequences": ("Sequences",),
     "nets.recurrent": ("GRU", "LSTM"),

@@ -333,7 +333,7 @@ def test_the_target_network_starts_from_the_same_carry():
     target = late.reward + jnp.where(late.terminated, 0.0, there.max(-1))
     error = target - jnp.take_along_axis(here, late.action[..., None], -1)[..., 0]
     _, metrics = algorithm.update(state, Rollout(steps, carry, ()), jax.random.key(0))  # type: ignore[arg-type]
-    np.testing.assert_allclose(metrics["td_error"], jnp.abs(error).mean(), rtol=1e-5)
+    np.testing.assert_allclose(metrics["td_error"], jnp.abs(error), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -236,7 +236,12 @@ def test_acting_and_learning_draw_apart():
     world, algorithm = Listening(), Drawing()
     env = td.make(world)
     with pytest.MonkeyPatch.context() as patch:  # the key that learning begins with, not what is split from it
-        patch.setattr(host, "improve", lambda a, agent, memory, rollout, key: a.update(agent, None, key))
+
+        def spied(a, agent, memory, rollout, key):
+            agent, metrics = a.update(agent, None, key)
+            return agent, (), metrics
+
+        patch.setattr(host, "improve", spied)
         with HostDriver(algorithm, env, td.Spec(env.observation_space, env.action_space, 100), [0]) as driver:
             state = driver.init(jax.vmap(random_key)(jnp.zeros(1, jnp.uint32)))
             state = driver.advance(state, 1, True)

@@ -73,7 +73,7 @@ def test_every_gradient_step_has_a_batch_and_a_key_of_its_own():
             n, seen = state
             return (n + 1, seen.at[n].set(jnp.stack([batch, jax.random.uniform(key)]))), {"n": jnp.float32(n)}
 
-    (n, seen), metrics = improve(Counting(), (0, jnp.zeros((5, 2))), None, None, jax.random.key(0))
+    (n, seen), _, metrics = improve(Counting(), (0, jnp.zeros((5, 2))), None, None, jax.random.key(0))
     assert n == 5
     assert len(np.unique(seen)) == 10
     assert metrics["n"] == 2.0  # the mean

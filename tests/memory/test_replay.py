@@ -13,7 +13,8 @@ import scipy.stats
 
 from thorndike.configuration import check
 from thorndike.errors import ConfigError
-from thorndike.memory.replay import Memory, Uniform
+from thorndike.memory.replay import Uniform
+from thorndike.memory.ring import Memory
 from thorndike.memory.sequences import Sequences
 from thorndike.types import Rollout, Transition
 

@@ -158,7 +158,7 @@ def test_schedules_go_on_at_once_where_a_run_is_resumed_to_more_steps(tmp_path):
     small.train("PPO", tmp_path / "run", algorithm=algorithm, steps=160, log_every=16)
     norms = td.resume(tmp_path / "run", steps=320, progress=False).metrics()["train/update_norm"]
     assert norms[9] < 0.3 * norms[0]
-    assert 0.3 * norms[0] < norms[10] < norms[0]
+    assert 2 * norms[9] < norms[10] < norms[0]
 
 
 # --- on the host ------------------------------------------------------------------------------------------------------

@@ -30,6 +30,8 @@ from thorndike.drivers.learner import (
     improve,
     init_memory,
     random_action,
+    ranked,
+    ranking_of,
     replays,
     set_clock,
     steps_of,
@@ -119,31 +121,33 @@ class HostDriver:
                 action = random_action(spec.action, now, rkey).astype(action.dtype)
             return action, carry, extras, key
 
-        def learn(algorithm, agent, memory, rollout, key, clock, point):
-            algorithm = at(algorithm, point)
-            agent, metrics = improve(algorithm, agent.tree, memory.tree, rollout, jax.random.split(key, 4)[3])
+        def learn(algorithm, ranking, agent, memory, rollout, key, clock, point):
+            algorithm, memory = at(algorithm, point), ranked(memory.tree, ranking.tree)
+            agent, ranking, metrics = improve(algorithm, agent.tree, memory, rollout, jax.random.split(key, 4)[3])
             metrics = {name: jnp.float32(value) for name, value in metrics.items()}
-            return Packed(set_clock(agent, clock.steps + self.chunk, clock.total)), metrics
+            return Packed(set_clock(agent, clock.steps + self.chunk, clock.total)), Packed(ranking), metrics
 
-        def add(algorithm, memory, book, rollout, dropped, metrics, agent, carry, key, warm):
+        def add(algorithm, memory, ranking, book, rollout, dropped, metrics, agent, carry, key, warm):
             book = _written(algorithm, spec, book.tree, rollout, dropped, metrics)
-            memory, healthy = collect(algorithm, memory.tree, rollout), book.tally.healthy()
+            memory = collect(at(algorithm, book), ranked(memory.tree, ranking.tree), rollout)
             move = act(algorithm, agent, carry, rollout.last, key, book, warm)  # the first step of the next rollout
-            return Packed(memory), Packed(book), healthy, move
+            ranking, memory = Packed(ranking_of(memory)), Packed(ranked(memory, ()))
+            return memory, ranking, Packed(book), book.tally.healthy(), move
 
-        def learn_and_add(algorithm, agent, memory, book, rollout, dropped, carry, key, later):
+        def learn_and_add(algorithm, agent, memory, ranking, book, rollout, dropped, carry, key, later):
             point = book.tree
-            agent, metrics = learn(algorithm, agent, memory, rollout, key, Clock(point.steps, point.total), point)
+            clock = Clock(point.steps, point.total)
+            agent, _, metrics = learn(algorithm, ranking, agent, memory, rollout, key, clock, point)
             told = rollout, dropped, metrics
-            return agent, *add(algorithm, memory, book, *told, agent, carry, later, False)
+            return agent, *add(algorithm, memory, ranking, book, *told, agent, carry, later, False)
 
         both = (False, True)
         self._act = {warm: program(over_runs(partial(act, warm=warm))) for warm in both}
         learned = over_runs(learn)
-        self._learn = program(lambda spare, *args: learned(*args), donate_argnums=0, keep_unused=True)
+        self._learn = program(lambda spare, *args: learned(*args), donate_argnums=(0, 2), keep_unused=True)
         cycle = over_runs(learn_and_add)
-        self._learn_and_add = program(lambda spare, *args: cycle(*args), donate_argnums=(0, 3, 4), keep_unused=True)
-        self._add = {warm: program(over_runs(partial(add, warm=warm)), donate_argnums=(1, 2)) for warm in both}
+        self._learn_and_add = program(lambda spare, *args: cycle(*args), donate_argnums=(0, 3, 4, 5), keep_unused=True)
+        self._add = {warm: program(over_runs(partial(add, warm=warm)), donate_argnums=(1, 2, 3)) for warm in both}
 
     def __enter__(self) -> HostDriver:
         return self
@@ -185,35 +189,39 @@ class HostDriver:
         An update from the memory is begun before the last iteration is looked at.
         """
         state = state._replace(tally=state.tally.restart(jnp.bool_(True))) if fresh else state
-        settings, agent, memory = self.settings, Packed(state.agent), Packed(state.memory)
+        settings, agent = self.settings, Packed(state.agent)
+        memory, ranking = Packed(ranked(state.memory, ())), Packed(ranking_of(state.memory))
         book = Packed(state._replace(agent=(), memory=(), carry=(), key=()))  # type: ignore[arg-type]
         carry, key, metrics, healthy = state.carry, state.key, None, True
+        told: Any
         spare, self.spare = self.spare or jax.device_put(agent, may_alias=False), None
         move = self._act[warm](settings, agent, carry, self.observe(), key, self.point(book))
         for _ in range(iterations):
             so_far, learned = book.tree, agent
             clock, point = Clock(so_far.steps, so_far.total), self.point(book)
             if self.replays and not warm:
-                learned, metrics = self._learn(spare, settings, agent, memory, None, key, clock, point)
+                learned, ranking, metrics = self._learn(
+                    spare, settings, ranking, agent, memory, None, key, clock, point
+                )
             self.healthy = np.broadcast_to(np.asarray(healthy), self.runs)
             if not self.healthy.any():
                 spare = None
                 break  # without what has just begun
             rollout, dropped, carry, later = self.rollout(agent, carry, key, point, move, warm)
             if self.replays:
-                told = rollout, dropped, metrics
-                memory, book, healthy, move = self._add[warm](settings, memory, book, *told, learned, carry, later)
+                told = rollout, dropped, metrics, learned, carry, later
+                memory, ranking, book, healthy, move = self._add[warm](settings, memory, ranking, book, *told)
             else:
-                given = settings, agent, memory, book, rollout, dropped, carry, key, later
-                learned, memory, book, healthy, move = self._learn_and_add(spare, *given)
+                told = rollout, dropped, carry, key, later
+                given = settings, agent, memory, ranking, book, *told
+                learned, memory, ranking, book, healthy, move = self._learn_and_add(spare, *given)
             if not warm:
                 agent, spare = learned, agent
             key = later
-        done = book.tree
-        self.spare = spare
+        done, self.spare = book.tree, spare
         if warm:  # learning has set them otherwise; copied, for the book is donated
             agent = Packed(set_clock(agent.tree, jnp.copy(done.steps), jnp.copy(done.total)))
-        return done._replace(agent=agent.tree, memory=memory.tree, carry=carry, key=key)
+        return done._replace(agent=agent.tree, memory=ranked(memory.tree, ranking.tree), carry=carry, key=key)
 
     def point(self, book: Packed) -> PyTree:
         """What schedules run over, of all runs [R]; None where there are none."""
@@ -284,7 +292,7 @@ def _init_run(algorithm: Any, spec: Spec, key: Array, now: Timestep, earned: dic
     example, later = jax.eval_shape(partial(_example, algorithm), agent, carry, now, earned, key)
     check_kind(algorithm, "act", carry, later)
     memory, zero = init_memory(algorithm, example), jnp.int32(0)
-    after, metrics = jax.eval_shape(partial(improve, algorithm), agent, memory, example, key)
+    after, _, metrics = jax.eval_shape(partial(improve, algorithm), agent, memory, example, key)
     check_kind(algorithm, "update" if replays(algorithm) else "learn", agent, after)
     seen = jax.eval_shape(partial(health, spec.observation), example.steps).metrics
     episodes, tally = Episodes.start(algorithm.num_envs, example.steps.info), Tally.start({**seen, **_named(metrics)})

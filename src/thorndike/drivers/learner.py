@@ -2,7 +2,9 @@
 
 An on-policy algorithm has `learn(state, rollout, key)`. An off-policy one has `update(state, batch, key)`, a `replay`
 and a `replay_ratio`: a rollout is then added to the memory, and batches are drawn from it. Adding and improving are
-two functions, so that a driver can donate the storage to the first and hand it read-only to the second.
+two functions, so that a driver can donate the storage to the first and hand it read-only to the second, but for its
+ranking, the small part that learning rewrites: a memory with a method `rank(ranking, batch, metrics)` is told of every
+update, whose metrics may be one number for each row of the batch.
 """
 
 from __future__ import annotations
@@ -71,20 +73,42 @@ def collect(algorithm: Any, memory: PyTree, rollout: Rollout) -> PyTree:
     return algorithm.replay.add(memory, remembered(algorithm, rollout)) if replays(algorithm) else memory
 
 
-def improve(algorithm: Any, agent: PyTree, memory: PyTree, rollout: Rollout, key: Array) -> tuple[PyTree, Metrics]:
-    """Learn from a rollout, or from the memory; metrics are means over the gradient steps."""
+def ranking_of(memory: PyTree) -> PyTree:
+    """The part of a memory that learning rewrites; () mostly."""
+    return getattr(memory, "ranking", ())
+
+
+def ranked(memory: PyTree, ranking: PyTree) -> PyTree:
+    """The memory with another ranking."""
+    return memory._replace(ranking=ranking) if hasattr(memory, "ranking") else memory
+
+
+def improve(
+    algorithm: Any, agent: PyTree, memory: PyTree, rollout: Rollout, key: Array
+) -> tuple[PyTree, PyTree, Metrics]:
+    """Learn from a rollout, or from the memory: the agent, the memory's ranking, and metrics, which are means over rows
+    and gradient steps."""
     if not replays(algorithm):
-        return algorithm.learn(agent, rollout, key)
+        agent, metrics = algorithm.learn(agent, rollout, key)
+        return agent, (), jax.tree.map(jnp.mean, metrics)
+    replay = algorithm.replay
 
-    def step(agent: PyTree, key: Array):
+    def step(carry: PyTree, key: Array):
+        agent, ranking = carry
         skey, ukey = jax.random.split(key)
-        return algorithm.update(agent, algorithm.replay.sample(memory, skey), ukey)
+        batch = replay.sample(ranked(memory, ranking), skey)
+        agent, metrics = algorithm.update(agent, batch, ukey)
+        if hasattr(replay, "rank"):
+            ranking = replay.rank(ranking, batch, metrics)
+        return (agent, ranking), jax.tree.map(jnp.mean, metrics)
 
-    n = gradient_steps(algorithm)
+    n, carry = gradient_steps(algorithm), (agent, ranking_of(memory))
     if n == 1:
-        return step(agent, key)
-    agent, metrics = jax.lax.scan(step, agent, jax.random.split(key, n))
-    return agent, jax.tree.map(jnp.mean, metrics)
+        carry, metrics = step(carry, key)
+    else:
+        carry, metrics = jax.lax.scan(step, carry, jax.random.split(key, n))
+        metrics = jax.tree.map(jnp.mean, metrics)
+    return *carry, metrics
 
 
 def check_kind(algorithm: Any, method: str, expected: PyTree, found: PyTree) -> None:

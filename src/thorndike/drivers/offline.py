@@ -165,7 +165,7 @@ def _init_run(algorithm: Any, spec: Spec, key: Array, batch: PyTree) -> RunState
 
 def _learn(algorithm: Any, spec: Spec, agent: PyTree, batch: PyTree, key: Array) -> tuple[PyTree, Metrics, Health]:
     agent, metrics = algorithm.update(agent, batch, key)
-    named = {f"train/{name}": value for name, value in metrics.items()}
+    named = {f"train/{name}": jnp.mean(value) for name, value in metrics.items()}
     seen = health(spec.observation, batch)
     return agent, named, seen._replace(culprit=jnp.int32(-1))  # a dataset has no environments
 

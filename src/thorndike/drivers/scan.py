@@ -25,6 +25,7 @@ from thorndike.drivers.learner import (
     improve,
     init_memory,
     random_action,
+    ranked,
     replays,
     set_clock,
     steps_of,
@@ -112,7 +113,8 @@ def _learn(
     algorithm: Any, env: Any, agent: PyTree, memory: PyTree, experience: Rollout, key: Array
 ) -> tuple[PyTree, PyTree, Metrics, Health]:
     memory = collect(algorithm, memory, experience)
-    agent, metrics = improve(algorithm, agent, memory, experience, key)
+    agent, ranking, metrics = improve(algorithm, agent, memory, experience, key)
+    memory = ranked(memory, ranking)
     named = {f"train/{name}": value for name, value in metrics.items()}
     return agent, memory, named, health(env.observation_space, experience.steps, env.action_space)
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from thorndike.configuration import config, require
-from thorndike.memory.replay import Memory, check_sizes, empty_ring, write_rows
+from thorndike.memory.ring import Memory, check_sizes, empty_ring, write_rows
 from thorndike.types import Array, PyTree, Rollout, Transition
 
 

@@ -5,12 +5,24 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from thorndike.types import Array
+from thorndike.types import Array, Transition
 
 
 def td_target(reward: Array, next_value: Array, terminated: Array, discount: Array | float) -> Array:
     """One-step target r + γ (1 - terminated) V(s'); any shape."""
     return reward + discount * jnp.where(terminated, 0.0, next_value)
+
+
+def n_step(steps: Transition, discount: Array | float) -> tuple[Array, Array | float]:
+    """The reward of transitions that span k steps, and the discount of what follows: Σ_{i<k} γⁱ r_i and γᵏ.
+
+    r and γ where they span one. See `thorndike.memory.windows.joined`.
+    """
+    later = steps.extras.get("later")
+    if later is None:
+        return steps.reward, discount
+    powers = discount ** jnp.arange(1, later.shape[-1] + 1)
+    return steps.reward + (later * powers).sum(-1), discount ** steps.extras["steps"]
 
 
 def gae(

@@ -13,13 +13,14 @@ from gymnasium.spaces import Box
 
 from thorndike.configuration import algorithm, require
 from thorndike.domains import Fraction, NonNegative, Positive, Share, Static
+from thorndike.memory.prioritised import Prioritised
 from thorndike.memory.replay import Uniform
 from thorndike.nets.mlp import Dense
 from thorndike.nets.policy import Actions, bounds
 from thorndike.nets.torso import Network, Torso, example
 from thorndike.ops.distributions import TanhNormal
 from thorndike.ops.optimise import Adam, Optimiser, begin, descend, polyak
-from thorndike.ops.returns import td_target
+from thorndike.ops.returns import n_step, td_target
 from thorndike.ops.statistics import normalise_tree, observed, running_tree
 from thorndike.types import Array, Clock, Look, Metrics, PyTree, Spec, Timestep, Transition
 
@@ -108,7 +109,9 @@ class SAC:
     critics: int = 2  # how many; the target takes their minimum
     replay_ratio: Static = 1.0  # updates for each environment step
     normalize_observation: bool = False  # by running mean and variance, which are saved with the actor
-    replay: Uniform = Uniform(capacity=1_000_000, batch_size=256, warmup=1_000)  # the memory of transitions
+    replay: Uniform | Prioritised = Uniform(
+        capacity=1_000_000, batch_size=256, warmup=1_000
+    )  # the memory of transitions
     torso: Torso = Torso(widths=(256, 256), activation="relu", init="uniform")  # the network below each head
     optimiser: Optimiser = Adam()
     num_envs: int = 1  # environments that are stepped side by side
@@ -175,13 +178,14 @@ class SAC:
         """y, [B]."""
         next_action, log_prob = state.policy(batch.next_obs).sample_and_log_prob(key)
         next_value = least(values(state.targets, batch.next_obs, next_action)) - self.alpha(state) * log_prob
-        return td_target(batch.reward, next_value, batch.terminated, self.discount)
+        reward, discount = n_step(batch, self.discount)
+        return td_target(reward, next_value, batch.terminated, discount)
 
     def critic_loss(self, critics: Critic, batch: Transition, action: Array, target: Array):
-        """Σ_i ½ (Q_i(s, a) - y)², averaged over the batch."""
+        """Σ_i ½ (Q_i(s, a) - y)², averaged over the batch, with the weights of a prioritised one."""
         q = values(critics, batch.obs, action)
-        loss = 0.5 * ((q - target) ** 2).mean(1).sum()
-        return loss, {"td_error": jnp.abs(q[0] - target).mean(), "q_value": q[0].mean()}
+        loss = (batch.extras.get("weight", 1.0) * 0.5 * (q - target) ** 2).mean(1).sum()
+        return loss, {"td_error": jnp.abs(q - target).mean(0), "q_value": q[0].mean()}
 
     def actor_loss(self, policy: Policy, critics: Critic, alpha: Array, batch: Transition, key: Array):
         """α log π(a | s) - min_i Q_i(s, a), averaged over the batch."""

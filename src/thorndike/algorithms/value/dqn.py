@@ -11,6 +11,7 @@ from gymnasium.spaces import Discrete
 
 from thorndike.configuration import algorithm, require
 from thorndike.domains import Fraction, NonNegative, Positive, Share, Static
+from thorndike.memory.prioritised import Prioritised
 from thorndike.memory.replay import Uniform
 from thorndike.memory.sequences import Sequences
 from thorndike.nets.mlp import Dense
@@ -20,7 +21,7 @@ from thorndike.ops.distributions import Categorical
 from thorndike.ops.exploration import Epsilon, Softmax, greedy, legal
 from thorndike.ops.losses import huber
 from thorndike.ops.optimise import Adam, Optimiser, begin, descend, every, polyak
-from thorndike.ops.returns import td_target
+from thorndike.ops.returns import n_step, td_target
 from thorndike.ops.statistics import normalise_tree, observed, running_tree
 from thorndike.schedules import Linear
 from thorndike.types import Array, Clock, Look, Metrics, PyTree, Rollout, Spec, Timestep, Transition
@@ -89,7 +90,9 @@ class DQN:
     max_grad_norm: Positive = 1000.0  # the gradient is scaled down to this norm
     normalize_observation: bool = True  # by running mean and variance, which are saved with the actor
     exploration: Epsilon | Softmax = Epsilon()  # how actions are chosen in training
-    replay: Uniform | Sequences = Uniform(capacity=50_000, batch_size=128, warmup=1_000)  # the memory of transitions
+    replay: Uniform | Prioritised | Sequences = Uniform(
+        capacity=50_000, batch_size=128, warmup=1_000
+    )  # the memory of transitions
     torso: Torso = Torso(widths=(64, 64), activation="relu", init="uniform")  # the network below the head
     core: GRU | LSTM | None = None  # memory behind the torso; it needs Sequences as replay
     optimiser: Optimiser = Adam()
@@ -161,7 +164,8 @@ class DQN:
         """r + γ (1 - terminated) max_a' Q(s', a'; θ⁻), from the values of both networks at s' [..., A]."""
         frozen, online = (legal(values, steps.info.get("next_mask")) for values in (frozen, online))
         next_value = select(frozen, online.argmax(-1)) if self.double else frozen.max(-1)
-        return td_target(steps.reward, next_value, steps.terminated, self.discount)
+        reward, discount = n_step(steps, self.discount)
+        return td_target(reward, next_value, steps.terminated, discount)
 
     def values(self, q: QNetwork, steps: Transition, carry: PyTree) -> tuple[Array, Array]:
         """Q(s, ·) and Q(s', ·), [T, B, A], behind the burn-in of sequences [burn_in + T, B, ...].
@@ -196,13 +200,15 @@ class DQN:
             late = jax.tree.map(lambda x: x[x.shape[0] - here.shape[0] :], steps)
             chosen = select(here, late.action)  # Q(s, a; θ)
             error = self.target(frozen, jax.lax.stop_gradient(there), late) - chosen  # δ
-            return huber(error, self.huber).mean(), {"td_error": jnp.abs(error).mean(), "q_value": chosen.mean()}
+            each = huber(error, self.huber)
+            metrics = {"td_error": jnp.abs(error), "loss": each, "q_value": chosen.mean()}
+            return (late.extras.get("weight", 1.0) * each).mean(), metrics
 
-        (value, metrics), gradient = jax.value_and_grad(loss, has_aux=True)(state.q)
+        (_, metrics), gradient = jax.value_and_grad(loss, has_aux=True)(state.q)
         q, optimiser, norms = descend(self.descent, gradient, state.optimiser, state.q)
         updates = state.updates + 1
         target_q = every(updates, self.target_period, polyak(state.target, q, self.tau), state.target)
-        return State(q, target_q, optimiser, state.clock, updates, statistics), {"loss": value, **metrics, **norms}
+        return State(q, target_q, optimiser, state.clock, updates, statistics), {**metrics, **norms}
 
     @classmethod
     def presets(cls) -> dict[str, dict[str, Any]]:

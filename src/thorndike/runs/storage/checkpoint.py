@@ -18,7 +18,7 @@ import numpy as np
 
 from thorndike.errors import CheckpointError
 from thorndike.files import parse_json, read_json, read_small, write
-from thorndike.memory.replay import filled
+from thorndike.memory.ring import filled
 from thorndike.runs.storage import arrays
 from thorndike.types import PyTree
 
