@@ -21,6 +21,7 @@ from thorndike.names import did_you_mean
 
 T = TypeVar("T")
 Inner = typing.Annotated[Any, "config"]  # a field that holds some config, whichever
+Static = typing.Annotated[float, "static"]  # a float that programs are compiled for: no leaf, and not to be swept
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)
@@ -103,6 +104,8 @@ def _fits(item: Any, hint: Any) -> bool:
             return False
         array = np.asarray(item)
         return array.dtype.kind in "fiu" and array.ndim <= 1 and array.size > 0 and bool(np.isfinite(array).all())
+    if hint == Static:
+        return isinstance(item, (int, float)) and not isinstance(item, bool) and bool(np.isfinite(item))
     if hint is int:
         return isinstance(item, (int, np.integer)) and not isinstance(item, bool)
     if hint is type(None):
@@ -117,8 +120,16 @@ def _spell(hint: Any) -> str:
         return "a configuration, such as a JAX environment"
     if hint is float:
         return "a finite float (or a 1-D array of them, for a sweep)"
+    if hint == Static:
+        return "a finite float (not an array: programs are compiled for it)"
     if typing.get_origin(hint) is typing.Literal:
         return "one of " + ", ".join(map(repr, typing.get_args(hint)))
+    if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
+        return " or ".join(_spell(option) for option in typing.get_args(hint))
+    if typing.get_origin(hint) is tuple:
+        return f"tuple[{', '.join('...' if kind is Ellipsis else _spell(kind) for kind in typing.get_args(hint))}]"
+    if hint is type(None):
+        return "None"
     return getattr(hint, "__name__", None) if isinstance(hint, type) else str(hint)  # type: ignore[return-value]
 
 
@@ -146,12 +157,14 @@ def to_json(value: Any) -> Any:
 
 
 def from_json(data: Any, known: dict[str, type]) -> Any:
-    """Rebuild a config from `to_json`'s data, of the classes `known` by `type_name` only. Raises `ConfigError`."""
+    """Rebuild a config from `to_json`'s data. Raises `ConfigError`.
+
+    Its classes are those `known` by `type_name`, and those that the annotations of a known class's fields name.
+    """
     if isinstance(data, list):
         return tuple(from_json(item, known) for item in data)
     if not isinstance(data, dict):
         return data
-    fields = {name: from_json(item, known) for name, item in data.items() if name != "type"}
     cls = known.get(str(data.get("type")))
     if cls is None:
         name = str(data.get("type"))
@@ -162,6 +175,8 @@ def from_json(data: Any, known: dict[str, type]) -> Any:
             if mine
             else f"unknown configuration type {name!r}{did_you_mean(name, known)}"
         )
+    known = {type_name(kind): kind for kind in _named_in(tuple(cls.__thorndike_hints__.values()))} | known  # type: ignore[attr-defined]
+    fields = {name: from_json(item, known) for name, item in data.items() if name != "type"}
     for name, item in fields.items():
         if isinstance(item, tuple) and cls.__thorndike_hints__.get(name) in (float, float | None):  # type: ignore[attr-defined]
             fields[name] = np.asarray(item, np.float32)
@@ -170,6 +185,12 @@ def from_json(data: Any, known: dict[str, type]) -> Any:
     value = cls(**fields)
     check(value)
     return value
+
+
+def _named_in(hints: tuple[Any, ...]) -> list[type]:
+    """The config classes that annotations name."""
+    inner = [kind for hint in hints if not is_config(hint) for kind in _named_in(typing.get_args(hint))]
+    return [hint for hint in hints if is_config(hint)] + inner
 
 
 def swept(value: Any) -> int | None:

@@ -75,7 +75,7 @@ def all_presets() -> dict[tuple[str, str], dict[str, Any]]:
         ("PPO", "envpool/Pong-v5"): {  # Huang et al. 2022, but 128 environments x 32 steps for 8 x 128
             "steps": 5_000_000, "num_envs": 128, "rollout_length": 32, "minibatch_size": 256, "epochs": 4,
             "learning_rate": 2.5e-4, "anneal_learning_rate": True, "clip": 0.1, "entropy_coefficient": 0.01,
-            "shared_torso": True,
+            "shared_torso": True, "torso": Torso(widths=(512,)),
         },
         ("PPO", "simple_spread_v3"): {  # eight worlds of three agents; the norm is MAPPO's (Yu et al. 2022)
             "steps": 100_000, "num_envs": 24, "rollout_length": 50, "minibatch_size": 240, "epochs": 8,
@@ -84,7 +84,7 @@ def all_presets() -> dict[tuple[str, str], dict[str, Any]]:
         ("AlphaZero", "tic_tac_toe"): {"steps": 200_000, "temperature": 2.0, "anneal_learning_rate": True},
         ("AlphaZero", "connect_four"): {
             "steps": 1_000_000, "temperature": 3.0, "anneal_learning_rate": True, "num_envs": 128,
-            "gradient_steps": 32, "torso": Torso(widths=(256, 256), activation="relu"),
+            "gradient_steps": 32, "torso": Torso(widths=(256, 256), activation="relu", images="none"),
         },
         ("SAC", "HalfCheetah-v5"): {  # zoo's MuJoCo settings: the paper's, with a warm-up of 10,000 steps
             "steps": 1_000_000, "replay": Uniform(capacity=1_000_000, batch_size=256, warmup=10_000),

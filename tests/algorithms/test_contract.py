@@ -20,7 +20,7 @@ from thorndike.runs.results.run import expand
 from thorndike.runs.storage.environments import describe
 from thorndike.types import Step
 
-SMALL = td.Torso(widths=(16, 16))
+SMALL = td.Torso(widths=(16, 16), activation="tanh")  # ReLU can die of pictures that are all black or all white
 REPLAY = td.Uniform(capacity=200, batch_size=16, warmup=32)
 CASES = {
     "q-learning": (td.QLearning(num_envs=2, rollout_length=3), "CliffWalking-v1"),

@@ -32,7 +32,8 @@ def test_run_json_describes_the_run(ppo):
     }  # fmt: skip
     assert info["environment"]["id"] == "CartPole-v1"
     assert info["algorithm"]["type"] == "PPO"
-    assert info["algorithm"]["torso"] == {"type": "Torso", "widths": [4], "activation": "tanh", "init": "uniform"}
+    torso = {"type": "Torso", "widths": [4], "activation": None, "init": "uniform"}
+    assert torso.items() <= info["algorithm"]["torso"].items()
     assert {"thorndike", "jax", "numpy", "python"} <= set(info["versions"])
     assert td.open_run(ppo.path).algorithm == small.PPO
 

@@ -14,6 +14,7 @@ from gymnasium.spaces import Box
 from thorndike.configuration import config, require
 from thorndike.memory.replay import Uniform
 from thorndike.nets.mlp import Linear
+from thorndike.nets.observations import shown
 from thorndike.nets.policy import Actions
 from thorndike.nets.torso import Network, Torso, example
 from thorndike.ops.distributions import TanhNormal
@@ -110,6 +111,7 @@ class SAC:
         """Positive sizes."""
         sizes = (self.critics, self.gradient_steps, self.num_envs, self.rollout_length)
         require(min(sizes) > 0, "critics, gradient_steps, num_envs and rollout_length must be positive")
+        require(self.torso.dropout is None, "SAC does not use Torso.dropout: leave it out")
         require(bool(np.all(np.asarray(self.initial_temperature) > 0)), "initial_temperature must be positive")
 
     def supports(self, spec: Spec) -> str | None:
@@ -122,6 +124,7 @@ class SAC:
 
     def init(self, key: Array, spec: Spec) -> State:
         """Networks, targets equal to the critics, and three optimisers."""
+        spec = shown(spec, self.normalize_observation)
         keys = jax.random.split(key, self.critics + 1)
         policy = Policy(keys[0], self.torso, spec)
         critics = jax.vmap(lambda key: Critic(key, self.torso, spec))(keys[1:])

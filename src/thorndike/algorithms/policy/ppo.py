@@ -11,6 +11,7 @@ from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 
 from thorndike.configuration import config, require
 from thorndike.nets.mlp import Linear
+from thorndike.nets.observations import shown
 from thorndike.nets.policy import PolicyHead
 from thorndike.nets.recurrent import GRU, LSTM, Recurrent, unroll
 from thorndike.nets.torso import Network, Torso, example
@@ -116,7 +117,7 @@ class PPO:
     normalize_reward: bool = False  # divide by the running standard deviation of the discounted return
     shared_torso: bool = False  # one network below both heads
     log_std: float = 0.0  # initial log standard deviation of continuous actions, in units of half the range
-    torso: Torso = Torso(widths=(64, 64))  # the network below the heads
+    torso: Torso = Torso()  # the network below the heads
     core: GRU | LSTM | None = None  # memory behind the torso; minibatches are then whole rollouts of some environments
     num_envs: int = 8  # environments that are stepped side by side
     rollout_length: int = 128  # steps of each environment between two rounds of learning
@@ -125,6 +126,7 @@ class PPO:
         """A rollout splits evenly into minibatches."""
         batch = self.num_envs * self.rollout_length
         require(self.num_envs > 0 and self.rollout_length > 0 and self.epochs > 0, "sizes must be positive")
+        require(self.torso.dropout is None, "PPO does not use Torso.dropout: leave it out")
         require(
             self.minibatch_size > 0 and batch % self.minibatch_size == 0,
             f"minibatch_size ({self.minibatch_size}) must divide num_envs x rollout_length ({batch})",
@@ -151,6 +153,7 @@ class PPO:
 
     def init(self, key: Array, spec: Spec) -> State:
         """Networks, optimiser, statistics."""
+        spec = shown(spec, self.normalize_observation)
         pkey, hkey, ckey, vkey = jax.random.split(key, 4)
         torso = self.network(pkey, spec)
         policy = Policy(torso, PolicyHead(hkey, torso.features, spec.action, self.log_std))

@@ -87,7 +87,7 @@ class AlphaZero:
     max_grad_norm: float = 1.0  # the gradient is scaled down to this norm
     gradient_steps: int = 16  # updates per rollout
     replay: Uniform = Uniform(capacity=100_000, batch_size=256, warmup=1)  # the window of positions to learn from
-    torso: Torso = Torso(widths=(128, 128), activation="relu")  # the network below both heads
+    torso: Torso = Torso(widths=(128, 128), activation="relu", images="none")  # the network below both heads
     num_envs: int = 64  # games that are played side by side
     rollout_length: int = 16  # moves in each game between two rounds of updates
 
@@ -95,6 +95,7 @@ class AlphaZero:
         """Positive sizes."""
         sizes = (self.simulations, self.considered, self.gradient_steps, self.num_envs, self.rollout_length)
         require(min(sizes) > 0, "simulations, considered, gradient_steps, num_envs and rollout_length must be positive")
+        require(self.torso.dropout is None, "AlphaZero does not use Torso.dropout: leave it out")
 
     def supports(self, spec: Spec) -> str | None:
         """Games of two players whose rules can be compiled."""

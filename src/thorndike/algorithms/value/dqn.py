@@ -13,6 +13,7 @@ from thorndike.configuration import config, require
 from thorndike.memory.replay import Uniform
 from thorndike.memory.sequences import Sequences
 from thorndike.nets.mlp import Linear
+from thorndike.nets.observations import shown
 from thorndike.nets.recurrent import GRU, LSTM, Recurrent, unroll
 from thorndike.nets.torso import Network, Torso, example
 from thorndike.ops.exploration import Epsilon, Softmax, legal
@@ -83,7 +84,7 @@ class DQN:
     normalize_observation: bool = False  # by running mean and variance, which are saved with the actor
     exploration: Epsilon | Softmax = Epsilon()  # how actions are chosen in training
     replay: Uniform | Sequences = Uniform(capacity=10_000, batch_size=64, warmup=1_000)  # the memory of transitions
-    torso: Torso = Torso(widths=(64, 64), activation="relu", init="uniform")  # the network below the head
+    torso: Torso = Torso(activation="relu", init="uniform")  # the network below the head
     core: GRU | LSTM | None = None  # memory behind the torso; it needs Sequences as replay
     num_envs: int = 8  # environments that are stepped side by side
     rollout_length: int = 1  # steps of each environment between two rounds of updates
@@ -92,6 +93,7 @@ class DQN:
         """Positive sizes."""
         sizes = (self.target_period, self.gradient_steps, self.num_envs, self.rollout_length)
         require(min(sizes) > 0, "target_period, gradient_steps, num_envs and rollout_length must be positive")
+        require(self.torso.dropout is None, "DQN does not use Torso.dropout: leave it out")
         sequences = isinstance(self.replay, Sequences)
         require(
             sequences == (self.core is not None),
@@ -113,6 +115,7 @@ class DQN:
 
     def init(self, key: Array, spec: Spec) -> State:
         """Two equal networks."""
+        spec = shown(spec, self.normalize_observation)
         q = QNetwork(key, self.torso, self.core, spec)
         copy = jax.tree.map(jnp.copy, q)
         clock = Clock(jnp.int32(0), jnp.int32(spec.steps))
