@@ -35,6 +35,10 @@ _NAMES = {
     "memory.sequences": ("Sequences",),
     "nets.recurrent": ("GRU", "LSTM"),
     "nets.torso": ("Torso",),
+    "nets.cnn": ("NatureCNN", "SmallCNN", "ImpalaCNN", "ResidualCNN"),
+    "nets.conv1d": ("Conv1D",),
+    "nets.features": ("Polynomial", "Fourier", "TileCoding"),
+    "nets.own": ("FromEquinox",),
     "ops.exploration": ("Epsilon", "Softmax"),
     "envs.adapters.gymnasium": ("GymnasiumEnvironment",),
     "envs.adapters.brax": ("Robot",),
@@ -50,6 +54,7 @@ _NAMES = {
         "TimeLimit", "RewardScale", "FrameStack", "ActionRepeat", "StickyActions", "Shaping",
     ),
     "envs.wrappers.randomised": ("Randomised", "Curriculum"),
+    "envs.wrappers.sensors": ("ObservationNoise", "Delay", "SensorDropout"),
     "envs.grid.grid_world": ("GridWorld", "cliff_walking", "four_rooms"),
     "types": ("Algorithm", "Environment", "Rollout", "Spec", "Step", "Timestep", "Transition"),
     "errors": (
@@ -93,6 +98,10 @@ if TYPE_CHECKING:
     from thorndike.memory.dataset import Dataset, Episode
     from thorndike.memory.replay import Uniform
     from thorndike.memory.sequences import Sequences
+    from thorndike.nets.cnn import ImpalaCNN, NatureCNN, ResidualCNN, SmallCNN
+    from thorndike.nets.conv1d import Conv1D
+    from thorndike.nets.features import Fourier, Polynomial, TileCoding
+    from thorndike.nets.own import FromEquinox
     from thorndike.nets.recurrent import GRU, LSTM
     from thorndike.nets.torso import Torso
     from thorndike.ops.exploration import Epsilon, Softmax
