@@ -14,6 +14,7 @@ from thorndike.envs.adapters.gymnax import Gymnax
 from thorndike.envs.adapters.pgx import PgxGame
 from thorndike.envs.batched import is_jax
 from thorndike.envs.wrappers import randomised as domains
+from thorndike.envs.wrappers import sensors
 from thorndike.envs.wrappers import standard as wrappers
 from thorndike.errors import ConfigError
 from thorndike.types import Spec
@@ -48,7 +49,7 @@ def remake(described: dict[str, Any], classes: Any = ()) -> Any:
             )
         return make(described["id"], **described["kwargs"])
     if "fields" in described:
-        modules = (wrappers.__name__, domains.__name__)
+        modules = (wrappers.__name__, domains.__name__, sensors.__name__)
         around = [cls for cls in wrappers.Wrapper.__subclasses__() if cls.__module__ in modules]
         ours = [*(type(built_in(name)) for name in BUILT_IN), PgxGame, Gymnax, Robot, *around]
         env = from_json(described["fields"], {type_name(cls): cls for cls in [*ours, *classes]})
