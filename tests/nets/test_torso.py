@@ -265,6 +265,21 @@ def test_dropout_is_refused_where_nothing_would_drop(algorithm):
         check(algorithm(torso=Torso(dropout=0.1)))
 
 
+def test_bc_drops_while_it_learns_and_not_while_it_acts():
+    spec, n = td.Spec(BOX, Discrete(3)), np.zeros(6, np.float32)
+    obs = np.stack([BOX.sample() for _ in n])
+    batch = td.Transition(obs, n > 0, n.astype(np.int32), {}, n, n > 0, n > 0, obs, {})
+    now = td.Timestep(obs, n, n > 0, n > 0, obs, n > 0, {})
+    for rate, differs in [(0.5, True), (None, False)]:
+        algorithm = td.BC(torso=Torso(widths=(32,), dropout=rate))
+        state = algorithm.init(KEY, spec)
+        update = jax.jit(algorithm.update)
+        losses = [float(update(state, batch, jax.random.key(k))[1]["loss"]) for k in (0, 1)]
+        assert (losses[0] != losses[1]) == differs
+        acted = [algorithm.act(algorithm.actor(state), (), now, jax.random.key(k), False)[0] for k in (0, 1)]
+        np.testing.assert_array_equal(*acted)
+
+
 def test_torsos_as_json():
     """Encoders are known from the torso's annotations; others are not."""
     torso = Torso(parts=(("a", td.Fourier(order=2)), ("b/0", td.ImpalaCNN(channels=(4, 8)))), dropout=0.1, widths=None)
