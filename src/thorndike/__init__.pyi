@@ -34,6 +34,9 @@ from thorndike.envs.toy_text.tables import frozen_lake as frozen_lake
 from thorndike.envs.toy_text.tables import taxi as taxi
 from thorndike.envs.wrappers.randomised import Curriculum as Curriculum
 from thorndike.envs.wrappers.randomised import Randomised as Randomised
+from thorndike.envs.wrappers.sensors import Delay as Delay
+from thorndike.envs.wrappers.sensors import ObservationNoise as ObservationNoise
+from thorndike.envs.wrappers.sensors import SensorDropout as SensorDropout
 from thorndike.envs.wrappers.standard import ActionRepeat as ActionRepeat
 from thorndike.envs.wrappers.standard import FrameStack as FrameStack
 from thorndike.envs.wrappers.standard import RewardScale as RewardScale
@@ -54,6 +57,15 @@ from thorndike.memory.dataset import Episode as Episode
 from thorndike.memory.prioritised import Prioritised as Prioritised
 from thorndike.memory.replay import Uniform as Uniform
 from thorndike.memory.sequences import Sequences as Sequences
+from thorndike.nets.cnn import ImpalaCNN as ImpalaCNN
+from thorndike.nets.cnn import NatureCNN as NatureCNN
+from thorndike.nets.cnn import ResidualCNN as ResidualCNN
+from thorndike.nets.cnn import SmallCNN as SmallCNN
+from thorndike.nets.conv1d import Conv1D as Conv1D
+from thorndike.nets.features import Fourier as Fourier
+from thorndike.nets.features import Polynomial as Polynomial
+from thorndike.nets.features import TileCoding as TileCoding
+from thorndike.nets.own import FromEquinox as FromEquinox
 from thorndike.nets.recurrent import GRU as GRU
 from thorndike.nets.recurrent import LSTM as LSTM
 from thorndike.nets.torso import Torso as Torso

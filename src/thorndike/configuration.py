@@ -19,7 +19,7 @@ import jax
 import numpy as np
 
 from thorndike.documentation import Documented
-from thorndike.domains import Interval
+from thorndike.domains import Interval, Static
 from thorndike.errors import ConfigError, require
 from thorndike.names import called
 
@@ -149,6 +149,8 @@ def _domains(hint: Any) -> list[Any]:
 
 
 def _fits(item: Any, hint: Any) -> bool:
+    if hint == Static:
+        return isinstance(item, (int, float)) and not isinstance(item, bool) and bool(np.isfinite(item))
     hint = bare(hint)
     origin = typing.get_origin(hint)
     if isinstance(hint, types.UnionType) or origin is typing.Union:
@@ -188,12 +190,20 @@ def is_whole(item: Any) -> bool:
 def _spell(hint: Any) -> str:
     if hint == Inner:
         return "a configuration, such as a JAX environment"
+    if hint == Static:
+        return "a finite float (programs are compiled for it: it cannot be swept)"
     if bare(hint) is float:
         return "a finite float (or a 1-D array of them, for a sweep, or a schedule such as td.Linear)"
     if hint == NUMBERS:
         return "numbers by name, such as {'speed': 1.0}"
     if typing.get_origin(hint) is typing.Literal:
         return "one of " + ", ".join(map(repr, typing.get_args(hint)))
+    if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
+        return " or ".join(_spell(option) for option in typing.get_args(hint))
+    if typing.get_origin(hint) is tuple:
+        return f"tuple[{', '.join('...' if kind is Ellipsis else _spell(kind) for kind in typing.get_args(hint))}]"
+    if hint is type(None):
+        return "None"
     return getattr(hint, "__name__", None) if isinstance(hint, type) else str(hint)  # type: ignore[return-value]
 
 

@@ -29,6 +29,10 @@ PARTS = {  # all but the algorithms
     "memory.sequences": ("Sequences",),
     "nets.recurrent": ("GRU", "LSTM"),
     "nets.torso": ("Torso",),
+    "nets.cnn": ("NatureCNN", "SmallCNN", "ImpalaCNN", "ResidualCNN"),
+    "nets.conv1d": ("Conv1D",),
+    "nets.features": ("Polynomial", "Fourier", "TileCoding"),
+    "nets.own": ("FromEquinox",),
     "ops.exploration": ("Epsilon", "Softmax"),
     "ops.optimise": ("Adam", "RAdam", "RMSProp", "SGD"),
     "schedules": ("Linear", "Cosine", "Exponential", "Harmonic"),
@@ -51,6 +55,7 @@ PARTS = {  # all but the algorithms
         "TimeLimit", "RewardScale", "FrameStack", "ActionRepeat", "StickyActions", "Shaping",
     ),
     "envs.wrappers.randomised": ("Randomised", "Curriculum"),
+    "envs.wrappers.sensors": ("ObservationNoise", "Delay", "SensorDropout"),
     "envs.wrappers.weighted": ("Weighted",),
     "types": ("Algorithm", "Environment", "FiniteMDP", "Rollout", "Spec", "Step", "Timestep", "Transition"),
     "errors": (

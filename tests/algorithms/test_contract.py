@@ -23,7 +23,7 @@ from thorndike.runs.storage.arrays import from_arrays, to_arrays
 from thorndike.runs.storage.environments import describe
 from thorndike.types import Step, Transition
 
-SMALL = td.Torso(widths=(16, 16))
+SMALL = td.Torso(widths=(16, 16), activation="tanh")  # ReLU can die of pictures that are all black or all white
 REPLAY = td.Uniform(capacity=200, batch_size=16, warmup=32)
 
 

@@ -12,7 +12,7 @@ import thorndike as td
 from thorndike.configuration import check
 from thorndike.envs.batched import Batched, is_masked
 from thorndike.envs.wrappers import standard as wrappers
-from thorndike.nets.torso import describe
+from thorndike.nets.cnn import is_image, sides
 from thorndike.ops.keys import random_key
 from thorndike.types import Step
 
@@ -70,7 +70,7 @@ def test_images_are_stacked_behind_each_other():
     env = td.FrameStack(env=Pictures(), frames=2)
     check(env)
     assert env.observation_space.shape == (4, 5, 4)
-    assert describe(env.observation_space)[0] == "image"
+    assert is_image(env.observation_space)
     first = env.reset(jax.random.key(0))
     second = env.step(first.state, jnp.int32(0), jax.random.key(1))
     np.testing.assert_array_equal(first.obs, np.tile(first.state.mine[0], 2))
@@ -99,6 +99,24 @@ def test_images_whose_channels_come_first_stay_so():
     np.testing.assert_array_equal(first.obs, np.concatenate([first.state.mine[0]] * 3))
     np.testing.assert_array_equal(second.obs, np.concatenate([*first.state.mine[1:], second.state.mine[-1]]))
     assert not np.array_equal(second.obs[4:], second.obs[:2])
+
+
+@td.config
+class Heat(ChannelsFirst):
+    """And in floats."""
+
+    @property
+    def observation_space(self):
+        return Box(0, 255, (2, 8, 9))
+
+    def picture(self, time):
+        return super().picture(time).astype(float)
+
+
+def test_images_of_floats_are_stacked_as_those_of_bytes_are():
+    floats, picture = td.FrameStack(env=Heat(), frames=3), td.FrameStack(env=ChannelsFirst(), frames=3)
+    assert sides(floats.observation_space.shape) == (8, 9, 6)
+    np.testing.assert_array_equal(floats.reset(jax.random.key(0)).obs, picture.reset(jax.random.key(0)).obs)
 
 
 def test_planes_are_stacked_and_masks_passed_on():

@@ -1,25 +1,20 @@
-"""Initialisation, the CNN against loops in NumPy, and observations and actions against Gymnasium's own flattening."""
+"""Dense layers: their initialisation, normalisation and dropout; and actions in the units of networks."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
-
 import equinox as eqx
-import gymnasium
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
-from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tuple
+from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 from gymnasium.wrappers.utils import rescale_box
 
-from thorndike.configuration import check
-from thorndike.errors import ConfigError
-from thorndike.nets.cnn import NatureCNN, convolved, unfolded
-from thorndike.nets.mlp import MLP, Dense, orthogonal, uniform
+from nets.oracles import mlp_in_numpy
+from thorndike.nets import mlp as module
+from thorndike.nets.mlp import MLP, Dense, LayerNorm, dropped, orthogonal, uniform, weights
 from thorndike.nets.policy import Actions, PolicyHead
-from thorndike.nets.torso import Torso, example
 
 KEY = jax.random.key(0, impl="rbg")  # compiles faster than the default
 
@@ -76,183 +71,65 @@ def test_uniform_bounds_and_biases():
 def test_mlp_in_numpy(activation):
     mlp = MLP(KEY, (3, 4, 2), activation, "uniform")
     x = np.random.default_rng(0).normal(size=(5, 3))
-    np.testing.assert_allclose(mlp(jnp.asarray(x)), in_numpy(mlp, x), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(mlp(jnp.asarray(x)), mlp_in_numpy(mlp, x), rtol=1e-4, atol=1e-5)
 
 
-def in_numpy(mlp: MLP, x: np.ndarray) -> np.ndarray:
-    """The layers in double precision, with activations from their definitions."""
-    f = {
-        "tanh": np.tanh,
-        "relu": lambda x: np.maximum(x, 0),
-        "elu": lambda x: np.where(x > 0, x, np.exp(np.minimum(x, 0)) - 1),
-        "gelu": lambda x: x / 2 * (1 + np.tanh((2 / np.pi) ** 0.5 * (x + 0.044715 * x**3))),
-        "silu": lambda x: x / (1 + np.exp(-x)),
-    }[mlp.activation]
-    for layer in mlp.layers:
-        x = f(np.asarray(x, float) @ np.asarray(layer.weight, float) + np.asarray(layer.bias, float))
-    return x
+@pytest.mark.parametrize("shape", [(520, 128), (128, 520)])
+def test_large_matrices_are_orthogonal_by_their_gram_matrix(shape, monkeypatch):
+    """Both ways make the same matrix of one key: the orthogonal factor of the same Gaussian one."""
+    by_iteration = orthogonal(jax.random.key(3), shape, 2.0)
+    monkeypatch.setattr(module, "LARGE", 1)
+    by_gram = orthogonal(jax.random.key(3), shape, 2.0)
+    check_orthogonal(by_gram, 2.0)
+    np.testing.assert_allclose(by_gram, by_iteration, atol=1e-5)
 
 
-# --- images ---
+def test_he_and_xavier():
+    """He et al. 2015, equation 10; Glorot & Bengio 2010, equation 16, of a dense layer and of a 3 x 3 convolution."""
+    weight, bias = weights(KEY, (50, 400), init="he")
+    assert scipy.stats.kstest(np.ravel(weight), scipy.stats.norm(0, (2 / 50) ** 0.5).cdf).pvalue > 1e-3
+    assert not bias.any()
+    for shape, places, bound in [((50, 400), 1, (6 / 450) ** 0.5), ((9 * 4, 16), 9, (6 / (9 * 4 + 9 * 16)) ** 0.5)]:
+        weight, bias = weights(KEY, shape, init="xavier", places=places)
+        assert scipy.stats.kstest(np.ravel(weight), scipy.stats.uniform(-bound, 2 * bound).cdf).pvalue > 1e-3
+        assert not bias.any()
 
 
-def noisy(cnn: NatureCNN) -> NatureCNN:
-    """With biases that are not 0."""
-    biases = tuple(jax.random.normal(jax.random.key(i), b.shape) / 4 for i, b in enumerate(cnn.biases))
-    return eqx.tree_at(lambda c: c.biases, cnn, biases)
+def test_layer_norm():
+    rng = np.random.default_rng(0)
+    x, scale, bias = rng.normal(3, 2, (4, 5)), rng.normal(size=5), rng.normal(size=5)
+    norm = LayerNorm(5)
+    np.testing.assert_array_equal(norm.scale, 1.0)
+    norm = eqx.tree_at(lambda n: (n.scale, n.bias), norm, (jnp.asarray(scale), jnp.asarray(bias)))
+    expected = np.stack([scale * (row - row.mean()) / np.sqrt(row.var() + 1e-5) + bias for row in x])
+    np.testing.assert_allclose(norm(jnp.asarray(x)), expected, rtol=1e-4, atol=1e-5)
 
 
-def cnn_in_numpy(cnn: NatureCNN, image: np.ndarray) -> np.ndarray:
-    """One image [H, W, C], window by window."""
-    x = image.astype(float) / 255
-    for kernel, bias, stride in zip(cnn.kernels, cnn.biases, cnn.strides):
-        kernel = np.asarray(kernel, float)
-        k = kernel.shape[0]
-        height, width = ((n - k) // stride + 1 for n in x.shape[:2])
-        y = np.zeros((height, width, kernel.shape[3]))
-        for i, j in np.ndindex(height, width):
-            window = x[i * stride : i * stride + k, j * stride : j * stride + k]
-            y[i, j] = (window[..., None] * kernel).sum((0, 1, 2)) + np.asarray(bias)
-        x = np.maximum(y, 0)
-    return np.maximum(x.ravel() @ np.asarray(cnn.dense.weight, float) + np.asarray(cnn.dense.bias), 0)
+def test_an_mlp_normalises_before_its_activation():
+    mlp = MLP(KEY, (3, 6, 4), "relu", norm="layer")
+    x = np.random.default_rng(0).normal(size=(5, 3))
+    np.testing.assert_allclose(mlp(jnp.asarray(x)), mlp_in_numpy(mlp, x), rtol=1e-4, atol=1e-5)
 
 
-IMAGES = np.random.default_rng(0).integers(0, 256, (2, 20, 23, 3), np.uint8)
+def test_dropout_keeps_the_mean_and_drops_its_share():
+    """Of 40,000 ones about a quarter are 0, and the rest 4 / 3."""
+    out = np.asarray(dropped(jax.random.key(0), jnp.ones((200, 200)), 0.25))
+    np.testing.assert_allclose(np.unique(out), [0, 4 / 3], rtol=1e-6)
+    assert abs((out == 0).mean() - 0.25) < 0.01
 
 
-def check_cnn(cnn: NatureCNN, call) -> None:
-    images = np.moveaxis(IMAGES, -1, -3) if cnn.channels_first else IMAGES
-    out = np.asarray(call(jnp.asarray(images)[None]))
-    assert out.shape == (1, 2, 512)
-    for got, image in zip(out[0], IMAGES):
-        np.testing.assert_allclose(got, cnn_in_numpy(cnn, image), rtol=1e-4, atol=1e-4)
-
-
-@pytest.mark.parametrize("first", [False, True])
-def test_cnn_in_numpy(first):
-    cnn = noisy(NatureCNN(KEY, (3, 20, 23) if first else (20, 23, 3)))
-    assert cnn.channels_first == first
-    check_cnn(cnn, cnn)
-
-
-@pytest.mark.parametrize("count", [1, 512, 513, 1100])
-def test_many_images_go_through_in_parts(count):
-    images = jax.random.normal(KEY, (count, 9, 8, 2))
-    kernel = jax.random.normal(jax.random.key(1), (4, 4, 2, 5))
-    for stride in (1, 2, 4):
-        expected = convolved(images, kernel, stride)
-        np.testing.assert_allclose(jax.jit(unfolded, static_argnums=2)(images, kernel, stride), expected, atol=1e-4)
-
-
-@pytest.mark.parametrize(
-    ("shape", "kernels", "inputs"),
-    [
-        ((84, 84, 4), [(8, 8, 4, 32), (4, 4, 32, 64), (3, 3, 64, 64)], 3136),  # the paper's
-        ((4, 84, 84), [(8, 8, 4, 32), (4, 4, 32, 64), (3, 3, 64, 64)], 3136),
-        ((10, 10, 4), [(8, 8, 4, 32), (1, 1, 32, 64), (1, 1, 64, 64)], 64),  # MinAtar's
-        ((3, 3, 20), [(3, 3, 20, 32), (1, 1, 32, 64), (1, 1, 64, 64)], 64),
-        ((1, 210, 160), [(8, 8, 1, 32), (4, 4, 32, 64), (3, 3, 64, 64)], 22 * 16 * 64),
-    ],
-)
-def test_cnn_shapes(shape, kernels, inputs):
-    def run(key):
-        cnn = NatureCNN(key, shape)
-        return cnn, cnn(jnp.zeros((2, 3, *shape), jnp.uint8))
-
-    cnn, out = jax.eval_shape(run, jax.random.key(0))
-    assert [w.shape for w in cnn.kernels] == kernels
-    assert cnn.dense.weight.shape == (inputs, 512)
-    assert (out.shape, out.dtype) == ((2, 3, 512), jnp.float32)
-
-
-def test_cnn_kernels_are_orthogonal():
-    for kernel in NatureCNN(KEY, (10, 10, 4)).kernels:
-        check_orthogonal(kernel.reshape(-1, kernel.shape[-1]), 2.0**0.5)
-
-
-# --- observations ---
-
-VECTORS = {
-    "discrete": Discrete(5, start=2),
-    "multidiscrete": MultiDiscrete([3, 2, 4]),
-    "shifted": MultiDiscrete([3, 2], start=[-1, 4]),
-    "grid of choices": MultiDiscrete([[3, 2], [2, 4]], start=[[0, 1], [2, 3]]),
-    "bits": MultiBinary(4),
-    "grid of bits": MultiBinary([2, 2]),
-    "box": Box(-3, 3, (3,)),
-    "matrix": Box(-3, 3, (2, 3)),
-    "number": Box(-3, 3, ()),
-    "double": Box(-3, 3, (2,), np.float64),
-    "bytes": Box(0, 255, (5,), np.uint8),
-    "floats in three axes": Box(0, 1, (4, 4, 2)),
-    "nested": Dict(
-        {
-            "z": Discrete(3),
-            "a": Tuple((Box(-1, 1, (2,)), MultiBinary(2), Dict({"y": Discrete(2), "b": Box(0, 1, (1,))}))),
-        }
-    ),
-}
-TORSO = Torso(widths=(7, 6), activation="tanh", init="uniform")
-
-
-apply = jax.jit(lambda network, obs: network(obs))
-
-
-def observations(space, n: int):
-    """Samples, and the pytree of their arrays [n, ...]."""
-    space.seed(3)
-    rows = [space.sample() for _ in range(n)]
-    return rows, jax.tree.map(lambda like, *xs: np.stack(xs).astype(like.dtype), example(space), *rows)
-
-
-@pytest.mark.parametrize("name", VECTORS)
-def test_network_reads_what_gymnasium_flattens(name):
-    space = VECTORS[name]
-    network = TORSO.build(KEY, space)
-    rows, obs = observations(space, 6)
-    expected = in_numpy(network.mlp, np.stack([gymnasium.spaces.flatten(space, row) for row in rows]))
-    assert network.features == 6
-    assert len(np.unique(np.round(expected, 5), axis=0)) > 1  # the observations differ
-    folded = apply(network, jax.tree.map(lambda x: x.reshape((2, 3, *x.shape[1:])), obs))
-    np.testing.assert_allclose(folded, expected.reshape(2, 3, 6), rtol=1e-4, atol=1e-5)
-    if name in ("nested", "number", "discrete"):
-        single = apply(network, jax.tree.map(lambda x: x[0], obs))
-        np.testing.assert_allclose(single, expected[0], rtol=1e-4, atol=1e-5)
-
-
-def test_network_reads_dicts_in_jax_order_whatever_theirs():
-    parts = {"b": Box(-1, 1, (2,)), "a": Discrete(3)}
-    network = TORSO.build(KEY, Dict(OrderedDict(parts)))
-    rows, obs = observations(Dict(parts), 4)
-    expected = np.stack([np.concatenate([np.eye(3)[row["a"]], row["b"]]) for row in rows])
-    np.testing.assert_allclose(network(obs), in_numpy(network.mlp, expected), rtol=1e-4, atol=1e-5)
-
-
-def test_network_with_images_and_an_extra_vector():
-    space = Dict({"eye": Box(0, 255, (20, 23, 3), np.uint8), "arm": Box(-1, 1, (2,)), "tool": Discrete(3)})
-    network = TORSO.build(KEY, space, extra=2)
-    network = eqx.tree_at(lambda n: n.images, network, tuple(map(noisy, network.images)))
-    rows, obs = observations(space, 3)
-    extra = np.random.default_rng(0).normal(size=(3, 2)).astype(np.float32)
-    inputs = [
-        np.concatenate([row["arm"], cnn_in_numpy(network.images[0], row["eye"]), np.eye(3)[row["tool"]], more])
-        for row, more in zip(rows, extra)
-    ]
-    np.testing.assert_allclose(network(obs, extra), in_numpy(network.mlp, np.stack(inputs)), rtol=1e-3, atol=1e-4)
-
-
-def test_network_of_an_image_alone_is_the_cnn():
-    network = TORSO.build(KEY, Box(0, 255, (20, 23, 3), np.uint8))
-    assert network.features == 512
-    assert network.mlp.layers == ()
-    np.testing.assert_array_equal(network(IMAGES), network.images[0](IMAGES))
-
-
-def test_torso_check():
-    check(TORSO)
-    for bad in (Torso(widths=(0,)), Torso(activation="swish"), Torso(widths=[3]), Torso(widths=(3.0,))):
-        with pytest.raises(ConfigError, match=r"Torso\.(widths|activation)"):
-            check(bad)
+def test_dropout_is_active_where_a_key_is_given():
+    mlp = MLP(KEY, (3, 64, 64), "relu", dropout=0.5)
+    x = jnp.ones((4, 3))
+    np.testing.assert_allclose(mlp(x), mlp_in_numpy(mlp, np.ones((4, 3))), rtol=1e-4, atol=1e-5)
+    one, other = mlp(x, jax.random.key(1)), mlp(x, jax.random.key(2))
+    assert not np.allclose(one, other)
+    assert not np.allclose(one[0], one[1])  # each row has a mask of its own
+    np.testing.assert_array_equal(one, mlp(x, jax.random.key(1)))
+    masks = [np.asarray(MLP(KEY, (64, 64), "relu", dropout=0.5)(jnp.ones((1, 64)), jax.random.key(i))) for i in (1, 2)]
+    assert not np.array_equal(masks[0] == 0, masks[1] == 0)
+    plain = MLP(KEY, (3, 64, 64), "relu")
+    np.testing.assert_array_equal(plain(x, jax.random.key(1)), plain(x))
 
 
 # --- actions ---

@@ -16,6 +16,7 @@ from thorndike.domains import Fraction, NonNegative, Positive, Share, Static
 from thorndike.memory.prioritised import Prioritised
 from thorndike.memory.replay import Uniform
 from thorndike.nets.mlp import Dense
+from thorndike.nets.observations import shown
 from thorndike.nets.policy import Actions, bounds
 from thorndike.nets.torso import Network, Torso, example
 from thorndike.ops.distributions import TanhNormal
@@ -121,6 +122,7 @@ class SAC:
         """Positive sizes."""
         sizes = (self.critics, self.replay_ratio, self.num_envs, self.rollout_length)
         require(min(sizes) > 0, "critics, replay_ratio, num_envs and rollout_length must be positive")
+        require(self.torso.dropout is None, "SAC does not use Torso.dropout: leave it out")
 
     def supports(self, spec: Spec) -> str | None:
         """Box actions with finite bounds."""
@@ -132,6 +134,7 @@ class SAC:
 
     def init(self, key: Array, spec: Spec) -> State:
         """Networks, targets equal to the critics, and three optimisers."""
+        spec = shown(spec, self.normalize_observation)
         keys = jax.random.split(key, self.critics + 1)
         policy = Policy(keys[0], self.torso, spec)
         critics = jax.vmap(lambda key: Critic(key, self.torso, spec))(keys[1:])

@@ -11,6 +11,7 @@ from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 
 from thorndike.configuration import algorithm, require
 from thorndike.domains import NonNegative, Positive
+from thorndike.nets.observations import shown
 from thorndike.nets.policy import PolicyHead
 from thorndike.nets.torso import Network, Torso, example
 from thorndike.ops.optimise import Adam, Optimiser, begin, descend
@@ -24,9 +25,9 @@ class Policy(eqx.Module):
     torso: Network
     head: PolicyHead
 
-    def __call__(self, obs: PyTree, mask: Array | None = None) -> Any:
-        """The distribution of actions at observations [B, ...]."""
-        return self.head(self.torso(obs), mask)
+    def __call__(self, obs: PyTree, mask: Array | None = None, key: Array | None = None) -> Any:
+        """The distribution of actions at observations [B, ...]; with a key, dropout is active."""
+        return self.head(self.torso(obs, key=key), mask)
 
 
 class Actor(NamedTuple):
@@ -63,7 +64,7 @@ class BC:
     log_std: float = 0.0  # initial log standard deviation of continuous actions, in units of half the range
     normalize_observation: bool = False  # by running mean and variance, which are saved with the actor
     batch_size: int = 64
-    torso: Torso = Torso(widths=(64, 64))  # the network below the head
+    torso: Torso = Torso()  # the network below the head
     optimiser: Optimiser = Adam()
 
     offline = True
@@ -81,6 +82,7 @@ class BC:
 
     def init(self, key: Array, spec: Spec) -> State:
         """Network and optimiser."""
+        spec = shown(spec, self.normalize_observation)
         tkey, hkey = jax.random.split(key)
         torso = self.torso.build(tkey, spec.observation)
         policy = Policy(torso, PolicyHead(hkey, torso.features, spec.action, self.log_std))
@@ -117,7 +119,7 @@ class BC:
         action = state.policy.head.actions.from_environment(batch.action)
 
         def loss(policy: Policy):
-            pi = policy(batch.obs, batch.info.get("mask"))
+            pi = policy(batch.obs, batch.info.get("mask"), key)
             likelihood, entropy = pi.log_prob(action).mean(), pi.entropy().mean()
             metrics = {"log_likelihood": likelihood, "entropy": entropy}
             return -likelihood - self.entropy_coefficient * entropy, metrics

@@ -13,6 +13,7 @@ from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 from thorndike.configuration import algorithm, require
 from thorndike.domains import Fraction, NonNegative, Positive
 from thorndike.nets.mlp import Dense
+from thorndike.nets.observations import shown
 from thorndike.nets.policy import PolicyHead
 from thorndike.nets.recurrent import GRU, LSTM, Recurrent, unroll
 from thorndike.nets.torso import Network, Torso, example
@@ -123,7 +124,7 @@ class PPO:
     normalize_reward: bool = True  # divide by the running standard deviation of the discounted return
     shared_torso: bool = False  # one network below both heads
     log_std: float = 0.0  # initial log standard deviation of continuous actions, in units of half the range
-    torso: Torso = Torso(widths=(64, 64))  # the network below the heads
+    torso: Torso = Torso()  # the network below the heads
     core: GRU | LSTM | None = None  # memory behind the torso; minibatches are then whole rollouts of some environments
     optimiser: Optimiser = Adam(eps=1e-5)
     num_envs: int = 8  # environments that are stepped side by side
@@ -133,6 +134,7 @@ class PPO:
         """Positive sizes, and minibatches that have something to compare."""
         sizes = (self.num_envs, self.rollout_length, self.epochs, self.minibatch_size)
         require(min(sizes) > 0, "num_envs, rollout_length, epochs and minibatch_size must be positive")
+        require(self.torso.dropout is None, "PPO does not use Torso.dropout: leave it out")
         alone = self.cut[1] * (1 if self.core is None else self.rollout_length) == 1
         require(
             not (alone and self.normalize_advantage),
@@ -162,6 +164,7 @@ class PPO:
 
     def init(self, key: Array, spec: Spec) -> State:
         """Networks, optimiser, statistics."""
+        spec = shown(spec, self.normalize_observation)
         pkey, hkey, ckey, vkey = jax.random.split(key, 4)
         torso = self.network(pkey, spec)
         policy = Policy(torso, PolicyHead(hkey, torso.features, spec.action, self.log_std))
@@ -361,7 +364,7 @@ class PPO:
             "envpool/Pong-v5": {  # Huang et al. 2022, but 128 environments x 32 steps for 8 x 128
                 **raw, "steps": 5_000_000, "num_envs": 128, "rollout_length": 32, "minibatch_size": 256, "epochs": 4,
                 "learning_rate": Linear(2.5e-4), "clip": 0.1, "entropy_coefficient": 0.01,
-                "shared_torso": True,
+                "shared_torso": True, "torso": Torso(widths=(512,)),
             },
             "simple_spread_v3": {  # eight worlds of three agents; the norm is MAPPO's (Yu et al. 2022)
                 **raw, "steps": 100_000, "num_envs": 24, "rollout_length": 50, "minibatch_size": 240, "epochs": 8,

@@ -93,7 +93,7 @@ class AlphaZero:
     max_grad_norm: Positive = 1.0  # the gradient is scaled down to this norm
     replay_ratio: Static = 1 / 64  # updates for each move
     replay: Uniform = Uniform(capacity=100_000, batch_size=256, warmup=1)  # the window of positions to learn from
-    torso: Torso = Torso(widths=(128, 128), activation="relu")  # the network below both heads
+    torso: Torso = Torso(widths=(128, 128), activation="relu", images="none")  # the network below both heads
     optimiser: Optimiser = Adam()
     num_envs: int = 64  # games that are played side by side
     rollout_length: int = 16  # moves in each game between two rounds of updates
@@ -102,6 +102,7 @@ class AlphaZero:
         """Positive sizes."""
         sizes = (self.simulations, self.considered, self.replay_ratio, self.num_envs, self.rollout_length)
         require(min(sizes) > 0, "simulations, considered, replay_ratio, num_envs and rollout_length must be positive")
+        require(self.torso.dropout is None, "AlphaZero does not use Torso.dropout: leave it out")
 
     def supports(self, spec: Spec) -> str | None:
         """Games of two players whose rules can be compiled."""
@@ -224,7 +225,7 @@ class AlphaZero:
             "tic_tac_toe": {"steps": 200_000, "temperature": 2.0, "learning_rate": Linear(1e-3)},
             "connect_four": {
                 "steps": 1_000_000, "temperature": 3.0, "learning_rate": Linear(1e-3), "num_envs": 128,
-                "torso": Torso(widths=(256, 256), activation="relu"),
+                "torso": Torso(widths=(256, 256), activation="relu", images="none"),
             },
         }  # fmt: skip
 

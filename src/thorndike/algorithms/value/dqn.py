@@ -15,6 +15,7 @@ from thorndike.memory.prioritised import Prioritised
 from thorndike.memory.replay import Uniform
 from thorndike.memory.sequences import Sequences
 from thorndike.nets.mlp import Dense
+from thorndike.nets.observations import shown
 from thorndike.nets.recurrent import GRU, LSTM, Recurrent, unroll
 from thorndike.nets.torso import Network, Torso, example
 from thorndike.ops.distributions import Categorical
@@ -90,10 +91,8 @@ class DQN:
     max_grad_norm: Positive = 1000.0  # the gradient is scaled down to this norm
     normalize_observation: bool = True  # by running mean and variance, which are saved with the actor
     exploration: Epsilon | Softmax = Epsilon()  # how actions are chosen in training
-    replay: Uniform | Prioritised | Sequences = Uniform(
-        capacity=50_000, batch_size=128, warmup=1_000
-    )  # the memory of transitions
-    torso: Torso = Torso(widths=(64, 64), activation="relu", init="uniform")  # the network below the head
+    replay: Uniform | Prioritised | Sequences = Uniform(capacity=50_000, batch_size=128)  # what it learns from
+    torso: Torso = Torso(activation="relu", init="uniform")  # the network below the head
     core: GRU | LSTM | None = None  # memory behind the torso; it needs Sequences as replay
     optimiser: Optimiser = Adam()
     num_envs: int = 8  # environments that are stepped side by side
@@ -103,6 +102,7 @@ class DQN:
         """Positive sizes."""
         sizes = (self.target_period, self.replay_ratio, self.num_envs, self.rollout_length)
         require(min(sizes) > 0, "target_period, replay_ratio, num_envs and rollout_length must be positive")
+        require(self.torso.dropout is None, "DQN does not use Torso.dropout: leave it out")
         sequences = isinstance(self.replay, Sequences)
         require(
             sequences == (self.core is not None),
@@ -124,6 +124,7 @@ class DQN:
 
     def init(self, key: Array, spec: Spec) -> State:
         """Two equal networks."""
+        spec = shown(spec, self.normalize_observation)
         q = QNetwork(key, self.torso, self.core, spec)
         copy = jax.tree.map(jnp.copy, q)
         clock = Clock(jnp.int32(0), jnp.int32(spec.steps))

@@ -144,7 +144,7 @@ class FrameStack(Wrapper):
     """The last `frames` observations, newest last; an episode begins with copies of its first.
 
     They lie on a new first axis, [frames, ...], but for images: [H, W, C] become [H, W, frames·C], and [C, H, W]
-    of uint8 [frames·C, H, W].
+    become [frames·C, H, W].
     """
 
     frames: int = 4
@@ -156,7 +156,7 @@ class FrameStack(Wrapper):
         space = self.env.observation_space
         require(isinstance(space, (Box, MultiBinary)), f"FrameStack needs Box or MultiBinary observations, got {space}")
         shape, stacked = space.shape, self.observation_space.shape
-        if len(shape) == 3 and space.dtype == np.uint8:
+        if len(shape) == 3:
             same = channels_first(shape) == channels_first(stacked)
             require(same, f"FrameStack makes {shape} into {stacked}, and channels look like an edge: stack fewer")
 
@@ -185,7 +185,7 @@ class FrameStack(Wrapper):
         """[frames, ...] as it is shown."""
         if stack.ndim != 4:
             return stack
-        axis = 0 if stack.dtype == np.uint8 and channels_first(stack.shape[1:]) else -1
+        axis = 0 if channels_first(stack.shape[1:]) else -1
         return (np if isinstance(stack, np.ndarray) else jnp).concatenate(list(stack), axis)
 
 
