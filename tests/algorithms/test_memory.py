@@ -13,9 +13,10 @@ from gymnasium.spaces import Box
 
 import thorndike as td
 from thorndike.algorithms.policy import ppo
-from thorndike.algorithms.policy.ppo import Carry
 from thorndike.drivers.host import HostDriver
 from thorndike.drivers.scan import ScanDriver
+from thorndike.nets import actor_critic
+from thorndike.nets.actor_critic import Carry
 from thorndike.nets.recurrent import GRUCell, unroll
 from thorndike.nets.torso import Torso
 from thorndike.ops.keys import random_key
@@ -181,10 +182,10 @@ def test_the_value_of_a_successor_is_that_of_one_step_more(cut, shared):
     ended = no.at[6].set(True)
     first = jnp.concatenate([no[:1], ended[:-1]])
     after = jnp.where(ended[..., None], final[1:], obs[1:])  # the last step of an episode has a successor of its own
-    _, value, carries = state.params(obs[:-1], None, first, algorithm.carry(None, 4))
+    value = state.params(obs[:-1], None, first, algorithm.carry(None, 4))[1]
     steps = td.Transition(obs[:-1], first, no, {}, value, ended & ~cut, ended & cut, after, {})
     last = td.Timestep(obs[-1], value[-1], no[0], no[0], obs[-1], no[0], {})
-    found = algorithm.next_value(state, td.Rollout(steps, algorithm.carry(None, 4), last), value, carries)
+    found = actor_critic.values(state.params, (), td.Rollout(steps, algorithm.carry(None, 4), last))[1]
     for t in (3, 6, 15) if cut else (3, 15):
         longer = jnp.concatenate([obs[: t + 1], after[t : t + 1]])
         beginnings = jnp.concatenate([first[: t + 1], no[:1]])

@@ -11,7 +11,9 @@ import optax
 import pytest
 
 import thorndike as td
-from thorndike.algorithms.policy.ppo import Carry, Minibatch, State
+from thorndike.algorithms.policy.ppo import Minibatch, State
+from thorndike.nets.actor_critic import Carry
+from thorndike.ops import rewards
 from thorndike.ops.distributions import Categorical
 from thorndike.ops.optimise import packed
 from thorndike.ops.statistics import normalise_tree, update_tree
@@ -200,33 +202,29 @@ def test_the_target_kl_stops_the_updates_of_a_rollout_and_no_more():
 
 def test_rewards_are_scaled_by_the_deviation_of_discounted_returns():
     """Against NumPy over two rollouts, episode ends inside; the report of returns is not touched by it."""
-    algorithm = dataclasses.replace(ONE, normalize_reward=True, discount=0.9)
-    state, total, seen = algorithm.init(jax.random.key(0), SPEC), np.zeros(E), []
+    state, total, seen = rewards.scaling(E), np.zeros(E), []
     for seed in (1, 2):
         rollout = experience(np.random.default_rng(seed))
-        scaled, returns = algorithm.scaled_reward(state, rollout)
+        scaled, state = rewards.scaled(state, rollout.steps, 0.9)
         reward, ended = np.asarray(rollout.steps.reward), np.asarray(rollout.steps.ended)
         for t in range(T):
             total = reward[t] + 0.9 * total
             seen.append(total.copy())
             total = np.where(ended[t], 0.0, total)
         np.testing.assert_allclose(scaled, np.clip(reward / np.std(seen), -10, 10), rtol=1e-3)
-        state = state._replace(returns=returns)
 
 
 def test_a_discounted_return_does_not_outlive_the_episodes_of_a_stopped_run():
     """A run that was resumed on the host begins new episodes: what it remembers of the old ones' returns is dropped."""
-    algorithm = dataclasses.replace(ONE, normalize_reward=True, discount=0.9)
-    state, rollout = algorithm.init(jax.random.key(0), SPEC), experience(np.random.default_rng(1))
-    statistics, sums = state.returns
+    before, rollout = rewards.scaling(E), experience(np.random.default_rng(1))
     first = np.arange(E) % 2 == 0
     begun = rollout.steps._replace(first=rollout.steps.first.at[0].set(first))
     dropped, going_on = (
-        algorithm.scaled_reward(state._replace(returns=(statistics, start)), rollout._replace(steps=begun))[1]
-        for start in (sums + 50.0, jnp.where(first, 0.0, sums + 50.0))
+        rewards.scaled(before._replace(sums=start), begun, 0.9)[1]
+        for start in (jnp.full(E, 50.0), jnp.where(first, 0.0, 50.0))
     )
     jax.tree.map(np.testing.assert_array_equal, dropped, going_on)
-    kept = algorithm.scaled_reward(state._replace(returns=(statistics, sums)), rollout._replace(steps=begun))[1]
+    kept = rewards.scaled(before, begun, 0.9)[1]
     assert float(abs(kept[0].mean - dropped[0].mean)) > 1
 
 

@@ -8,12 +8,12 @@ import pytest
 import small_runs as small
 
 import thorndike as td
-from thorndike.algorithms.policy.ppo import Carry
 from thorndike.errors import (
     CheckpointError,
     ConfigError,
     DivergedError,
 )
+from thorndike.nets.actor_critic import Carry
 from thorndike.runs.storage import checkpoint
 from thorndike.runs.storage.metrics import MetricsFile
 from thorndike.runs.training import loop

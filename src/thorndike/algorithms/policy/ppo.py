@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
@@ -12,63 +11,18 @@ from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 
 from thorndike.configuration import algorithm, require
 from thorndike.domains import Fraction, NonNegative, Positive
-from thorndike.nets.mlp import Dense
+from thorndike.nets.actor_critic import Actor, Carry, Params, act, blank, look, networks, values
 from thorndike.nets.observations import shown
-from thorndike.nets.policy import PolicyHead
-from thorndike.nets.recurrent import GRU, LSTM, Recurrent, unroll
-from thorndike.nets.torso import Network, Torso, example
+from thorndike.nets.recurrent import GRU, LSTM
+from thorndike.nets.torso import Torso, example
 from thorndike.ops.keys import permutation
 from thorndike.ops.losses import explained_variance, standardise
 from thorndike.ops.optimise import Adam, Optimiser, begin, clip_norm, descend
-from thorndike.ops.returns import discounted_sums, gae
-from thorndike.ops.statistics import Running, counted, normalise_tree, running, running_tree, update_tree
+from thorndike.ops.returns import gae
+from thorndike.ops.rewards import Scaling, scaled, scaling
+from thorndike.ops.statistics import counted, normalise_tree, running_tree, update_tree
 from thorndike.schedules import Linear
 from thorndike.types import Array, Clock, Look, Metrics, PyTree, Rollout, Spec, Timestep
-
-
-class Policy(eqx.Module):
-    """π(a | s)."""
-
-    torso: Network | Recurrent
-    head: PolicyHead
-
-
-class Critic(eqx.Module):
-    """V(s); without a torso of its own it reads the policy's features."""
-
-    torso: Network | Recurrent | None
-    head: Dense
-
-
-class Carry(NamedTuple):
-    """What the networks remember of the episode, [E, ...]; () for those without memory."""
-
-    policy: PyTree
-    critic: PyTree
-
-
-class Params(NamedTuple):
-    """What the optimiser moves: θ (policy) and φ (critic)."""
-
-    policy: Policy
-    critic: Critic
-
-    def __call__(self, obs: PyTree, mask: Array | None, first: Array, carry: Carry) -> tuple[Any, Array, Carry]:
-        """π(a | s), V(s) and the carry after each step; obs, mask and first [T, E, ...], carry [E, ...]."""
-        features, policy_carry = unroll(self.policy.torso, obs, first, carry.policy)
-        pi, critic_carry = self.policy.head(features, mask), ()
-        if self.critic.torso is not None:
-            features, critic_carry = unroll(self.critic.torso, obs, first, carry.critic)
-        return pi, self.critic.head(features)[..., 0], Carry(policy_carry, critic_carry)
-
-
-class Actor(NamedTuple):
-    """What acting needs: the networks, and the statistics that their observations are normalised with."""
-
-    policy: Policy
-    critic: Critic
-    statistics: PyTree
-    scale: Array  # of values: what rewards were divided by
 
 
 class State(NamedTuple):
@@ -78,7 +32,7 @@ class State(NamedTuple):
     optimiser: Any
     clock: Clock
     statistics: PyTree  # of observations; () where they are not normalised
-    returns: tuple[Running, Array] | tuple[()]  # statistics of discounted returns, and the sums so far [E]
+    scaling: Scaling | tuple[()]  # of rewards; () where they are left as they are
 
 
 class Minibatch(NamedTuple):
@@ -165,24 +119,14 @@ class PPO:
     def init(self, key: Array, spec: Spec) -> State:
         """Networks, optimiser, statistics."""
         spec = shown(spec, self.normalize_observation)
-        pkey, hkey, ckey, vkey = jax.random.split(key, 4)
-        torso = self.network(pkey, spec)
-        policy = Policy(torso, PolicyHead(hkey, torso.features, spec.action, self.log_std))
-        own = None if self.shared_torso else self.network(ckey, spec)
-        params = Params(policy, Critic(own, Dense(vkey, torso.features, 1)))
+        params = networks(key, spec, self.torso, self.core, self.shared_torso, self.log_std)
         return State(
             params,
             begin(self.descent, params),  # type: ignore[arg-type]
             Clock(jnp.int32(0), jnp.int32(spec.steps)),
             running_tree(example(spec.observation)) if self.normalize_observation else (),
-            (running(), jnp.zeros(self.num_envs)) if self.normalize_reward else (),
+            scaling(self.num_envs) if self.normalize_reward else (),
         )
-
-    def network(self, key: Array, spec: Spec) -> Network | Recurrent:
-        """The torso, with the core behind it where there is one."""
-        tkey, ckey = jax.random.split(key)
-        torso = self.torso.build(tkey if self.core else key, spec.observation)
-        return self.core.build(ckey, torso) if self.core else torso
 
     @property
     def descent(self):
@@ -191,32 +135,19 @@ class PPO:
 
     def actor(self, state: State) -> Actor:
         """Policy and critic with their observation statistics."""
-        scale = state.returns[0].std if state.returns else jnp.float32(1)
-        return Actor(*state.params, state.statistics, scale)
+        return Actor(*state.params, state.statistics, state.scaling.scale if state.scaling else jnp.float32(1))
 
     def carry(self, actor: Actor, n: int) -> Carry:
         """Zeros for every network that remembers."""
-        if self.core is None:
-            return Carry((), ())
-        return Carry(self.core.carry(n), () if self.shared_torso else self.core.carry(n))
+        return blank(self.core, self.shared_torso, n)
 
     def look(self, actor: Actor, carry: Carry, now: Timestep, explore: bool) -> tuple[Look, Carry]:
         """π(· | s) and V(s)."""
-        obs = jax.tree.map(lambda x: x[None], normalise_tree(actor.statistics, now.obs))
-        features, policy_carry = unroll(actor.policy.torso, obs, now.first[None], carry.policy)
-        pi, critic_carry = actor.policy.head(features[0], now.info.get("mask")), ()
-        if actor.critic.torso is not None:
-            features, critic_carry = unroll(actor.critic.torso, obs, now.first[None], carry.critic)
-        value = actor.scale * actor.critic.head(features[0])[..., 0]
-        carry = jax.tree.map(lambda c: c[0], Carry(policy_carry, critic_carry))
-        return Look(pi, value), carry
+        return look(actor, carry, now)
 
     def act(self, actor: Actor, carry: Carry, now: Timestep, key: Array, explore: bool):
         """Sample from the policy, or take its mode."""
-        look, carry = self.look(actor, carry, now, explore)
-        pi = look.pi
-        action = pi.sample(key) if explore else pi.mode()
-        return actor.policy.head.actions.to_environment(action), carry, {"log_prob": pi.log_prob(action)}
+        return act(actor, carry, now, key, explore)
 
     def loss(self, params: Params, batch: Minibatch) -> tuple[Array, Metrics]:
         """The clipped objective, negated, with the critic's loss and the entropy bonus."""
@@ -247,14 +178,12 @@ class PPO:
     def learn(self, state: State, rollout: Rollout, key: Array) -> tuple[State, Metrics]:
         """Estimate advantages on the rollout [T, E], then `epochs` passes of minibatch descent over it."""
         steps = rollout.steps
-        obs = normalise_tree(state.statistics, steps.obs)
-        reward, returns = self.scaled_reward(state, rollout)
-        mask, first = steps.info.get("mask"), steps.first
-        _, value, carries = state.params(obs, None, first, rollout.carry)
-        next_value = self.next_value(state, rollout, value, carries)
+        reward, scaling = scaled(state.scaling, steps, self.discount)
+        value, next_value = values(state.params, state.statistics, rollout)
         advantage = gae(reward, value, next_value, steps.terminated, steps.ended, self.discount, self.trace)
         target = advantage + value
 
+        obs, mask, first = normalise_tree(state.statistics, steps.obs), steps.info.get("mask"), steps.first
         action = state.params.policy.head.actions.from_environment(steps.action)
         carry = jax.tree.map(lambda c: c[None], rollout.carry)
         data = Minibatch(obs, mask, first, action, steps.extras["log_prob"], value, advantage, target, carry)
@@ -264,26 +193,7 @@ class PPO:
         if jax.tree.leaves(statistics):
             metrics |= {"observations": counted(statistics)}
         metrics |= {"explained_variance": explained_variance(value, target), "value": value.mean()}
-        return State(params, optimiser, state.clock, statistics, returns), metrics
-
-    def next_value(self, state: State, rollout: Rollout, value: Array, carries: Carry) -> Array:
-        """V at the true successors [T, E]: the values of the steps that follow, unless an episode was cut."""
-
-        def following():
-            last = self.value(state, rollout.last.obs, jax.tree.map(lambda c: c[-1], carries))
-            return jnp.concatenate([value[1:], last[None]])
-
-        def looked_at():
-            flat = lambda x: x.reshape((-1, *x.shape[2:]))  # noqa: E731
-            return self.value(state, *jax.tree.map(flat, (rollout.steps.next_obs, carries))).reshape(value.shape)
-
-        return jax.lax.cond(rollout.steps.truncated.any(), looked_at, following)
-
-    def value(self, state: State, obs: PyTree, carry: Carry) -> Array:
-        """V at observations [B, ...] one step on from carries [B, ...], in the same episode."""
-        obs = jax.tree.map(lambda x: x[None], normalise_tree(state.statistics, obs))
-        no = jnp.zeros(jax.tree.leaves(obs)[0].shape[:2], bool)
-        return state.params(obs, None, no, carry)[1][0]
+        return State(params, optimiser, state.clock, statistics, scaling), metrics
 
     def descend(self, state: State, data: Minibatch, key: Array) -> tuple[Params, Any, Metrics]:
         """Shuffled minibatches of `data` [T, E, ...], `epochs` times over."""
@@ -313,17 +223,6 @@ class PPO:
         carry = (state.params, state.optimiser, jnp.bool_(True))
         (params, opt_state, _), metrics = jax.lax.scan(epoch, carry, jax.random.split(key, self.epochs))
         return params, opt_state, jax.tree.map(jnp.mean, metrics)
-
-    def scaled_reward(self, state: State, rollout: Rollout) -> tuple[Array, Any]:
-        """Rewards over the standard deviation of the discounted return, and the statistics of the latter."""
-        reward = rollout.steps.reward
-        if not self.normalize_reward:
-            return reward, ()
-        statistics, sums = state.returns  # type: ignore[misc]
-        sums = jnp.where(rollout.steps.first[0], 0.0, sums)  # a run that was resumed begins new episodes
-        sums, history = discounted_sums(sums, reward, rollout.steps.ended, self.discount)
-        statistics = statistics.update(history)
-        return jnp.clip(reward / statistics.std, -10, 10), (statistics, sums)
 
     @classmethod
     def presets(cls) -> dict[str, dict[str, Any]]:

@@ -1,0 +1,131 @@
+"""A policy and a critic, with memory or without: what policy-gradient methods have in common."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from thorndike.nets.mlp import Dense
+from thorndike.nets.policy import PolicyHead
+from thorndike.nets.recurrent import GRU, LSTM, Recurrent, unroll
+from thorndike.nets.torso import Network, Torso
+from thorndike.ops.statistics import normalise_tree
+from thorndike.types import Array, Look, PyTree, Rollout, Spec, Timestep
+
+
+class Policy(eqx.Module):
+    """π(a | s)."""
+
+    torso: Network | Recurrent
+    head: PolicyHead
+
+
+class Critic(eqx.Module):
+    """V(s); without a torso of its own it reads the policy's features."""
+
+    torso: Network | Recurrent | None
+    head: Dense
+
+
+class Carry(NamedTuple):
+    """What the networks remember of the episode, [E, ...]; () for those without memory."""
+
+    policy: PyTree
+    critic: PyTree
+
+
+class Params(NamedTuple):
+    """What the optimiser moves: θ (policy) and φ (critic)."""
+
+    policy: Policy
+    critic: Critic
+
+    def __call__(self, obs: PyTree, mask: Array | None, first: Array, carry: Carry) -> tuple[Any, Array, Carry]:
+        """π(a | s), V(s) and the carry after each step; obs, mask and first [T, E, ...], carry [E, ...]."""
+        features, policy_carry = unroll(self.policy.torso, obs, first, carry.policy)
+        pi, critic_carry = self.policy.head(features, mask), ()
+        if self.critic.torso is not None:
+            features, critic_carry = unroll(self.critic.torso, obs, first, carry.critic)
+        return pi, self.critic.head(features)[..., 0], Carry(policy_carry, critic_carry)
+
+    def ahead(self, obs: PyTree, carry: Carry) -> Array:
+        """V at observations [B, ...] one step on from carries [B, ...], in the same episode."""
+        obs = jax.tree.map(lambda x: x[None], obs)
+        no = jnp.zeros(jax.tree.leaves(obs)[0].shape[:2], bool)
+        return self(obs, None, no, carry)[1][0]
+
+
+class Actor(NamedTuple):
+    """What acting needs: the networks, and the statistics that their observations are normalised with."""
+
+    policy: Policy
+    critic: Critic
+    statistics: PyTree
+    scale: Array  # of values: what rewards were divided by
+
+
+def networks(key: Array, spec: Spec, torso: Torso, core: GRU | LSTM | None, shared: bool, log_std: float) -> Params:
+    """Both networks: each with a torso of its own and the core behind it where there is one, or one torso for both.
+
+    `log_std` is the initial log standard deviation of continuous actions, in units of half the range.
+    """
+
+    def features(key: Array) -> Network | Recurrent:
+        tkey, ckey = jax.random.split(key)
+        network = torso.build(tkey if core else key, spec.observation)
+        return core.build(ckey, network) if core else network
+
+    pkey, hkey, ckey, vkey = jax.random.split(key, 4)
+    below = features(pkey)
+    policy = Policy(below, PolicyHead(hkey, below.features, spec.action, log_std))
+    return Params(policy, Critic(None if shared else features(ckey), Dense(vkey, below.features, 1)))
+
+
+def blank(core: GRU | LSTM | None, shared: bool, n: int) -> Carry:
+    """The carry of n environments before anything was seen: zeros for every network that remembers."""
+    if core is None:
+        return Carry((), ())
+    return Carry(core.carry(n), () if shared else core.carry(n))
+
+
+def look(actor: Actor, carry: Carry, now: Timestep) -> tuple[Look, Carry]:
+    """π(· | s) and V(s)."""
+    obs = jax.tree.map(lambda x: x[None], normalise_tree(actor.statistics, now.obs))
+    features, policy_carry = unroll(actor.policy.torso, obs, now.first[None], carry.policy)
+    pi, critic_carry = actor.policy.head(features[0], now.info.get("mask")), ()
+    if actor.critic.torso is not None:
+        features, critic_carry = unroll(actor.critic.torso, obs, now.first[None], carry.critic)
+    value = actor.scale * actor.critic.head(features[0])[..., 0]
+    carry = jax.tree.map(lambda c: c[0], Carry(policy_carry, critic_carry))
+    return Look(pi, value), carry
+
+
+def act(actor: Actor, carry: Carry, now: Timestep, key: Array, explore: bool):
+    """Sample from the policy, or take its mode; `extras["log_prob"]` is log π(a | s)."""
+    seen, carry = look(actor, carry, now)
+    action = seen.pi.sample(key) if explore else seen.pi.mode()
+    return actor.policy.head.actions.to_environment(action), carry, {"log_prob": seen.pi.log_prob(action)}
+
+
+def values(params: Params, statistics: PyTree, rollout: Rollout) -> tuple[Array, Array]:
+    """V(s) and V at the true successors, each [T, E].
+
+    The latter are the values of the steps that follow, unless an episode was cut: then all successors are looked at.
+    """
+    steps = rollout.steps
+    _, value, carries = params(normalise_tree(statistics, steps.obs), None, steps.first, rollout.carry)
+
+    def following():
+        last = normalise_tree(statistics, rollout.last.obs)
+        after = params.ahead(last, jax.tree.map(lambda c: c[-1], carries))
+        return jnp.concatenate([value[1:], after[None]])
+
+    def looked_at():
+        flat = lambda x: x.reshape((-1, *x.shape[2:]))  # noqa: E731
+        there, carry = jax.tree.map(flat, (steps.next_obs, carries))
+        return params.ahead(normalise_tree(statistics, there), carry).reshape(value.shape)
+
+    return value, jax.lax.cond(steps.truncated.any(), looked_at, following)
