@@ -37,10 +37,10 @@ from thorndike.envs.wrappers.randomised import Randomised as Randomised
 from thorndike.envs.wrappers.sensors import Delay as Delay
 from thorndike.envs.wrappers.sensors import ObservationNoise as ObservationNoise
 from thorndike.envs.wrappers.sensors import SensorDropout as SensorDropout
+from thorndike.envs.wrappers.shaping import Shaping as Shaping
 from thorndike.envs.wrappers.standard import ActionRepeat as ActionRepeat
 from thorndike.envs.wrappers.standard import FrameStack as FrameStack
 from thorndike.envs.wrappers.standard import RewardScale as RewardScale
-from thorndike.envs.wrappers.standard import Shaping as Shaping
 from thorndike.envs.wrappers.standard import StickyActions as StickyActions
 from thorndike.envs.wrappers.standard import TimeLimit as TimeLimit
 from thorndike.envs.wrappers.weighted import Weighted as Weighted

@@ -52,8 +52,9 @@ PARTS = {  # all but the algorithms
     "envs.toy_text.blackjack": ("Blackjack",),
     "envs.toy_text.tables": ("GymnasiumTable", "frozen_lake", "taxi"),
     "envs.wrappers.standard": (
-        "TimeLimit", "RewardScale", "FrameStack", "ActionRepeat", "StickyActions", "Shaping",
+        "TimeLimit", "RewardScale", "FrameStack", "ActionRepeat", "StickyActions",
     ),
+    "envs.wrappers.shaping": ("Shaping",),
     "envs.wrappers.randomised": ("Randomised", "Curriculum"),
     "envs.wrappers.sensors": ("ObservationNoise", "Delay", "SensorDropout"),
     "envs.wrappers.weighted": ("Weighted",),

@@ -14,7 +14,7 @@ from thorndike.algorithms import algorithm_class, entries
 from thorndike.configuration import Inner, config
 from thorndike.drivers.learner import warm_iterations
 from thorndike.drivers.scan import ScanDriver
-from thorndike.envs.wrappers.standard import Wrapped, Wrapper
+from thorndike.envs.wrappers.base import Wrapped, Wrapper
 from thorndike.ops.keys import random_key
 from thorndike.runs.results.run import expand
 from thorndike.runs.storage.environments import describe

@@ -14,7 +14,7 @@ from test_wrappers import E, play
 import thorndike as td
 from thorndike.configuration import check
 from thorndike.envs.grid.grid_world import GridState
-from thorndike.envs.wrappers import standard as wrappers
+from thorndike.envs.wrappers import base as wrappers
 from thorndike.ops.keys import random_key
 from thorndike.runs.training.validation import validate
 

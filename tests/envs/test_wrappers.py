@@ -11,7 +11,7 @@ from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 import thorndike as td
 from thorndike.configuration import check
 from thorndike.envs.batched import Batched, is_masked
-from thorndike.envs.wrappers import standard as wrappers
+from thorndike.envs.wrappers import base as wrappers
 from thorndike.nets.cnn import is_image, sides
 from thorndike.ops.keys import random_key
 from thorndike.types import Step

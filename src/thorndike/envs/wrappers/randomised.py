@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from thorndike.configuration import bare, check, config, require
-from thorndike.envs.wrappers.standard import Wrapped, Wrapper, layers, refuse
+from thorndike.envs.wrappers.base import Wrapped, Wrapper, layers, refuse
 from thorndike.errors import ConfigError
 from thorndike.types import Array, PyTree, Step
 

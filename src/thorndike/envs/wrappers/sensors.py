@@ -12,7 +12,7 @@ from gymnasium import Space
 from gymnasium.spaces import Box, Dict, Discrete, MultiDiscrete, Tuple
 
 from thorndike.configuration import config, require
-from thorndike.envs.wrappers.standard import Wrapped, Wrapper, allowed, refuse
+from thorndike.envs.wrappers.base import Wrapped, Wrapper, allowed, refuse
 from thorndike.nets.torso import leaves
 from thorndike.types import Array, PyTree, Step
 

@@ -5,8 +5,7 @@ env = td.FrameStack(env=td.StickyActions(env=td.CartPole(), probability=0.25), f
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,91 +13,14 @@ import numpy as np
 from gymnasium import Space
 from gymnasium.spaces import Box, MultiBinary
 
-from thorndike.configuration import Inner, config, require
-from thorndike.envs.conformance import joined
-from thorndike.envs.masks import mask_sizes
+from thorndike.configuration import config, require
+from thorndike.envs.wrappers.base import Wrapped, Wrapper, allowed, refuse
+from thorndike.envs.wrappers.shaping import refuse_shaped
 from thorndike.nets.cnn import channels_first
 from thorndike.nets.torso import example
 from thorndike.types import Array, PyTree, Step
 
 SUMS = ("cost", "terms")  # keys of `info` that add up like rewards
-
-
-class Wrapped(NamedTuple):
-    """The inner environment's state, and what the wrapper remembers."""
-
-    inner: PyTree
-    mine: PyTree
-
-
-@config
-class Wrapper:
-    """The inner environment as it is; those below change one thing each."""
-
-    env: Inner
-
-    def check(self) -> None:
-        """Around what can be wrapped."""
-        refuse(self)
-
-    @property
-    def max_steps(self) -> int:
-        """The time limit."""
-        return self.env.max_steps
-
-    @property
-    def observation_space(self) -> Space:
-        """Of one environment."""
-        return self.env.observation_space
-
-    @property
-    def action_space(self) -> Space:
-        """Of one environment."""
-        return self.env.action_space
-
-    def reset(self, key: Array) -> Step:
-        """The beginning of an episode."""
-        return self.env.reset(key)
-
-    def step(self, state: PyTree, action: Array, key: Array) -> Step:
-        """One step on."""
-        return self.env.step(state, action, key)
-
-    @property
-    def render(self) -> Callable[[PyTree], np.ndarray]:
-        """A function of the state that draws a frame, where the innermost environment has one."""
-        draw = self.env.render
-        if type(self).reset is Wrapper.reset:  # it keeps nothing of its own
-            return draw
-        return lambda state: draw(state.inner if isinstance(state, Wrapped) else state)
-
-
-def refuse(wrapper: Wrapper) -> None:
-    """Raise `ConfigError` for an inner environment that the wrapper would break."""
-    name, inner = type(wrapper).__name__, wrapper.env
-    require(not hasattr(inner, "again"), f"{type(inner).__name__} has to be outermost: {name} goes inside of it")
-    require(getattr(inner, "players", 1) == 1, f"{name} is for environments of one player, not for games")
-
-
-def layers(env: Any) -> list[Any]:
-    """The environment, the one inside of it, and so on."""
-    return [env, *layers(env.env)] if isinstance(env, Wrapper) else [env]
-
-
-def refuse_shaped(wrapper: Wrapper, does: str) -> None:
-    """Raise `ConfigError` for shaped rewards inside, to which the wrapper does what changes the best policy."""
-    name, shaped = type(wrapper).__name__, any(isinstance(layer, Shaping) for layer in layers(wrapper.env))
-    right = f"put Shaping outside, Shaping(env={name}(env=...))"
-    require(not shaped, f"{name} around Shaping {does}, which changes the best policy: {right}")
-
-
-def allowed(space: Space, info: dict[str, Array], action: Array) -> Array:
-    """Whether an environment's action is legal by `info["mask"]`; where there is no mask all are."""
-    if "mask" not in info:
-        return jnp.bool_(True)
-    sizes = np.asarray(mask_sizes(space))
-    begin = np.cumsum(sizes) - sizes  # of each part in the mask
-    return jnp.ravel(joined(info["mask"]))[begin + jnp.ravel(action - getattr(space, "start", 0))].all()
 
 
 @config
@@ -269,32 +191,3 @@ class StickyActions(Wrapper):
         step = self.env.step(state.inner, action, key)
         again = allowed(self.env.action_space, step.info, action)
         return step._replace(state=Wrapped(step.state, (action, again)))
-
-
-@config
-class Shaping(Wrapper):
-    """Rewards plus γ Φ(s') - Φ(s), with Φ = 0 where an episode terminates: the best policy stays (Ng et al. 1999).
-
-    `discount` has to be the algorithm's γ, and `potential` a function of one observation. `ActionRepeat` and
-    `RewardScale` with a `clip` go inside of it. Evaluations report returns with what is added.
-    """
-
-    potential: Callable[[PyTree], Array]
-    discount: float = 0.99
-
-    @property
-    def numbers(self) -> list[str]:
-        """None that another wrapper may change: the discount is the algorithm's."""
-        return []
-
-    def reset(self, key: Array) -> Step:
-        """Remembers Φ(s)."""
-        step = self.env.reset(key)
-        return step._replace(state=Wrapped(step.state, jnp.float32(self.potential(step.obs))))
-
-    def step(self, state: Wrapped, action: Array, key: Array) -> Step:
-        """The inner step with its reward shaped."""
-        step = self.env.step(state.inner, action, key)
-        later = jnp.float32(self.potential(step.obs))
-        gain = self.discount * jnp.where(step.terminated, 0.0, later) - state.mine
-        return step._replace(state=Wrapped(step.state, later), reward=step.reward + gain)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 
 from thorndike.configuration import config, require
-from thorndike.envs.wrappers.standard import Wrapper, refuse
+from thorndike.envs.wrappers.base import Wrapper, refuse
 from thorndike.types import Array, PyTree, Step
 
 

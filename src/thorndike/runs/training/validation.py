@@ -15,8 +15,9 @@ from thorndike.algorithms import algorithm_class, entries
 from thorndike.configuration import check, is_config, is_whole, require, swept
 from thorndike.drivers.learner import gradient_steps, random_action, replays
 from thorndike.envs.batched import Batched, is_jax
+from thorndike.envs.wrappers.base import layers
 from thorndike.envs.wrappers.randomised import numbers
-from thorndike.envs.wrappers.standard import Shaping, layers
+from thorndike.envs.wrappers.shaping import Shaping
 from thorndike.errors import CheckpointError, ConfigError, EnvError, IncompatibleError
 from thorndike.memory.dataset import Dataset
 from thorndike.memory.sequences import Sequences
