@@ -62,7 +62,7 @@ from thorndike.runs.results.agent import load as load
 from thorndike.runs.results.plot import plot as plot
 from thorndike.runs.results.run import Run as Run
 from thorndike.runs.results.run import open_run as open_run
-from thorndike.runs.training.train import resume as resume
+from thorndike.runs.training.resume import resume as resume
 from thorndike.runs.training.train import train as train
 from thorndike.schedules import Cosine as Cosine
 from thorndike.schedules import Exponential as Exponential

@@ -147,7 +147,7 @@ def resume(run: Path, /, steps: int | None = None, json: bool = False, env: str 
         json: end with one line of JSON on standard output
         env: the environment, where it is in a module of its own (my_package:MyEnv-v0)
     """
-    from thorndike.runs.training.train import resume as start
+    from thorndike.runs.training.resume import resume as start
 
     _require_run(run)
     _report(start(run, steps, env=env, progress=True), json)
@@ -296,7 +296,7 @@ def list_(what: Literal["all", "algorithms", "environments"] = "all", /, json: b
 def _open(path: Path, env: str | None = None) -> Any:
     _require_run(path)
     from thorndike.runs.results.run import Run
-    from thorndike.runs.training.train import prepare_jax
+    from thorndike.runs.training.setup import prepare_jax
 
     prepare_jax()
     return Run(path, env)

@@ -13,7 +13,8 @@ from thorndike.names import did_you_mean
 VERSION = "0.1.0"
 
 PARTS = {  # all but the algorithms
-    "runs.training.train": ("train", "resume"),
+    "runs.training.train": ("train",),
+    "runs.training.resume": ("resume",),
     "runs.results.run": ("Run", "open_run"),
     "runs.results.agent": ("Agent", "load"),
     "runs.results.plot": ("plot",),

@@ -14,28 +14,21 @@ import numpy as np
 
 from thorndike.drivers.health import WIDTHS
 from thorndike.drivers.learner import replays, set_clock
-from thorndike.drivers.state import WINDOW, RunState
+from thorndike.drivers.state import RunState
 from thorndike.errors import CheckpointError, DivergedError, EnvError
 from thorndike.files import write_json
 from thorndike.ops.keys import random_key
 from thorndike.runs.results.run import Run
 from thorndike.runs.storage import checkpoint
 from thorndike.runs.storage.metrics import MetricsFile
+from thorndike.runs.training.divergence import all_of_them, diverged_at, one_of_several
 from thorndike.runs.training.progress import Progress
+from thorndike.runs.training.rows import mean_returns, of_episodes, of_learning
 from thorndike.runs.training.signals import Background, Signals
 from thorndike.runs.training.validation import validate_memory
 
 CHUNK_SECONDS = 0.25  # of compiled work between two looks at the world: signals, progress
 SILENCE = 60.0  # seconds without an answer from compiled work, until that is said
-
-CAUSES = {  # in the order in which trouble spreads
-    "rollout/observation_max": "An observation of the environment, or in the dataset, was not finite: look at its "
-    "reset and its step",
-    "rollout/reward_mean": "A reward of the environment, or in the dataset, was not finite, or the sum of them was "
-    "not: look at its reward function",
-    "": "Usual causes: too high a learning rate, rewards or observations of large magnitude (normalise or scale "
-    "them), or too large a max_grad_norm",
-}
 
 
 class Loop:
@@ -214,11 +207,7 @@ class Loop:
     def mark(self, healthy: np.ndarray) -> None:
         """Say what has happened in the last chunk: which runs diverged, and that an observation was far outside."""
         for run in np.flatnonzero(~healthy & ~self.lost).tolist():
-            name, at, whose = self.first_bad(run)
-            self.progress.say(
-                f"warning: the run of {self.run.members()[run]} has diverged: {name} was its first metric that is not "
-                f"finite, at step {at}{whose}. The others go on without it"
-            )
+            self.progress.say(one_of_several(self.state.tally, run, self.chunk, self.run.members()[run]))
         self.lost = ~healthy
         stray = float(np.max(self.state.tally.stray))
         if stray and not self.strayed:
@@ -229,32 +218,22 @@ class Loop:
             )
 
     def returns(self) -> np.ndarray:
-        """Mean return over the last episodes of each run [R]; NaN before the first has ended, or where one diverged."""
-        return self.window(self.state.episodes.returns)
-
-    def window(self, ring: Any) -> np.ndarray:
-        """Mean over the filled part of a ring [R, WINDOW]."""
-        ring, count = np.asarray(ring, float), np.minimum(np.asarray(self.state.episodes.count), WINDOW)
-        filled = np.arange(WINDOW) < count[:, None]
-        return np.where((count > 0) & ~self.lost, (ring * filled).sum(1) / np.maximum(count, 1), np.nan)
+        """Mean return over the last episodes of each run [R]; see `rows.mean_returns`."""
+        return mean_returns(self.state.episodes, self.lost)
 
     def log(self, warm: bool) -> None:
         """One row of metrics."""
         if hasattr(self.driver, "evaluated"):  # it does not play while it learns
             self.state = self.driver.evaluated(self.state)
-        tally, episodes = self.state.tally, self.state.episodes
         values = {
-            "rollout/ep_rew_mean": self.returns(),
-            "rollout/ep_len_mean": self.window(episodes.lengths),
-            "rollout/episodes": np.asarray(episodes.count),
+            **of_episodes(self.state, self.lost),
             "time/fps": np.array([self.rate]),
             "time/seconds": np.array([self.seconds]),
         }
         if getattr(self.driver, "restarts", 0):
             values["rollout/env_restarts"] = np.array([self.driver.restarts])
         if not warm:
-            count = np.maximum(np.asarray(tally.count), 1)
-            values |= {name: np.where(self.lost, np.nan, tally.of(name, tally.sums) / count) for name in tally.names}
+            values |= of_learning(self.state.tally, self.lost)
             self.fresh = True
         self.metrics.write(self.steps, values)
 
@@ -293,32 +272,16 @@ class Loop:
             },
         )
 
-    def first_bad(self, run: int) -> tuple[str, int, str]:
-        """Of a run that has diverged: the first metric that was not finite, at which step, and in which environment."""
-        tally = self.state.tally
-        bad = {name: int(tally.of(name, tally.bad)[run]) for name in tally.names}
-        first = min(when for when in bad.values() if when >= 0)
-        names = [name for name, when in bad.items() if when == first]
-        culprit = int(np.asarray(tally.culprit)[run])
-        name = next((n for n in CAUSES if n in names), names[0])
-        return name, (first + 1) * self.chunk, f" in environment {culprit}" if culprit >= 0 else ""
-
     def diverged_at(self) -> dict[str, int]:
         """The runs that have diverged, by their place among `members()`, and the step at which each did."""
-        return {str(run): self.first_bad(run)[1] for run in np.flatnonzero(self.lost).tolist()}
+        return diverged_at(self.state.tally, self.lost, self.chunk)
 
     def diverged(self) -> None:
         """Say which metric went first and what usually causes it."""
-        found = [self.first_bad(run) for run in range(self.run.runs)]
-        run = min(range(self.run.runs), key=lambda run: found[run][1])
-        name, at, whose = found[run]
-        members = self.run.members()
-        where = "" if len(members) == 1 else f" in the run of {members[run]}, and the others have diverged too"
+        name, error, causes = all_of_them(self.state.tally, self.chunk, self.run.members())
         kept = f"the checkpoint at {self.saved_at} steps is kept" if self.saved_at > 0 else "no checkpoint was due yet"
-        what = "stopped" if name.startswith("rollout/") else "diverged"
-        error = f"training {what}: {name} was the first metric that is not finite, at step {at}{whose}{where}"
         self.status("diverged", metric=name, error=error)
-        raise DivergedError(f"{error}. {CAUSES.get(name, CAUSES[''])}. The run at {self.run.path} is stopped; {kept}.")
+        raise DivergedError(f"{error}. {causes}. The run at {self.run.path} is stopped; {kept}.")
 
 
 def seed_keys(run: Run) -> jax.Array:

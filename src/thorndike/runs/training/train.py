@@ -2,39 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
 import json
-import os
-import platform
 import time
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
-from thorndike.algorithms import algorithm_class
-from thorndike.configuration import require, swept_fields, to_json, types_in
-from thorndike.drivers.host import HostDriver
+from thorndike.configuration import swept_fields, to_json, types_in
 from thorndike.drivers.learner import steps_of
-from thorndike.drivers.offline import OfflineDriver
-from thorndike.drivers.scan import ScanDriver
 from thorndike.envs import make
-from thorndike.envs.batched import is_jax
-from thorndike.envs.host.batch import cores
 from thorndike.envs.host.guard import starts_within
 from thorndike.errors import ConfigError
-from thorndike.exports import VERSION
 from thorndike.files import write_json
-from thorndike.memory.dataset import Dataset
-from thorndike.presets import preset_for
-from thorndike.runs.results.run import Run, expand
+from thorndike.runs.results.run import Run
 from thorndike.runs.storage.directory import begun, new_directory, training, unused
 from thorndike.runs.storage.environments import describe, describe_environment
 from thorndike.runs.storage.journal import FORMAT
 from thorndike.runs.training.loop import Loop
+from thorndike.runs.training.setup import choose, driver_of, prepare_jax, versions
 from thorndike.runs.training.validation import (
     open_dataset,
     validate,
@@ -155,89 +141,3 @@ def train(
                 (path / "run.json").unlink()
             raise
     return run
-
-
-def resume(
-    path: str | Path, steps: int | None = None, env: Any = None, classes: Any = (), progress: bool | None = None
-) -> Run:
-    """Go on with a run from its newest whole checkpoint.
-
-    On JAX environments the result is bit for bit that of a run that was never interrupted; on host environments all
-    but the simulator is restored, and new episodes are begun.
-
-    Args:
-        path: the run's directory.
-        steps: a new total, to train longer than was planned; schedules then run over the new total.
-        env: the environment, where the run was made with an object of your own.
-        classes: config classes of your own that the settings name.
-        progress: as in `train`.
-    """
-    prepare_jax()
-    run = Run(path, env, classes)
-    if env is not None:
-        same_world(run)
-    with training(run.path):
-        if steps is not None:
-            steps, chunk = whole_steps(steps), 1 if run.info.get("dataset") else steps_of(run.algorithm)
-            require(steps >= run.status["steps"], f"the run has {run.status['steps']} steps already, more than {steps}")
-            run.info["steps"] = -(-steps // chunk) * chunk
-            write_json(run.path / "run.json", run.info)
-        with driver_of(run) as driver:
-            Loop(run, driver, run.state(driver), progress).go()
-    return run
-
-
-def same_world(run: Run) -> None:
-    """Raise `ConfigError` where the environment that was given is seen not to be the one that was trained in."""
-    given, trained_in = describe_environment(run.env, None, {}).get("fields"), run.info["environment"].get("fields")
-    same = given is None or trained_in is None or json.loads(json.dumps(given)) == trained_in
-    require(same, f"this run was trained in {trained_in}, not in {given}: to go on elsewhere, start a new one")
-
-
-def prepare_jax() -> None:
-    """One CPU device per core, and compiled programs kept on disk; where JAX runs already it stays as it is."""
-    require(not jax.config.jax_enable_x64, "this computes in 32 bits: unset JAX_ENABLE_X64 (jax_enable_x64)")  # type: ignore[attr-defined]
-    if jax.config.jax_num_cpu_devices < 0:  # type: ignore[attr-defined]  # JAX_NUM_CPU_DEVICES says nothing else
-        with contextlib.suppress(RuntimeError):
-            jax.config.update("jax_num_cpu_devices", min(cores(), 16))
-    if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
-        cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-        jax.config.update("jax_compilation_cache_dir", os.path.join(cache, "thorndike", "xla"))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
-
-
-def choose(algorithm: Any, env: str | None, steps: int | None) -> tuple[Any, int]:
-    """The algorithm value and the number of steps, from a value, a class or a name."""
-    if isinstance(algorithm, str):
-        cls = algorithm_class(algorithm)
-        settings, preset_steps = preset_for(cls, env)
-        return dataclasses.replace(cls(), **settings), _first(steps, preset_steps)  # type: ignore[type-var]
-    if isinstance(algorithm, type):
-        algorithm = algorithm()
-    return algorithm, _first(steps, None)
-
-
-def _first(steps: int | None, preset: int | None) -> int:
-    return steps if steps is not None else preset if preset is not None else 100_000
-
-
-AFRESH = 1_000_003  # times the steps done, added to seeds of environments on the host: see `driver_of`
-
-
-def driver_of(run: Run) -> Any:
-    """The driver for a run's environment."""
-    algorithm = expand(run.algorithm, run.seeds)
-    if run.info.get("dataset"):
-        return OfflineDriver(algorithm, run.env, run.spec, run.runs, Dataset(run.info["dataset"]), run.stepping)
-    if is_jax(run.env):
-        return ScanDriver(algorithm, run.env, run.spec, run.runs)
-    done = run.status["steps"]  # a run that goes on begins other episodes than it began with
-    seeds = [member["seed"] + done * AFRESH for member in run.members()]
-    return HostDriver(algorithm, run.env, run.spec, seeds, **run.stepping)
-
-
-def versions() -> dict[str, str]:
-    """What the run was made with."""
-    packages = ("jax", "jaxlib", "equinox", "optax", "numpy", "gymnasium")
-    ours = {"python": platform.python_version(), "thorndike": VERSION}  # also where it is not installed
-    return {**ours, **{name: version(name) for name in packages}}

@@ -1,0 +1,54 @@
+"""`td.resume`: on from where a run stopped."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from thorndike.configuration import require
+from thorndike.drivers.learner import steps_of
+from thorndike.files import write_json
+from thorndike.runs.results.run import Run
+from thorndike.runs.storage.directory import training
+from thorndike.runs.storage.environments import describe_environment
+from thorndike.runs.training.loop import Loop
+from thorndike.runs.training.setup import driver_of, prepare_jax
+from thorndike.runs.training.validation import whole_steps
+
+
+def resume(
+    path: str | Path, steps: int | None = None, env: Any = None, classes: Any = (), progress: bool | None = None
+) -> Run:
+    """Go on with a run from its newest whole checkpoint.
+
+    On JAX environments the result is bit for bit that of a run that was never interrupted; on host environments all
+    but the simulator is restored, and new episodes are begun.
+
+    Args:
+        path: the run's directory.
+        steps: a new total, to train longer than was planned; schedules then run over the new total.
+        env: the environment, where the run was made with an object of your own.
+        classes: config classes of your own that the settings name.
+        progress: as in `train`.
+    """
+    prepare_jax()
+    run = Run(path, env, classes)
+    if env is not None:
+        same_world(run)
+    with training(run.path):
+        if steps is not None:
+            steps, chunk = whole_steps(steps), 1 if run.info.get("dataset") else steps_of(run.algorithm)
+            require(steps >= run.status["steps"], f"the run has {run.status['steps']} steps already, more than {steps}")
+            run.info["steps"] = -(-steps // chunk) * chunk
+            write_json(run.path / "run.json", run.info)
+        with driver_of(run) as driver:
+            Loop(run, driver, run.state(driver), progress).go()
+    return run
+
+
+def same_world(run: Run) -> None:
+    """Raise `ConfigError` where the environment that was given is seen not to be the one that was trained in."""
+    given, trained_in = describe_environment(run.env, None, {}).get("fields"), run.info["environment"].get("fields")
+    same = given is None or trained_in is None or json.loads(json.dumps(given)) == trained_in
+    require(same, f"this run was trained in {trained_in}, not in {given}: to go on elsewhere, start a new one")

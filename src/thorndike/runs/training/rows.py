@@ -1,0 +1,37 @@
+"""What a row of metrics says of a run's state: tags as in Stable-Baselines3, a value for each run [R]."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from thorndike.drivers.state import WINDOW, Episodes, RunState, Tally
+
+
+def mean_returns(episodes: Episodes, lost: np.ndarray) -> np.ndarray:
+    """Mean return over the last episodes of each run [R]; NaN before the first has ended, or where one diverged."""
+    return _window(episodes, episodes.returns, lost)
+
+
+def _window(episodes: Episodes, ring: Any, lost: np.ndarray) -> np.ndarray:
+    """Mean over the filled part of a ring [R, WINDOW]."""
+    ring, count = np.asarray(ring, float), np.minimum(np.asarray(episodes.count), WINDOW)
+    filled = np.arange(WINDOW) < count[:, None]
+    return np.where((count > 0) & ~lost, (ring * filled).sum(1) / np.maximum(count, 1), np.nan)
+
+
+def of_episodes(state: RunState, lost: np.ndarray) -> dict[str, np.ndarray]:
+    """What is known of training episodes."""
+    episodes = state.episodes
+    return {
+        "rollout/ep_rew_mean": mean_returns(episodes, lost),
+        "rollout/ep_len_mean": _window(episodes, episodes.lengths, lost),
+        "rollout/episodes": np.asarray(episodes.count),
+    }
+
+
+def of_learning(tally: Tally, lost: np.ndarray) -> dict[str, np.ndarray]:
+    """Means of what learning said since the last row."""
+    count = np.maximum(np.asarray(tally.count), 1)
+    return {name: np.where(lost, np.nan, tally.of(name, tally.sums) / count) for name in tally.names}
