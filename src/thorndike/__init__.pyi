@@ -9,8 +9,8 @@ from thorndike.algorithms.tabular.td_control import SARSA as SARSA
 from thorndike.algorithms.value.dqn import DQN as DQN
 from thorndike.configuration import algorithm as algorithm
 from thorndike.configuration import config as config
-from thorndike.drivers.evaluate import Evaluation as Evaluation
 from thorndike.drivers.evaluate import evaluate as evaluate
+from thorndike.drivers.evaluation import Evaluation as Evaluation
 from thorndike.envs import make as make
 from thorndike.envs.adapters.brax import Robot as Robot
 from thorndike.envs.adapters.gymnasium import GymnasiumEnvironment as GymnasiumEnvironment

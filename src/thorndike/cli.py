@@ -104,6 +104,8 @@ def train(algorithm: Any, env: str, options: TrainOptions) -> None:
         seed=options.seed,
         seeds=options.seeds,
         out=options.out,
+        evaluate_every=options.evaluate_every,
+        evaluate_episodes=options.evaluate_episodes,
         checkpoint_every=options.checkpoint_every,
         keep=options.keep,
         workers=options.workers,

@@ -27,6 +27,10 @@ class TrainOptions:
     """the run's directory; by default a new one under runs/"""
     preset: bool = True
     """use the settings known to work for this pair, where there are any"""
+    evaluate_every: int | None = None
+    """steps between evaluations in environments of their own; with a dataset there is one in each row of metrics"""
+    evaluate_episodes: int = 20
+    """episodes of each evaluation"""
     checkpoint_every: float = 60.0
     """seconds between checkpoints"""
     keep: int = 3

@@ -13,8 +13,10 @@ import numpy as np
 from gymnasium import Space
 
 from thorndike.drivers.evaluate import fault
+from thorndike.drivers.evaluation import Evaluation
 from thorndike.drivers.health import faults, sizes
 from thorndike.drivers.learner import random_action
+from thorndike.drivers.scan import member
 from thorndike.envs.batched import Batched
 from thorndike.errors import ConfigError
 from thorndike.ops.keys import random_key
@@ -125,6 +127,16 @@ def match(game: Any, one: Any, other: Any, games: int = 100, seed: int = 0, open
         i = np.flatnonzero(wrong)[0]
         raise fault(game, i, wrong[i])
     return Match(first, second, np.concatenate([long, short]))
+
+
+def against_random(algorithm: Any, actors: PyTree, game: Any, games: int, seed: int = 0) -> Evaluation:
+    """Matches of each of the actors [R] against a random player; a return is 1 for a win, 0 for a draw, -1 for a loss,
+    first those of the games that the agent began."""
+    found = []
+    for i in range(jax.tree.leaves(actors)[0].shape[0]):
+        player = Trained(member(algorithm, i), jax.tree.map(lambda x, i=i: x[i], actors))
+        found.append(match(game, player, Random(game.action_space), games, seed))
+    return Evaluation(np.stack([one.results for one in found]), np.stack([one.lengths for one in found]))
 
 
 @jax.jit

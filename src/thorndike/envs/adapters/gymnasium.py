@@ -42,9 +42,9 @@ class GymnasiumEnvironment:
     is never closed; several are deep copies, or made from its `spec` where it cannot be copied. To
     learn the spaces, one environment is made, reset and closed (a user's instance is only reset).
 
-    Attributes: `id`; `observation_space` (float64 boxes as float32) and `action_space` (Discrete, Box,
-    MultiDiscrete or MultiBinary); `masked`, whether the info of reset has an "action_mask" or a "mask";
-    `max_steps`, the time limit or None.
+    Attributes: `id`; `single`, whether the source is an instance; `observation_space` (float64 boxes as float32) and
+    `action_space` (Discrete, Box, MultiDiscrete or MultiBinary); `masked`, whether the info of reset has an
+    "action_mask" or a "mask"; `max_steps`, the time limit or None.
 
     Raises `UnknownNameError`, `MissingExtraError`, `IncompatibleError` for spaces that are not supported, `ConfigError`
     for what is no source, `EnvError` if making it or its first reset fails or exits; in a run also if it hangs.
@@ -52,6 +52,7 @@ class GymnasiumEnvironment:
 
     def __init__(self, source: Any, **kwargs: Any):
         self._instance = source if isinstance(source, gymnasium.Env) else None
+        self.single = self._instance is not None
         if isinstance(source, str):
             spec = _spec(source)
             self._given: Callable[..., Any] = partial(gymnasium.make, spec, **{"disable_env_checker": True, **kwargs})

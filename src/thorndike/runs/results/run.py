@@ -10,8 +10,9 @@ import jax
 import numpy as np
 
 from thorndike.configuration import from_json, swept, to_json
-from thorndike.drivers.evaluate import Evaluation, check_episodes, evaluate
-from thorndike.drivers.match import Match, Random, Trained, match
+from thorndike.drivers.evaluate import check_episodes, evaluate
+from thorndike.drivers.evaluation import Evaluation
+from thorndike.drivers.match import Match, Trained, against_random, match
 from thorndike.drivers.scan import member
 from thorndike.envs import make
 from thorndike.envs.host.guard import starts_within
@@ -182,13 +183,11 @@ class Run:
         check_episodes(episodes)
         actors, diverged = self._trained(step)
         well = np.array([i for i in range(self.runs) if i not in diverged])
+        algorithm = jax.tree.map(lambda x: x[well] if np.ndim(x) else x, self.settled(step))
+        actors = _rows(actors, well)
         if self.spec.players > 1:
-            random = Random(self.env.action_space)
-            games = [match(self.env, self.player(i, step), random, episodes, seed) for i in well]
-            found = Evaluation(np.stack([g.results for g in games]), np.stack([g.lengths for g in games]))
+            found = against_random(algorithm, actors, self.env, episodes, seed)
         else:
-            algorithm = self.settled(step)
-            algorithm, actors = jax.tree.map(lambda x: x[well] if np.ndim(x) else x, algorithm), _rows(actors, well)
             found = evaluate(algorithm, actors, self.env, episodes, seed, self.stepping, explore)
         return found.among(well, self.members())
 

@@ -26,6 +26,11 @@ SETTINGS: dict[str, Any] = {  # of run.json that resuming needs
     "sweep": dict,
 }
 
+LATER: dict[str, tuple[Any, Any]] = {  # what older versions did not write: kinds, and what it was then
+    "evaluate_every": ((int, type(None)), None),
+    "evaluate_episodes": (int, 20),
+}
+
 
 class Journal:
     """A run directory as plain data: enough to list, plot and compare runs, whatever classes they are of."""
@@ -45,7 +50,9 @@ class Journal:
                 raise CheckpointError(f"{self.path} has format {self.info['format']}, this version reads {FORMAT}")
             self.seed, self.seeds = int(self.info["seed"]), int(self.info["seeds"])
             self.settings, self.environment = self.info["algorithm"], self.info["environment"]
-            for name, kind in SETTINGS.items():
+            kinds = {**SETTINGS, **{name: kind for name, (kind, _) in LATER.items()}}
+            self.info = {**{name: default for name, (_, default) in LATER.items()}, **self.info}
+            for name, kind in kinds.items():
                 if not isinstance(self.info[name], kind):
                     raise TypeError(f"{name} is {self.info[name]!r}")
             if not isinstance(self.environment["id"], str) or not isinstance(self.settings["type"], str):

@@ -20,10 +20,10 @@ from thorndike.files import write_json
 from thorndike.ops.keys import random_key
 from thorndike.runs.results.run import Run
 from thorndike.runs.storage import checkpoint
-from thorndike.runs.storage.metrics import MetricsFile
 from thorndike.runs.training.divergence import all_of_them, diverged_at, one_of_several
+from thorndike.runs.training.log import Log
 from thorndike.runs.training.progress import Progress
-from thorndike.runs.training.rows import mean_returns, of_episodes, of_learning
+from thorndike.runs.training.rows import mean_returns
 from thorndike.runs.training.signals import Background, Signals
 from thorndike.runs.training.validation import validate_memory
 
@@ -43,6 +43,7 @@ class Loop:
         self.warned, self.patient, self.strayed = "", True, False
         self.lost = np.zeros(run.runs, bool)  # runs that have diverged, while others go on
         self.fresh = False  # the metric sums were logged and begin anew
+        self.reported = True  # the row that was due at this step, if any, is written
         self.progress = Progress(run, progress)
         self.started = time.monotonic()
         self.iterations = 0 if found is None else found[1]["iterations"]
@@ -75,6 +76,7 @@ class Loop:
                 f"saved with {meta['devices']} devices, resumed with {self.driver.devices}: equal up to rounding only"
             )
         self.seconds, self.timed, self.fresh, self.saved_at = meta["seconds"], meta["timed"], meta["fresh"], self.steps
+        self.reported = meta.get("reported", True)
         total = np.full_like(state.total, self.run.info["steps"])
         state = state._replace(total=total, agent=set_clock(state.agent, state.steps, total))
         if not self.driver.simulates and self.iterations < self.total:
@@ -87,7 +89,7 @@ class Loop:
     def go(self) -> None:
         """Train until the planned steps are done. Raises `DivergedError`, `KeyboardInterrupt` or `SystemExit`."""
         keep = self.steps if self.found else -1
-        self.metrics = MetricsFile(self.run.path / "metrics.jsonl", keep, self.run.info["tensorboard"])
+        self.log = Log(self.run, self.driver, self.total, keep)
         with Signals() as signals, self.progress:
             try:
                 begun = self.begin(signals)
@@ -98,7 +100,7 @@ class Loop:
                 write_json(self.run.path / "status.json", self.run.status | failed)
                 raise
             finally:
-                self.metrics.close()
+                self.log.close()
             if not begun:
                 write_json(self.run.path / "status.json", {"state": "interrupted", "steps": 0, "seconds": 0.0})
                 self.progress.say(f"stopped before the first step; go on with: {self.run.journal.resume_with}")
@@ -130,11 +132,13 @@ class Loop:
     def loop(self, signals: Signals) -> None:
         """Chunk after chunk."""
         program: bool | None = None
-        per_iteration, log_every = math.inf, self.run.info["log_every"]
+        per_iteration = math.inf
         last_save = time.monotonic()
         self.wait_for_work(time.monotonic())
         jax.block_until_ready(self.state)  # raises what went wrong; to ask for its numbers would wait for ever
         self.status("running")
+        if not self.reported:
+            self.report(signals)
         while self.iterations < self.total and signals.caught is None:
             warm = self.iterations < self.warm_until
             if warm != program:
@@ -147,7 +151,7 @@ class Loop:
             n = 1 if per_iteration == math.inf else max(1, int(CHUNK_SECONDS / per_iteration))
             if warm:
                 n = min(n, self.warm_until - self.iterations)
-            n = min(n, self.total - self.iterations, log_every - self.iterations % log_every)
+            n = min(n, self.log.until_due(self.iterations))
 
             start = time.monotonic()
             self.state, self.fresh = self.driver.advance(self.state, n, warm, self.fresh), False
@@ -164,8 +168,9 @@ class Loop:
             self.iterations += n
             self.mark(healthy)
 
-            if self.iterations % log_every == 0 or self.iterations == self.total:
-                self.log(warm)
+            self.report(signals)
+            if not self.reported:
+                return
             self.progress.show(self.steps, self.rate, self.returns())
             if time.monotonic() - last_save > self.run.info["checkpoint_every"]:
                 try:
@@ -221,21 +226,20 @@ class Loop:
         """Mean return over the last episodes of each run [R]; see `rows.mean_returns`."""
         return mean_returns(self.state.episodes, self.lost)
 
-    def log(self, warm: bool) -> None:
-        """One row of metrics."""
-        if hasattr(self.driver, "evaluated"):  # it does not play while it learns
-            self.state = self.driver.evaluated(self.state)
-        values = {
-            **of_episodes(self.state, self.lost),
-            "time/fps": np.array([self.rate]),
-            "time/seconds": np.array([self.seconds]),
-        }
-        if getattr(self.driver, "restarts", 0):
-            values["rollout/env_restarts"] = np.array([self.driver.restarts])
-        if not warm:
-            values |= of_learning(self.state.tally, self.lost)
-            self.fresh = True
-        self.metrics.write(self.steps, values)
+    def report(self, signals: Signals) -> None:
+        """Write the row of metrics that is due here, if any. Where a signal comes first it stays due."""
+        row_due, evaluation_due = self.log.due(self.iterations)
+        if not (row_due or evaluation_due):
+            return
+        if evaluation_due:
+            self.progress.say("evaluating ...", transient=True)
+        warm = self.iterations <= self.warm_until
+        times = {"time/fps": self.rate, "time/seconds": self.seconds}
+        interrupted = lambda: signals.caught is not None  # noqa: E731
+        state = self.log.write(self.iterations, self.state, self.lost, times, warm, interrupted)
+        self.reported = state is not None
+        if state is not None:
+            self.state, self.fresh = state, self.fresh or (row_due and not warm)
 
     def save(self) -> None:
         """A checkpoint of everything."""
@@ -247,6 +251,7 @@ class Loop:
             "timed": self.timed,
             "devices": self.driver.devices,
             "fresh": self.fresh,
+            "reported": self.reported,
             "diverged": self.diverged_at(),
         }
         state: RunState = self.state

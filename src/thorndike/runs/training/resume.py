@@ -13,8 +13,8 @@ from thorndike.runs.results.run import Run
 from thorndike.runs.storage.directory import training
 from thorndike.runs.storage.environments import describe_environment
 from thorndike.runs.training.loop import Loop
+from thorndike.runs.training.options import whole_steps
 from thorndike.runs.training.setup import driver_of, prepare_jax
-from thorndike.runs.training.validation import whole_steps
 
 
 def resume(

@@ -58,7 +58,7 @@ def driver_of(run: Run) -> Any:
     """The driver for a run's environment."""
     algorithm = expand(run.algorithm, run.seeds)
     if run.info.get("dataset"):
-        return OfflineDriver(algorithm, run.env, run.spec, run.runs, Dataset(run.info["dataset"]), run.stepping)
+        return OfflineDriver(algorithm, run.spec, run.runs, Dataset(run.info["dataset"]))
     if is_jax(run.env):
         return ScanDriver(algorithm, run.env, run.spec, run.runs)
     done = run.status["steps"]  # a run that goes on begins other episodes than it began with

@@ -20,16 +20,16 @@ from thorndike.runs.storage.directory import begun, new_directory, training, unu
 from thorndike.runs.storage.environments import describe, describe_environment
 from thorndike.runs.storage.journal import FORMAT
 from thorndike.runs.training.loop import Loop
-from thorndike.runs.training.setup import choose, driver_of, prepare_jax, versions
-from thorndike.runs.training.validation import (
-    open_dataset,
-    validate,
-    validate_batch,
+from thorndike.runs.training.options import (
+    rollouts,
+    validate_games,
     validate_options,
     validate_restarts,
     validate_stepping,
     whole_steps,
 )
+from thorndike.runs.training.setup import choose, driver_of, prepare_jax, versions
+from thorndike.runs.training.validation import open_dataset, validate, validate_batch
 
 
 def train(
@@ -43,6 +43,8 @@ def train(
     env_kwargs: dict[str, Any] | None = None,
     progress: bool | None = None,
     log_every: int | None = None,
+    evaluate_every: int | None = None,
+    evaluate_episodes: int = 20,
     checkpoint_every: float = 60.0,
     keep: int = 3,
     tensorboard: bool = False,
@@ -64,6 +66,12 @@ def train(
         env_kwargs: for the environment's constructor, where `env` is an id.
         progress: show a progress bar; by default on a terminal or in a notebook.
         log_every: steps between rows of `metrics.jsonl`; by default a 200th of `steps`, with a dataset a 20th.
+        evaluate_every: steps between evaluations, rounded to whole rollouts; there is one more at the end. The agents
+            then play `evaluate_episodes` episodes, greedily, in environments that training does not use and with random
+            numbers of their own, so training goes on as if they had not; `metrics.jsonl` gets "eval/mean_reward",
+            "eval/std" and "eval/ep_len_mean" for each run. Games of two players are played against a random one. By
+            default there are none; with a dataset there is one in each row.
+        evaluate_episodes: how many episodes of each agent in an evaluation.
         checkpoint_every: seconds between checkpoints; there is always one at the end.
         keep: how many checkpoints are kept.
         tensorboard: also write TensorBoard logs.
@@ -97,7 +105,8 @@ def train(
     steps = whole_steps(steps)
     validate(algorithm, world, steps, seeds)
     data = open_dataset(algorithm, dataset, bool(getattr(world, "masked", False)))
-    validate_options(seed, seeds, log_every, checkpoint_every, keep, tensorboard)
+    validate_options(seed, seeds, log_every, evaluate_every, evaluate_episodes, checkpoint_every, keep, tensorboard)
+    validate_games(world, evaluate_every, evaluate_episodes)
     validate_restarts(world, on_env_error)
     if data is None:
         validate_batch(algorithm, world)
@@ -118,7 +127,9 @@ def train(
         "steps": -(-steps // chunk) * chunk,
         "seed": seed,
         "seeds": seeds,
-        "log_every": max(1, round((log_every or steps / (200 if data is None else 20)) / chunk)),  # in rollouts
+        "log_every": rollouts(log_every or steps / (200 if data is None else 20), chunk),  # in rollouts
+        "evaluate_every": evaluate_every and rollouts(evaluate_every, chunk) * chunk,  # in steps
+        "evaluate_episodes": int(evaluate_episodes),
         "checkpoint_every": float(checkpoint_every),
         "keep": keep,
         "tensorboard": tensorboard,

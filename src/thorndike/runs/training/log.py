@@ -1,0 +1,79 @@
+"""Rows of metrics, where they are due: what training says of itself, and evaluations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from thorndike.drivers.state import RunState
+from thorndike.runs.results.run import Run
+from thorndike.runs.storage.metrics import MetricsFile
+from thorndike.runs.training.evaluation import Evaluator, values_of
+from thorndike.runs.training.rows import of_episodes, of_learning
+
+
+class Log:
+    """Writes `metrics.jsonl` for one training.
+
+    A row of training's metrics is due every `log_every` rollouts, an evaluation every `evaluate_every`, and both after
+    the last one. Where both are due they are one row. A row with an evaluation alone leaves the means of what learning
+    says to the next one, so that evaluations do not change the others.
+    """
+
+    def __init__(self, run: Run, driver: Any, total: int, keep_until: int):
+        """`total` is the number of iterations; rows beyond the step `keep_until` are dropped, they come again."""
+        self.run, self.driver, self.total = run, driver, total
+        self.log_every, evaluate_every = run.info["log_every"], run.info["evaluate_every"]
+        self.evaluate_every = evaluate_every and evaluate_every // driver.chunk
+        if run.info.get("dataset") and evaluate_every is None:
+            self.evaluate_every = self.log_every
+        self.evaluator = Evaluator(run, driver.algorithm, run.info["evaluate_episodes"])
+        self.metrics = MetricsFile(run.path / "metrics.jsonl", keep_until, run.info["tensorboard"])
+
+    def until_due(self, iterations: int) -> int:
+        """How many iterations there are until something is due."""
+        periods = [period for period in (self.log_every, self.evaluate_every) if period]
+        return min(self.total - iterations, *(period - iterations % period for period in periods))
+
+    def due(self, iterations: int) -> tuple[bool, bool]:
+        """Whether a row of training's metrics is due, and whether an evaluation is."""
+        last = iterations == self.total
+        log, evaluate = self.log_every, self.evaluate_every
+        return iterations % log == 0 or last, bool(evaluate) and (iterations % evaluate == 0 or last)
+
+    def write(
+        self,
+        iterations: int,
+        state: RunState,
+        lost: np.ndarray,
+        times: dict[str, float],
+        warm: bool,
+        interrupted: Callable[[], bool],
+    ) -> RunState | None:
+        """Write the row that is due; the state, in which a run from a dataset has its evaluation's episodes.
+
+        None, with nothing written, if a signal came while the agents played.
+        """
+        row_due, evaluation_due = self.due(iterations)
+        evaluated: dict[str, np.ndarray] = {}
+        if evaluation_due:
+            found = self.evaluator(state, lost, interrupted)
+            if found is None:
+                return None
+            evaluated = values_of(found)
+            if hasattr(self.driver, "record"):
+                state = self.driver.record(state, found)
+        values = of_episodes(state, lost) | {name: np.array([value]) for name, value in times.items()}
+        if getattr(self.driver, "restarts", 0):
+            values["rollout/env_restarts"] = np.array([self.driver.restarts])
+        if row_due and not warm:
+            values |= of_learning(state.tally, lost)
+        self.metrics.write(iterations * self.driver.chunk, values | evaluated)
+        return state
+
+    def close(self) -> None:
+        """Close the file, and the environments of evaluations."""
+        self.metrics.close()
+        self.evaluator.close()
