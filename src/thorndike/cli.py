@@ -21,6 +21,8 @@ from thorndike.names import did_you_mean
 from thorndike.runs.training.signals import at_work
 from thorndike.train_options import TrainOptions, train_arguments
 
+Step = int | Literal["best"] | None  # which checkpoint
+
 USAGE = """\
 thorndike: deep reinforcement learning in JAX
 
@@ -107,6 +109,7 @@ def train(algorithm: Any, env: str, options: TrainOptions) -> None:
         evaluate_every=options.evaluate_every,
         evaluate_episodes=options.evaluate_episodes,
         checkpoint_every=options.checkpoint_every,
+        checkpoint_steps=options.checkpoint_steps,
         keep=options.keep,
         workers=options.workers,
         on_env_error=options.on_env_error,
@@ -163,6 +166,7 @@ def evaluate(
     json: bool = False,
     opponent: str | None = None,
     elo: bool = False,
+    step: Step = None,
     env: str | None = None,
 ) -> None:
     """Play whole episodes with the trained agents, greedily, and summarise the returns.
@@ -174,6 +178,7 @@ def evaluate(
         json: print JSON
         opponent: in a game of two players, whom to play: random, perfect (tic-tac-toe) or another run
         elo: in a game of two players, let all kept checkpoints play each other and rate them
+        step: of which checkpoint, a number of steps or best; by default the newest
         env: the environment, where it is in a module of its own (my_package:MyEnv-v0)
     """
     if elo and opponent is not None:
@@ -184,11 +189,13 @@ def evaluate(
         print(_json(ratings) if json else "\n".join([*lines, str(run / "elo.png")]))
         return
     if opponent is not None:
+        if step is not None:
+            raise ConfigError("--opponent plays against the newest checkpoint: leave out --step")
         result = _open(run, env).match(opponent, episodes, seed)
         sides = {"first": result.first.tolist(), "second": result.second.tolist(), "score": result.score}
         print(_json(sides) if json else result)
         return
-    result = _open(run, env).evaluate(episodes, seed)
+    result = _open(run, env).evaluate(episodes, seed, step=step)
     print(_json(result.to_json()) if json else result)
 
 
@@ -199,6 +206,7 @@ def watch(
     seed: int | None = None,
     episodes: int = 1,
     frames: int = 1500,
+    step: Step = None,
     env: str | None = None,
 ) -> None:
     """Film the trained agent.
@@ -209,9 +217,10 @@ def watch(
         seed: whose agent, where several were trained
         episodes: how many to film
         frames: where the film stops, also in the midst of an episode
+        step: of which checkpoint, a number of steps or best; by default the newest
         env: the environment, where it is in a module of its own (my_package:MyEnv-v0)
     """
-    print(_open(run, env).watch(video, seed, episodes, frames))
+    print(_open(run, env).watch(video, seed, episodes, frames, step=step))
 
 
 def play(run: Path, /, second: bool = False, seed: int = 0) -> None:
@@ -235,6 +244,7 @@ def record(
     out: Path | None = None,
     seed: int = 0,
     explore: bool = False,
+    step: Step = None,
     env: str | None = None,
 ) -> None:
     """Record episodes of the trained agent as a dataset: thorndike train bc ENV --dataset DIR.
@@ -245,9 +255,10 @@ def record(
         out: the dataset's directory; by default dataset in the run's directory
         seed: of the environment
         explore: act as in training; by default the best action is taken
+        step: of which checkpoint, a number of steps or best; by default the newest
         env: the environment, where it is in a module of its own (my_package:MyEnv-v0)
     """
-    dataset = _open(run, env).record(episodes, out, seed, explore)
+    dataset = _open(run, env).record(episodes, out, seed, explore, step)
     print(f"{dataset.path}: {len(dataset.lengths)} episodes, {len(dataset)} steps, return {dataset.returns.mean():.1f}")
 
 

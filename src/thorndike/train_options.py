@@ -33,8 +33,10 @@ class TrainOptions:
     """episodes of each evaluation"""
     checkpoint_every: float = 60.0
     """seconds between checkpoints"""
+    checkpoint_steps: int | None = None
+    """steps between checkpoints that are never deleted"""
     keep: int = 3
-    """how many checkpoints are kept"""
+    """how many of the other checkpoints are kept"""
     workers: Literal["auto", "serial", "process"] = "auto"
     """where Gymnasium environments are stepped"""
     on_env_error: Literal["raise", "restart"] = "raise"

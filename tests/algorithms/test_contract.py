@@ -18,7 +18,7 @@ from thorndike.drivers.scan import ScanDriver
 from thorndike.exports import known_configs
 from thorndike.ops.distributions import Categorical, Normal, TanhNormal
 from thorndike.ops.keys import random_key
-from thorndike.runs.results.run import expand
+from thorndike.runs.results.actors import expand
 from thorndike.runs.storage.arrays import from_arrays, to_arrays
 from thorndike.runs.storage.environments import describe
 from thorndike.types import Step, Transition

@@ -136,11 +136,11 @@ def test_a_disk_that_fills_up_stops_the_run_with_its_last_checkpoint(tmp_path, m
     """/dev/full takes nothing."""
     write = MetricsFile.write
 
-    def full(self, steps, values):
-        if steps == 96:
+    def full(self, row):
+        if row["steps"] == 96:
             self.file.close()
             self.file = open("/dev/full", "w", buffering=1)  # noqa: SIM115
-        write(self, steps, values)
+        write(self, row)
 
     monkeypatch.setattr(loop, "CHUNK_SECONDS", 0.0)
     monkeypatch.setattr(MetricsFile, "write", full)

@@ -25,14 +25,12 @@ class MetricsFile:
         again = None if keep_until is None else keep_until + 1  # what lies beyond is shown no more
         self.board = summary_writer()(str(path.parent / "tensorboard"), purge_step=again) if tensorboard else None
 
-    def write(self, steps: int, values: dict[str, np.ndarray]) -> None:
-        """One row; each value is [R]."""
-        row: dict[str, Any] = {"steps": steps}
-        for name, value in values.items():
-            numbers = [None if not np.isfinite(v) else float(f"{v:.7g}") for v in np.ravel(value)]
-            row[name] = numbers[0] if len(numbers) == 1 else numbers
-            if self.board is not None:
-                self.board.add_scalar(name, float(np.mean(value)), steps)
+    def write(self, row: dict[str, Any]) -> None:
+        """Append one row."""
+        if self.board is not None:
+            for name, cell in row.items():
+                numbers = [np.nan if x is None else x for x in np.atleast_1d(np.array(cell, object))]
+                self.board.add_scalar(name, float(np.mean(numbers)), row["steps"])
         try:
             self.file.write(json.dumps(row) + "\n")
         except OSError as error:
@@ -44,6 +42,15 @@ class MetricsFile:
             self.file.close()
         if self.board is not None:
             self.board.close()
+
+
+def row_of(steps: int, values: dict[str, np.ndarray]) -> dict[str, Any]:
+    """A row: each value is [R], or [1] where there is one for all runs. What is not finite is None."""
+    row: dict[str, Any] = {"steps": steps}
+    for name, value in values.items():
+        numbers = [float(f"{v:.7g}") if np.isfinite(v) else None for v in np.ravel(value)]
+        row[name] = numbers[0] if len(numbers) == 1 else numbers
+    return row
 
 
 def read(path: Path) -> list[dict[str, Any]]:

@@ -9,8 +9,9 @@ import numpy as np
 
 from thorndike.drivers.state import RunState
 from thorndike.runs.results.run import Run
-from thorndike.runs.storage.metrics import MetricsFile
+from thorndike.runs.storage.metrics import MetricsFile, read, row_of
 from thorndike.runs.training.evaluation import Evaluator, values_of
+from thorndike.runs.training.goals import Goals
 from thorndike.runs.training.rows import of_episodes, of_learning
 
 
@@ -27,14 +28,17 @@ class Log:
         self.run, self.driver, self.total = run, driver, total
         self.log_every, evaluate_every = run.info["log_every"], run.info["evaluate_every"]
         self.evaluate_every = evaluate_every and evaluate_every // driver.chunk
+        self.save_every = run.info["checkpoint_steps"] and run.info["checkpoint_steps"] // driver.chunk
         if run.info.get("dataset") and evaluate_every is None:
             self.evaluate_every = self.log_every
         self.evaluator = Evaluator(run, driver.algorithm, run.info["evaluate_episodes"])
         self.metrics = MetricsFile(run.path / "metrics.jsonl", keep_until, run.info["tensorboard"])
+        self.goals = Goals(read(run.path / "metrics.jsonl"))
+        self.improved = False  # the last row has the best evaluation so far
 
     def until_due(self, iterations: int) -> int:
         """How many iterations there are until something is due."""
-        periods = [period for period in (self.log_every, self.evaluate_every) if period]
+        periods = [period for period in (self.log_every, self.evaluate_every, self.save_every) if period]
         return min(self.total - iterations, *(period - iterations % period for period in periods))
 
     def due(self, iterations: int) -> tuple[bool, bool]:
@@ -70,7 +74,9 @@ class Log:
             values["rollout/env_restarts"] = np.array([self.driver.restarts])
         if row_due and not warm:
             values |= of_learning(state.tally, lost)
-        self.metrics.write(iterations * self.driver.chunk, values | evaluated)
+        row = row_of(iterations * self.driver.chunk, values | evaluated)
+        self.metrics.write(row)
+        self.improved = self.goals.see(row)
         return state
 
     def close(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import signal
 import time
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -172,14 +173,19 @@ class Loop:
             if not self.reported:
                 return
             self.progress.show(self.steps, self.rate, self.returns())
-            if time.monotonic() - last_save > self.run.info["checkpoint_every"]:
-                try:
-                    self.save()
-                except CheckpointError as error:
-                    if str(error) != self.warned:  # once, however often it is tried
-                        self.progress.say(f"warning: {error}")
-                    self.warned = str(error)
+            due = self.log.save_every and self.iterations % self.log.save_every == 0
+            if due or time.monotonic() - last_save > self.run.info["checkpoint_every"]:
+                self.unless_the_disk_refuses(self.save)
                 last_save = time.monotonic()
+
+    def unless_the_disk_refuses(self, save: Callable[[], None]) -> None:
+        """Save something that training can do without."""
+        try:
+            save()
+        except CheckpointError as error:
+            if str(error) != self.warned:  # once, however often it is tried
+                self.progress.say(f"warning: {error}")
+            self.warned = str(error)
 
     def compile(self) -> dict[bool, Background]:
         """Start to compile all programs that are still needed, in threads, the first needed first."""
@@ -240,6 +246,8 @@ class Loop:
         self.reported = state is not None
         if state is not None:
             self.state, self.fresh = state, self.fresh or (row_due and not warm)
+            if self.log.improved:
+                self.unless_the_disk_refuses(self.save_best)
 
     def save(self) -> None:
         """A checkpoint of everything."""
@@ -255,13 +263,22 @@ class Loop:
             "diverged": self.diverged_at(),
         }
         state: RunState = self.state
-        checkpoint.save(self.run.path / "checkpoints", self.steps, state, meta, self.run.info["keep"])
+        info = self.run.info
+        folder = self.run.path / "checkpoints"
+        checkpoint.save(folder, self.steps, state, meta, info["keep"], info["checkpoint_steps"])
         self.saved_at = self.steps
         self.status("running")
+
+    def save_best(self) -> None:
+        """The agents, which have just had the best evaluation so far."""
+        nothing = {field: () for field in RunState._fields if field != "agent"}
+        meta = {"steps": self.steps, "diverged": self.diverged_at()}
+        checkpoint.save_best(self.run.path / "checkpoints", self.state._replace(**nothing), meta)
 
     def status(self, state: str, **more: Any) -> None:
         """Where the run is, in `status.json`."""
         returns = [float(x) if math.isfinite(x) else None for x in self.returns()]
+        best = self.log.goals.best
         write_json(
             self.run.path / "status.json",
             {
@@ -272,6 +289,7 @@ class Loop:
                 "compile_seconds": round(self.compile_seconds, 3),
                 "steps_per_second": round(self.rate, 1) if self.timed else None,
                 "return_mean": returns,
+                **({"best": dict(zip(("mean_reward", "steps"), best))} if best else {}),
                 **({"diverged": self.diverged_at()} if self.lost.any() else {}),
                 **more,
             },

@@ -23,19 +23,22 @@ def whole_steps(steps: Any) -> int:
 
 
 def validate_options(
+    *,
     seed: int,
     seeds: int,
     log_every: Any,
     evaluate_every: Any,
     evaluate_episodes: Any,
     checkpoint_every: Any,
+    checkpoint_steps: Any,
     keep: Any,
     tensorboard: bool,
 ) -> None:
     """What else can be wrong before a run starts."""
     is_whole = isinstance(seed, int) and 0 <= seed <= 2**31 - seeds
     require(is_whole, f"seed must be a whole number from 0 to 2**31 - seeds, got {seed!r}")
-    for name, steps in {"log_every": log_every, "evaluate_every": evaluate_every}.items():
+    intervals = {"log_every": log_every, "evaluate_every": evaluate_every, "checkpoint_steps": checkpoint_steps}
+    for name, steps in intervals.items():
         require(steps is None or _positive(steps), f"{name} must be a positive number of steps, got {steps!r}")
     require(_whole(evaluate_episodes), f"evaluate_episodes must be a positive whole number, got {evaluate_episodes!r}")
     seconds = _number(checkpoint_every) and checkpoint_every >= 0

@@ -21,7 +21,8 @@ from thorndike.envs.host.batch import cores
 from thorndike.exports import VERSION
 from thorndike.memory.dataset import Dataset
 from thorndike.presets import preset_for
-from thorndike.runs.results.run import Run, expand
+from thorndike.runs.results.actors import expand
+from thorndike.runs.results.run import Run
 
 
 def prepare_jax() -> None:

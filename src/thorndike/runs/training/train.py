@@ -46,6 +46,7 @@ def train(
     evaluate_every: int | None = None,
     evaluate_episodes: int = 20,
     checkpoint_every: float = 60.0,
+    checkpoint_steps: int | None = None,
     keep: int = 3,
     tensorboard: bool = False,
     workers: str = "auto",
@@ -72,8 +73,11 @@ def train(
             "eval/std" and "eval/ep_len_mean" for each run. Games of two players are played against a random one. By
             default there are none; with a dataset there is one in each row.
         evaluate_episodes: how many episodes of each agent in an evaluation.
-        checkpoint_every: seconds between checkpoints; there is always one at the end.
-        keep: how many checkpoints are kept.
+        checkpoint_every: seconds between checkpoints; there is always one at the end. `checkpoints/best` holds the
+            agents of the best evaluation, by the mean over all seeds and configurations; of equal ones the first.
+        checkpoint_steps: also save one every so many steps, rounded to whole rollouts, and never delete those. They
+            are whole: what replays has its memory in each.
+        keep: how many of the other checkpoints are kept, the newest.
         tensorboard: also write TensorBoard logs.
         workers: for host environments: "serial", "process" or "auto".
         env_timeout: seconds that a host environment may take for a step or a reset. With "serial" workers, which "auto"
@@ -105,7 +109,17 @@ def train(
     steps = whole_steps(steps)
     validate(algorithm, world, steps, seeds)
     data = open_dataset(algorithm, dataset, bool(getattr(world, "masked", False)))
-    validate_options(seed, seeds, log_every, evaluate_every, evaluate_episodes, checkpoint_every, keep, tensorboard)
+    validate_options(
+        seed=seed,
+        seeds=seeds,
+        log_every=log_every,
+        evaluate_every=evaluate_every,
+        evaluate_episodes=evaluate_episodes,
+        checkpoint_every=checkpoint_every,
+        checkpoint_steps=checkpoint_steps,
+        keep=keep,
+        tensorboard=tensorboard,
+    )
     validate_games(world, evaluate_every, evaluate_episodes)
     validate_restarts(world, on_env_error)
     if data is None:
@@ -131,6 +145,7 @@ def train(
         "evaluate_every": evaluate_every and rollouts(evaluate_every, chunk) * chunk,  # in steps
         "evaluate_episodes": int(evaluate_episodes),
         "checkpoint_every": float(checkpoint_every),
+        "checkpoint_steps": checkpoint_steps and rollouts(checkpoint_steps, chunk) * chunk,
         "keep": keep,
         "tensorboard": tensorboard,
         "workers": workers,
