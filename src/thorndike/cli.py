@@ -115,6 +115,8 @@ def train(algorithm: Any, env: str, options: TrainOptions) -> None:
         on_env_error=options.on_env_error,
         env_timeout=options.env_timeout,
         dataset=options.dataset,
+        start=options.start,
+        parts=options.parts,
         tensorboard=options.tensorboard,
         progress=True,
     )

@@ -47,6 +47,10 @@ class TrainOptions:
     """recorded episodes to learn from (thorndike record); steps are then batches"""
     tensorboard: bool = False
     """also write TensorBoard logs"""
+    start: Path | None = None
+    """a run, an agent's file or a safetensors file that the agents start from"""
+    parts: tuple[str, ...] = ()
+    """with --start: the parts to take, such as policy.torso, or torso for every one; by default all that fit"""
     json: bool = False
     """end with one line of JSON on standard output"""
 

@@ -73,8 +73,9 @@ class HostDriver:
     lazy = True
     devices = 1
 
-    def __init__(self, algorithm: Any, env: Any, spec: Spec, seeds: list[int], **how: Any):
-        """`seeds`: one for each run; `how`: workers, timeout and on_error, as of `HostBatch`."""
+    def __init__(self, algorithm: Any, env: Any, spec: Spec, seeds: list[int], warmup: str = "random", **how: Any):
+        """`seeds`: one for each run; `warmup`: as of `ScanDriver`; `how`: workers, timeout and on_error, as of
+        `HostBatch`."""
         runs = len(seeds)
 
         def agents():
@@ -114,7 +115,7 @@ class HostDriver:
             algorithm = at(algorithm, point)
             key, akey, rkey, _ = jax.random.split(key, 4)  # the last is for learning
             action, carry, extras = algorithm.act(algorithm.actor(agent.tree), carry, now, akey, True)
-            if warm:
+            if warm and warmup == "random":
                 action = random_action(spec.action, now, rkey).astype(action.dtype)
             return action, carry, extras, key
 

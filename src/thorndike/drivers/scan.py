@@ -115,13 +115,13 @@ def _learn(
     return agent, memory, named, health(space, experience.steps)
 
 
-def iterate(algorithm: Any, world: Batched, state: RunState, warm: bool) -> RunState:
-    """One rollout and what is learned from it; with `warm`, random actions that only fill the memory."""
+def iterate(algorithm: Any, world: Batched, state: RunState, warm: bool, warmup: str = "random") -> RunState:
+    """One rollout and what is learned from it; with `warm` it only fills the memory, by actions as `warmup` says."""
     algorithm = settled(algorithm, state.steps, state.total, state.episodes.count)
     key, rkey, lkey = jax.random.split(state.key, 3)
     space = world.env.observation_space
     actor = algorithm.actor(state.agent)
-    how = "random" if warm else "explore"
+    how = warmup if warm else "explore"
     experience, now, carry = rollout(algorithm, world, actor, state.carry, state.now, rkey, how)
     steps = state.steps + algorithm.rollout_length * algorithm.num_envs
     if warm:
@@ -145,10 +145,12 @@ def member(algorithm: Any, index: Any) -> Any:
     return jax.tree.map(lambda x: jnp.asarray(x)[index] if jnp.ndim(x) else x, algorithm)
 
 
-def _chunk(algorithm: Any, world: Batched, state: RunState, n: Array, fresh: Array, warm: bool) -> RunState:
+def _chunk(
+    algorithm: Any, world: Batched, state: RunState, n: Array, fresh: Array, warm: bool, warmup: str
+) -> RunState:
     state = state._replace(tally=state.tally.restart(fresh))
     runs, swept = state.steps.shape[0], axes(algorithm)
-    one = partial(iterate, warm=warm)
+    one = partial(iterate, warm=warm, warmup=warmup)
     if runs == 1:  # without a batch axis the kernels are the plain ones
         algorithm, state = member(algorithm, 0), jax.tree.map(lambda x: x[0], state)
         step = lambda s: one(algorithm, world, s)  # noqa: E731
@@ -174,17 +176,18 @@ class ScanDriver:
     simulates = True  # the simulator is part of the run state
     lazy = False  # programs compile before they are first called, not then
 
-    def __init__(self, algorithm: Any, env: Any, spec: Spec, runs: int):
+    def __init__(self, algorithm: Any, env: Any, spec: Spec, runs: int, warmup: str = "random"):
+        """`warmup` is how the first actions are chosen, which only fill the memory: "random" or "explore"."""
         self.algorithm, self.spec, self.runs = algorithm, spec, runs
         self.chunk, self.warm_iterations = steps_of(algorithm), warm_iterations(algorithm)
-        self.world = Batched(env, algorithm.num_envs)
+        self.world, self.warmup = Batched(env, algorithm.num_envs), warmup
         self._shapes: Any = None
         self._tracing = Lock()
         self.mesh = Mesh(np.array(jax.devices()[: devices_for(runs)]), ("runs",))
         swept = jax.tree.map(lambda axis: P() if axis is None else P("runs"), axes(algorithm), is_leaf=_none)
 
         def advance(algorithm, world, state, n, fresh, warm):
-            f = partial(_chunk, warm=warm)
+            f = partial(_chunk, warm=warm, warmup=warmup)
             if self.mesh.size == 1:
                 return f(algorithm, world, state, n, fresh)
             specs = (swept, P(), P("runs"), P(), P())

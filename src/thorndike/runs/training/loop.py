@@ -26,26 +26,30 @@ from thorndike.runs.training.log import Log
 from thorndike.runs.training.progress import Progress
 from thorndike.runs.training.rows import mean_returns
 from thorndike.runs.training.signals import Background, Signals
+from thorndike.runs.training.start import Start
 from thorndike.runs.training.validation import validate_memory
+from thorndike.runs.training.waiting import Patience, result_of
 
 CHUNK_SECONDS = 0.25  # of compiled work between two looks at the world: signals, progress
-SILENCE = 60.0  # seconds without an answer from compiled work, until that is said
 
 
 class Loop:
     """Drives one run from its present state to its planned number of steps."""
 
-    def __init__(self, run: Run, driver: Any, found: Any, progress: bool | None):
+    def __init__(self, run: Run, driver: Any, found: Any, progress: bool | None, start: Start | None = None):
         self.run, self.driver, self.algorithm = run, driver, driver.algorithm
         self.chunk, self.warm_until = driver.chunk, driver.warm_iterations
         self.total = run.info["steps"] // self.chunk
         self.seconds, self.compile_seconds, self.saved_at = 0.0, 0.0, -1
         self.timed = 0  # iterations that `seconds` measured; one that also compiled is not among them
-        self.warned, self.patient, self.strayed = "", True, False
+        self.warned, self.strayed = "", False
         self.lost = np.zeros(run.runs, bool)  # runs that have diverged, while others go on
         self.fresh = False  # the metric sums were logged and begin anew
         self.reported = True  # the row that was due at this step, if any, is written
         self.progress = Progress(run, progress)
+        compiled = driver.simulates and not run.info.get("dataset")
+        ending = ", or a reset or a step of the environment never ends" if compiled else ""
+        self.patience = Patience(self.progress.say, ending)
         self.started = time.monotonic()
         self.iterations = 0 if found is None else found[1]["iterations"]
         if 0 < self.total <= self.warm_until:
@@ -54,7 +58,7 @@ class Loop:
                 f"(replay.warmup), and there are {self.run.info['steps']:,}"
             )
         self.compilations = self.compile()
-        self.found = found
+        self.found, self.start = found, start
 
     def begin(self, signals: Signals) -> bool:
         """The state at the start: a fresh one, or the one that was found; False if a signal came first."""
@@ -63,12 +67,15 @@ class Loop:
             if replays(self.algorithm):
                 validate_memory(self.driver.like().memory)
             keys = seed_keys(self.run)
-            if not self.driver.simulates:  # environments on the host are for the main thread
-                self.state = self.driver.init(keys)
-                return True
-            fresh = Background(lambda: self.driver.init(keys))
-            self.state = self.wait(fresh, signals)
-            return self.state is not None
+            if self.driver.simulates:
+                fresh = result_of(Background(lambda: self.driver.init(keys)), signals)
+            else:  # environments on the host are for the main thread
+                fresh = self.driver.init(keys)
+            if fresh is not None and self.start is not None:
+                self.progress.say(self.start.told)
+                fresh = self.driver.place(self.start.applied(fresh))
+            self.state = fresh
+            return fresh is not None
         state, meta, damaged = found
         for message in damaged:
             self.progress.say(f"skipped a checkpoint: {message}")
@@ -135,16 +142,19 @@ class Loop:
         program: bool | None = None
         per_iteration = math.inf
         last_save = time.monotonic()
-        self.wait_for_work(time.monotonic())
+        self.patience.wait(self.state.steps, time.monotonic(), self.steps)
         jax.block_until_ready(self.state)  # raises what went wrong; to ask for its numbers would wait for ever
         self.status("running")
+        if self.start is not None:
+            self.save()  # what it started from may be gone when it goes on
         if not self.reported:
             self.report(signals)
         while self.iterations < self.total and signals.caught is None:
             warm = self.iterations < self.warm_until
             if warm != program:
                 since = time.monotonic() if program is not None else self.started
-                self.wait(self.compilations[warm], signals)
+                self.progress.say("compiling ...", transient=True)
+                result_of(self.compilations[warm], signals)
                 self.compile_seconds += time.monotonic() - since
                 if signals.caught is not None:
                     return
@@ -156,7 +166,7 @@ class Loop:
 
             start = time.monotonic()
             self.state, self.fresh = self.driver.advance(self.state, n, warm, self.fresh), False
-            self.wait_for_work(start)
+            self.patience.wait(self.state.steps, start, self.steps)
             healthy = np.asarray(self.state.tally.healthy())
             spent = time.monotonic() - start
             if per_iteration == math.inf and self.driver.lazy:
@@ -192,28 +202,6 @@ class Loop:
         needed = {True: self.iterations < min(self.warm_until, self.total), False: self.warm_until < self.total}
         left = self.iterations < self.total
         return {warm: Background(partial(self.driver.compile, warm)) for warm in needed if needed[warm] and left}
-
-    def wait(self, work: Background, signals: Signals) -> Any:
-        """What `work` gives; None if a signal came first."""
-        self.progress.say("compiling ...", transient=True)
-        while work.is_alive() and signals.caught is None:
-            work.join(0.02)
-        if work.error is not None:
-            raise work.error
-        return work.result
-
-    def wait_for_work(self, start: float) -> None:
-        """Until what was begun at `start` has an answer; not in XLA, where Python would not hear a second Ctrl-C."""
-        while not self.state.steps.is_ready():
-            time.sleep(0.001)
-            if self.patient and time.monotonic() - start > SILENCE:
-                self.patient = False
-                compiled = self.driver.simulates and not self.run.info["dataset"]
-                ending = ", or a reset or a step of the environment never ends" if compiled else ""
-                self.progress.say(
-                    f"no answer for {SILENCE:g} s after step {self.steps}: an iteration takes that long{ending}; "
-                    "Ctrl-C twice leaves at once"
-                )
 
     def mark(self, healthy: np.ndarray) -> None:
         """Say what has happened in the last chunk: which runs diverged, and that an observation was far outside."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from thorndike.runs.training.options import (
     whole_steps,
 )
 from thorndike.runs.training.setup import choose, driver_of, prepare_jax, versions
+from thorndike.runs.training.start import start_from
 from thorndike.runs.training.validation import open_dataset, validate, validate_batch
 
 
@@ -49,6 +51,8 @@ def train(
     checkpoint_steps: int | None = None,
     keep: int = 3,
     tensorboard: bool = False,
+    start: Any = None,
+    parts: Sequence[str] | None = None,
     workers: str = "auto",
     env_timeout: float = 60.0,
     on_env_error: str = "raise",
@@ -79,6 +83,14 @@ def train(
             are whole: what replays has its memory in each.
         keep: how many of the other checkpoints are kept, the newest.
         tensorboard: also write TensorBoard logs.
+        start: what the agents start from in the place of fresh ones: a run, an agent, or a path of either. From a run
+            of the same class whose arrays all fit, everything is taken, also the optimiser and the statistics of
+            observations. Else every array of floats is whose path, shape and dtype agree; one line says what was taken
+            and what was not. Of a run with as many agents each starts from its own, else all from the first. A plain
+            safetensors file has arrays by the ends of their paths ("policy.torso.mlp.layers.0.weight"), laid out as
+            here: [inputs, outputs]. What replays fills its memory at first by these agents, not at random.
+        parts: paths of the subtrees to take, no others, such as ("policy.torso",) or ("torso",), which is every one;
+            observation statistics go with a torso, the optimiser begins anew.
         workers: for host environments: "serial", "process" or "auto".
         env_timeout: seconds that a host environment may take for a step or a reset. With "serial" workers, which "auto"
             takes in the main thread for one environment or quick ones, code in C is waited for.
@@ -126,6 +138,7 @@ def train(
         validate_batch(algorithm, world)
     else:
         data.fit(describe(world, steps, ""))
+    begins = start_from(start, parts, algorithm, describe(world, steps, ""), seeds)
     described = describe_environment(world, name, kwargs)
     try:
         json.dumps(described)
@@ -148,6 +161,7 @@ def train(
         "checkpoint_steps": checkpoint_steps and rollouts(checkpoint_steps, chunk) * chunk,
         "keep": keep,
         "tensorboard": tensorboard,
+        "start": None if begins is None else begins.record,
         "workers": workers,
         "env_timeout": env_timeout,
         "on_env_error": on_env_error,
@@ -161,7 +175,7 @@ def train(
         try:
             run = Run(path, world, classes=types_in(algorithm))
             with driver_of(run) as driver:
-                Loop(run, driver, None, progress).go()
+                Loop(run, driver, None, progress, begins).go()
         except BaseException:  # Ctrl-C too, while environments are made
             if not begun(path):
                 (path / "run.json").unlink()
