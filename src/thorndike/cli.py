@@ -19,7 +19,7 @@ from thorndike.errors import (
 )
 from thorndike.names import did_you_mean
 from thorndike.runs.training.signals import at_work
-from thorndike.train_options import TrainOptions, train_arguments
+from thorndike.train_options import ResumeOptions, TrainOptions, resume_arguments, train_arguments
 
 Step = int | Literal["best"] | None  # which checkpoint
 
@@ -69,6 +69,8 @@ def _main(argv: list[str]) -> int:
     try:
         if name == "train":
             train(*train_arguments(rest))
+        elif name == "resume":
+            resume(*resume_arguments(rest))
         else:
             _parse(commands[name], name, rest)
     except (ConfigError, UnknownNameError, IncompatibleError, MissingExtraError) as error:
@@ -145,19 +147,12 @@ def _report(run: Any, as_json: bool) -> None:
     print("next     " + "    ".join([*steps, f"thorndike plot {run.journal.shell_path}"]))
 
 
-def resume(run: Path, /, steps: int | None = None, json: bool = False, env: str | None = None) -> None:
-    """Go on with a run from its newest whole checkpoint.
-
-    Args:
-        run: the run's directory
-        steps: a new total number of steps, to train longer than was planned
-        json: end with one line of JSON on standard output
-        env: the environment, where it is in a module of its own (my_package:MyEnv-v0)
-    """
+def resume(path: Path, options: ResumeOptions, change: dict[str, Any]) -> None:
+    """Go on with a run and say where it is."""
     from thorndike.runs.training.resume import resume as start
 
-    _require_run(run)
-    _report(start(run, steps, env=env, progress=True), json)
+    _require_run(path)
+    _report(start(path, options.steps, env=options.env, progress=True, change=change), options.json)
 
 
 def evaluate(

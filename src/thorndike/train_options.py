@@ -71,27 +71,87 @@ def train_arguments(args: list[str]) -> tuple[Any, str, TrainOptions]:
     from thorndike.presets import preset_for
 
     settings, steps = ({}, None) if {"--no-preset", "--no_preset"} & set(rest) else preset_for(cls, env)
-    default, rest = _chosen_variants(dataclasses.replace(cls(), **settings), rest)  # type: ignore[type-var]
+    preset = dataclasses.replace(cls(), **settings)  # type: ignore[type-var]
+    algorithm, options = _parsed(preset, TrainOptions(steps=steps), rest, f"thorndike train {name} {env}")
+    if settings:
+        shown = ", ".join(f"{field}={getattr(algorithm, field)}" for field in settings)
+        print(f"preset for {name} on {env}: {shown} (--no-preset for the defaults)", file=sys.stderr)
+    return algorithm, env, options
+
+
+@dataclasses.dataclass(frozen=True)
+class ResumeOptions:
+    """Go on with a run from its newest whole checkpoint.
+
+    The algorithm's hyperparameters are options too, those of thorndike train: what is given is changed from here on.
+    """
+
+    steps: int | None = None
+    """a new total number of steps, to train longer than was planned"""
+    json: bool = False
+    """end with one line of JSON on standard output"""
+    env: str | None = None
+    """the environment, where it is in a module of its own (my_package:MyEnv-v0)"""
+
+
+def resume_arguments(args: list[str]) -> tuple[Path, ResumeOptions, dict[str, Any]]:
+    """The run, the options and the hyperparameters to change that the words after `thorndike resume` say."""
+    if not args or args[0].startswith("-") or not Path(args[0], "run.json").is_file():
+        return _alone(args)
+    from thorndike.configuration import from_json
+    from thorndike.exports import known_configs
+    from thorndike.runs.storage.journal import Journal
+
+    journal = Journal(args[0])
+    try:
+        algorithm = from_json(journal.settings, known_configs())
+    except ConfigError:  # classes of one's own, which only Python can be given
+        return _alone(args)
+    import jax
+    import numpy as np
+
+    from thorndike.runs.training.changes import difference
+
+    default = jax.tree.map(lambda x: float(x[0]) if np.ndim(x) else x, algorithm)  # of a sweep: none of it can change
+    found, options = _parsed(default, ResumeOptions(), args[1:], f"thorndike resume {args[0]}")
+    return Path(args[0]), options, difference(default, found)
+
+
+def _alone(args: list[str]) -> tuple[Path, ResumeOptions, dict[str, Any]]:
+    """The run and the options, without hyperparameters."""
+    import tyro
+
+    fields = [("run", Annotated[Path, tyro.conf.Positional, tyro.conf.arg(help="the run's directory")])]
+    fields += [("options", Annotated[ResumeOptions, tyro.conf.arg(name="")])]
+    command = dataclasses.make_dataclass("Resume", fields, frozen=True)
+    command.__doc__ = ResumeOptions.__doc__
+    given: Any = tyro.cli(command, args=args, prog="thorndike resume")
+    return given.run, given.options, {}
+
+
+def _parsed(default: Any, options: Any, args: list[str], prog: str) -> tuple[Any, Any]:
+    """The algorithm and the options, from words that change these defaults."""
+    import tyro
+
+    cls: Any = type(default)
+    default, rest = _chosen_variants(default, args)
     choices = [f"--{field.replace('_', '-')} {{{','.join(kinds)}}}" for field, kinds in _variants(cls).items()]
     if choices:
         choices = ["Parts to choose by name, each with options of its own: " + "   ".join(choices)]
     nameless = tyro.conf.arg(name="")
-    fields = [("options", Annotated[TrainOptions, nameless], TrainOptions(steps=steps))]
+    fields = [("options", Annotated[type(options), nameless], options)]
     fields += [("algorithm", Annotated[cls, nameless], default)]  # type: ignore
     command = dataclasses.make_dataclass(
-        "Train", [(n, hint, dataclasses.field(default=value)) for n, hint, value in fields], frozen=True
+        "Command", [(n, hint, dataclasses.field(default=value)) for n, hint, value in fields], frozen=True
     )
-    command.__doc__ = TrainOptions.__doc__
+    command.__doc__ = type(options).__doc__
     parsed = tyro.cli(
         tyro.conf.AvoidSubcommands[command],  # type: ignore
         args=rest,
-        prog=f"thorndike train {name} {env}",
+        prog=prog,
         description="\n\n".join([cls.__doc__, *choices]),
     )
-    if settings:
-        shown = ", ".join(f"{field}={getattr(parsed.algorithm, field)}" for field in settings)
-        print(f"preset for {name} on {env}: {shown} (--no-preset for the defaults)", file=sys.stderr)
-    return parsed.algorithm, env, parsed.options
+    return parsed.algorithm, parsed.options
 
 
 def _variants(cls: Any) -> dict[str, dict[str, type]]:

@@ -31,6 +31,7 @@ LATER: dict[str, tuple[Any, Any]] = {  # what older versions did not write: kind
     "evaluate_episodes": (int, 20),
     "checkpoint_steps": ((int, type(None)), None),
     "start": ((dict, type(None)), None),
+    "history": (list, []),
 }
 
 

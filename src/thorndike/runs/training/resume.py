@@ -6,19 +6,27 @@ import json
 from pathlib import Path
 from typing import Any
 
-from thorndike.configuration import require
+from thorndike.configuration import require, to_json
 from thorndike.drivers.learner import steps_of
+from thorndike.errors import CheckpointError
 from thorndike.files import write_json
 from thorndike.runs.results.run import Run
 from thorndike.runs.storage.directory import training
 from thorndike.runs.storage.environments import describe_environment
+from thorndike.runs.training.changes import changed, entry, misfit, new_settings
 from thorndike.runs.training.loop import Loop
 from thorndike.runs.training.options import whole_steps
 from thorndike.runs.training.setup import driver_of, prepare_jax
 
 
 def resume(
-    path: str | Path, steps: int | None = None, env: Any = None, classes: Any = (), progress: bool | None = None
+    path: str | Path,
+    steps: int | None = None,
+    env: Any = None,
+    classes: Any = (),
+    progress: bool | None = None,
+    *,
+    change: dict[str, Any] | None = None,
 ) -> Run:
     """Go on with a run from its newest whole checkpoint.
 
@@ -31,19 +39,42 @@ def resume(
         env: the environment, where the run was made with an object of your own.
         classes: config classes of your own that the settings name.
         progress: as in `train`.
+        change: other values for hyperparameters from here on: {"learning_rate": 1e-4, "replay.batch_size": 128}. Any
+            number can change that is not swept; of other fields those that leave all arrays of the run's state as they
+            are. The history in `run.json` keeps what changed, and at which step.
+
+    Raises:
+        ConfigError: a field cannot change so, and why; nothing is changed then.
     """
     prepare_jax()
     run = Run(path, env, classes)
     if env is not None:
         same_world(run)
     with training(run.path):
+        done, before = run.status["steps"], dict(run.info)
         if steps is not None:
             steps, chunk = whole_steps(steps), 1 if run.info.get("dataset") else steps_of(run.algorithm)
-            require(steps >= run.status["steps"], f"the run has {run.status['steps']} steps already, more than {steps}")
+            require(steps >= done, f"the run has {done} steps already, more than {steps}")
             run.info["steps"] = -(-steps // chunk) * chunk
-            write_json(run.path / "run.json", run.info)
+        fields = new_settings(run, change) if change else {}
+        over = done >= run.info["steps"]
+        require(not (fields and over), f"the run has all of its {done} steps: to learn with other settings, give more")
+        old, run.algorithm = run.algorithm, changed(run.algorithm, fields)
         with driver_of(run) as driver:
-            Loop(run, driver, run.state(driver), progress).go()
+            try:
+                found = run.state(driver)
+            except CheckpointError as error:
+                run.algorithm = old
+                if not fields:
+                    raise
+                raise misfit(run, fields, error) from None
+            if fields:
+                at = 0 if found is None else found[1]["iterations"] * driver.chunk
+                run.info["history"] = [*run.info["history"], entry(old, fields, at)]
+                run.info["algorithm"] = to_json(run.algorithm)
+            if run.info != before:
+                write_json(run.path / "run.json", run.info)
+            Loop(run, driver, found, progress).go()
     return run
 
 
