@@ -1,4 +1,5 @@
 # Written by tools/listings.py
+from thorndike import sinks as sinks
 from thorndike.algorithms.actor_critic.sac import SAC as SAC
 from thorndike.algorithms.offline.bc import BC as BC
 from thorndike.algorithms.policy.ppo import PPO as PPO
@@ -62,6 +63,7 @@ from thorndike.runs.results.agent import load as load
 from thorndike.runs.results.plot import plot as plot
 from thorndike.runs.results.run import Run as Run
 from thorndike.runs.results.run import open_run as open_run
+from thorndike.runs.training.callbacks import STOP as STOP
 from thorndike.runs.training.resume import resume as resume
 from thorndike.runs.training.train import train as train
 from thorndike.schedules import Cosine as Cosine

@@ -120,6 +120,7 @@ def train(algorithm: Any, env: str, options: TrainOptions) -> None:
         start=options.start,
         parts=options.parts,
         tensorboard=options.tensorboard,
+        on_row=_sinks(options),
         progress=True,
     )
     _report(run, options.json)
@@ -152,7 +153,14 @@ def resume(path: Path, options: ResumeOptions, change: dict[str, Any]) -> None:
     from thorndike.runs.training.resume import resume as start
 
     _require_run(path)
-    _report(start(path, options.steps, env=options.env, progress=True, change=change), options.json)
+    run = start(path, options.steps, env=options.env, progress=True, change=change, on_row=_sinks(options))
+    _report(run, options.json)
+
+
+def _sinks(options: TrainOptions | ResumeOptions) -> list[Any]:
+    from thorndike.sinks import named
+
+    return [named(name) for name in dict.fromkeys(options.track)]
 
 
 def evaluate(

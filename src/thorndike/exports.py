@@ -15,6 +15,8 @@ VERSION = "0.1.0"
 PARTS = {  # all but the algorithms
     "runs.training.train": ("train",),
     "runs.training.resume": ("resume",),
+    "runs.training.callbacks": ("STOP",),
+    "": ("sinks",),  # a module itself
     "runs.results.run": ("Run", "open_run"),
     "runs.results.agent": ("Agent", "load"),
     "runs.results.plot": ("plot",),
@@ -58,7 +60,7 @@ PARTS = {  # all but the algorithms
 
 @cache
 def homes() -> dict[str, str]:
-    """Every public name, and the module below `thorndike` that defines it."""
+    """Every public name, and the module below `thorndike` that defines it; "" for one that is a module itself."""
     parts = {name: module for module, names in PARTS.items() for name in names}
     return {**parts, **{entry.class_name: f"algorithms.{entry.module}" for entry in entries().values()}}
 
@@ -67,7 +69,12 @@ def find(name: str) -> Any:
     """What the package calls `name`; raises `AttributeError`."""
     if name not in homes():
         raise AttributeError(f"thorndike has no {name!r}{did_you_mean(name, homes())}")
-    return getattr(importlib.import_module(f"thorndike.{homes()[name]}"), name)
+    home = homes()[name]
+    return (
+        getattr(importlib.import_module(f"thorndike.{home}"), name)
+        if home
+        else importlib.import_module(f"thorndike.{name}")
+    )
 
 
 def known_configs(classes: Any = ()) -> Callable[[str], type | None]:

@@ -47,6 +47,8 @@ class TrainOptions:
     """recorded episodes to learn from (thorndike record); steps are then batches"""
     tensorboard: bool = False
     """also write TensorBoard logs"""
+    track: tuple[Literal["wandb", "mlflow", "tensorboard"], ...] = ()
+    """also log to these; their own environment variables say where (WANDB_PROJECT, MLFLOW_EXPERIMENT_NAME)"""
     start: Path | None = None
     """a run, an agent's file or a safetensors file that the agents start from"""
     parts: tuple[str, ...] = ()
@@ -92,6 +94,8 @@ class ResumeOptions:
     """end with one line of JSON on standard output"""
     env: str | None = None
     """the environment, where it is in a module of its own (my_package:MyEnv-v0)"""
+    track: tuple[Literal["wandb", "mlflow", "tensorboard"], ...] = ()
+    """also log to these, where the run was tracked, say; what was begun there goes on"""
 
 
 def resume_arguments(args: list[str]) -> tuple[Path, ResumeOptions, dict[str, Any]]:

@@ -10,6 +10,7 @@ import numpy as np
 from thorndike.drivers.state import RunState
 from thorndike.runs.results.run import Run
 from thorndike.runs.storage.metrics import MetricsFile, read, row_of
+from thorndike.runs.training.callbacks import Callbacks
 from thorndike.runs.training.evaluation import Evaluator, values_of
 from thorndike.runs.training.goals import Goals
 from thorndike.runs.training.rows import of_episodes, of_learning
@@ -23,7 +24,7 @@ class Log:
     says to the next one, so that evaluations do not change the others.
     """
 
-    def __init__(self, run: Run, driver: Any, total: int, keep_until: int):
+    def __init__(self, run: Run, driver: Any, total: int, keep_until: int, callbacks: Callbacks):
         """`total` is the number of iterations; rows beyond the step `keep_until` are dropped, they come again."""
         self.run, self.driver, self.total = run, driver, total
         self.log_every, evaluate_every = run.info["log_every"], run.info["evaluate_every"]
@@ -32,7 +33,8 @@ class Log:
         if run.info.get("dataset") and evaluate_every is None:
             self.evaluate_every = self.log_every
         self.evaluator = Evaluator(run, driver.algorithm, run.info["evaluate_episodes"])
-        self.metrics = MetricsFile(run.path / "metrics.jsonl", keep_until, run.info["tensorboard"])
+        self.callbacks, self.stopped = callbacks, ""  # why training stops, where it is to
+        self.metrics = MetricsFile(run.path / "metrics.jsonl", keep_until)
         self.goals = Goals(read(run.path / "metrics.jsonl"))
         self.improved = False  # the last row has the best evaluation so far
 
@@ -75,11 +77,14 @@ class Log:
         if row_due and not warm:
             values |= of_learning(state.tally, lost)
         row = row_of(iterations * self.driver.chunk, values | evaluated)
+        who = self.callbacks(self.run, row)
+        self.stopped = f"{who} said so" if who else ""
         self.metrics.write(row)
         self.improved = self.goals.see(row)
         return state
 
     def close(self) -> None:
-        """Close the file, and the environments of evaluations."""
+        """Close the file, the user's functions and the environments of evaluations."""
+        self.callbacks.close()
         self.metrics.close()
         self.evaluator.close()

@@ -21,12 +21,12 @@ from thorndike.files import write_json
 from thorndike.ops.keys import random_key
 from thorndike.runs.results.run import Run
 from thorndike.runs.storage import checkpoint
+from thorndike.runs.training.callbacks import Callbacks
 from thorndike.runs.training.divergence import all_of_them, diverged_at, one_of_several
 from thorndike.runs.training.log import Log
 from thorndike.runs.training.progress import Progress
 from thorndike.runs.training.rows import mean_returns
 from thorndike.runs.training.signals import Background, Signals
-from thorndike.runs.training.start import Start
 from thorndike.runs.training.validation import validate_memory
 from thorndike.runs.training.waiting import Patience, result_of
 
@@ -36,7 +36,8 @@ CHUNK_SECONDS = 0.25  # of compiled work between two looks at the world: signals
 class Loop:
     """Drives one run from its present state to its planned number of steps."""
 
-    def __init__(self, run: Run, driver: Any, found: Any, progress: bool | None, start: Start | None = None):
+    def __init__(self, run: Run, driver: Any, found: Any, progress: bool | None, on_row: Any = (), start: Any = None):
+        """`found` is what `run.state` gives; `on_row` functions to call with each row; `start` a `Start`."""
         self.run, self.driver, self.algorithm = run, driver, driver.algorithm
         self.chunk, self.warm_until = driver.chunk, driver.warm_iterations
         self.total = run.info["steps"] // self.chunk
@@ -58,7 +59,7 @@ class Loop:
                 f"(replay.warmup), and there are {self.run.info['steps']:,}"
             )
         self.compilations = self.compile()
-        self.found, self.start = found, start
+        self.found, self.on_row, self.start = found, list(on_row), start
 
     def begin(self, signals: Signals) -> bool:
         """The state at the start: a fresh one, or the one that was found; False if a signal came first."""
@@ -97,7 +98,7 @@ class Loop:
     def go(self) -> None:
         """Train until the planned steps are done. Raises `DivergedError`, `KeyboardInterrupt` or `SystemExit`."""
         keep = self.steps if self.found else -1
-        self.log = Log(self.run, self.driver, self.total, keep)
+        self.log = Log(self.run, self.driver, self.total, keep, Callbacks(self.on_row, self.progress.say))
         with Signals() as signals, self.progress:
             try:
                 begun = self.begin(signals)
@@ -121,7 +122,9 @@ class Loop:
             else:
                 if self.saved_at != self.steps:
                     self.save()
-                self.status("finished")
+                if self.log.stopped:
+                    self.progress.say(f"stopped at {self.steps:,} steps: {self.log.stopped}")
+                self.status("finished", **({"stopped": self.log.stopped} if self.log.stopped else {}))
         if signals.caught == signal.SIGTERM:
             raise SystemExit(143)
         if signals.caught is not None:
@@ -149,7 +152,7 @@ class Loop:
             self.save()  # what it started from may be gone when it goes on
         if not self.reported:
             self.report(signals)
-        while self.iterations < self.total and signals.caught is None:
+        while self.iterations < self.total and signals.caught is None and not self.log.stopped:
             warm = self.iterations < self.warm_until
             if warm != program:
                 since = time.monotonic() if program is not None else self.started

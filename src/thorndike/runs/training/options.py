@@ -9,7 +9,6 @@ import numpy as np
 
 from thorndike.configuration import require
 from thorndike.envs.batched import is_jax
-from thorndike.runs.storage.metrics import summary_writer
 
 MOST_STEPS = 2_000_000_000  # which are counted in 32 bits
 
@@ -32,7 +31,6 @@ def validate_options(
     checkpoint_every: Any,
     checkpoint_steps: Any,
     keep: Any,
-    tensorboard: bool,
 ) -> None:
     """What else can be wrong before a run starts."""
     is_whole = isinstance(seed, int) and 0 <= seed <= 2**31 - seeds
@@ -44,8 +42,6 @@ def validate_options(
     seconds = _number(checkpoint_every) and checkpoint_every >= 0
     require(seconds, f"checkpoint_every is seconds, 0 or more, got {checkpoint_every!r}")
     require(_whole(keep), f"keep must be a positive whole number, got {keep!r}")
-    if tensorboard:
-        summary_writer()
 
 
 def _number(x: Any) -> bool:

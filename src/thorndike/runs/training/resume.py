@@ -13,6 +13,7 @@ from thorndike.files import write_json
 from thorndike.runs.results.run import Run
 from thorndike.runs.storage.directory import training
 from thorndike.runs.storage.environments import describe_environment
+from thorndike.runs.training.callbacks import functions_of
 from thorndike.runs.training.changes import changed, entry, misfit, new_settings
 from thorndike.runs.training.loop import Loop
 from thorndike.runs.training.options import whole_steps
@@ -27,6 +28,7 @@ def resume(
     progress: bool | None = None,
     *,
     change: dict[str, Any] | None = None,
+    on_row: Any = None,
 ) -> Run:
     """Go on with a run from its newest whole checkpoint.
 
@@ -42,6 +44,7 @@ def resume(
         change: other values for hyperparameters from here on: {"learning_rate": 1e-4, "replay.batch_size": 128}. Any
             number can change that is not swept; of other fields those that leave all arrays of the run's state as they
             are. The history in `run.json` keeps what changed, and at which step.
+        on_row: as in `train`; what was given there has to be given again.
 
     Raises:
         ConfigError: a field cannot change so, and why; nothing is changed then.
@@ -50,6 +53,7 @@ def resume(
     run = Run(path, env, classes)
     if env is not None:
         same_world(run)
+    functions = functions_of(on_row, run.info["tensorboard"])
     with training(run.path):
         done, before = run.status["steps"], dict(run.info)
         if steps is not None:
@@ -74,7 +78,7 @@ def resume(
                 run.info["algorithm"] = to_json(run.algorithm)
             if run.info != before:
                 write_json(run.path / "run.json", run.info)
-            Loop(run, driver, found, progress).go()
+            Loop(run, driver, found, progress, functions).go()
     return run
 
 

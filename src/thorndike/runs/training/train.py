@@ -20,6 +20,7 @@ from thorndike.runs.results.run import Run
 from thorndike.runs.storage.directory import begun, new_directory, training, unused
 from thorndike.runs.storage.environments import describe, describe_environment
 from thorndike.runs.storage.journal import FORMAT
+from thorndike.runs.training.callbacks import functions_of
 from thorndike.runs.training.loop import Loop
 from thorndike.runs.training.options import (
     rollouts,
@@ -50,6 +51,7 @@ def train(
     checkpoint_every: float = 60.0,
     checkpoint_steps: int | None = None,
     keep: int = 3,
+    on_row: Any = None,
     tensorboard: bool = False,
     start: Any = None,
     parts: Sequence[str] | None = None,
@@ -82,7 +84,11 @@ def train(
         checkpoint_steps: also save one every so many steps, rounded to whole rollouts, and never delete those. They
             are whole: what replays has its memory in each.
         keep: how many of the other checkpoints are kept, the newest.
-        tensorboard: also write TensorBoard logs.
+        on_row: a function, or a list of them, called between chunks with `(run, row)` for each row of `metrics.jsonl`,
+            just before it is written. A row is {"steps": n, tag: number}, with a list of numbers where there are
+            several agents and None for what is not known. It may answer `td.STOP`, which ends training, or a dict of
+            more numbers for the row. One that fails is reported once, and training goes on. `td.sinks` has ready ones.
+        tensorboard: also write TensorBoard logs, as `on_row=td.sinks.TensorBoard()` does; also after a resume.
         start: what the agents start from in the place of fresh ones: a run, an agent, or a path of either. From a run
             of the same class whose arrays all fit, everything is taken, also the optimiser and the statistics of
             observations. Else every array of floats is whose path, shape and dtype agree; one line says what was taken
@@ -130,8 +136,8 @@ def train(
         checkpoint_every=checkpoint_every,
         checkpoint_steps=checkpoint_steps,
         keep=keep,
-        tensorboard=tensorboard,
     )
+    functions = functions_of(on_row, tensorboard)
     validate_games(world, evaluate_every, evaluate_episodes)
     validate_restarts(world, on_env_error)
     if data is None:
@@ -175,7 +181,7 @@ def train(
         try:
             run = Run(path, world, classes=types_in(algorithm))
             with driver_of(run) as driver:
-                Loop(run, driver, None, progress, begins).go()
+                Loop(run, driver, None, progress, functions, begins).go()
         except BaseException:  # Ctrl-C too, while environments are made
             if not begun(path):
                 (path / "run.json").unlink()
