@@ -110,6 +110,8 @@ def train(algorithm: Any, env: str, options: TrainOptions) -> None:
         out=options.out,
         evaluate_every=options.evaluate_every,
         evaluate_episodes=options.evaluate_episodes,
+        stop_at=options.stop_at,
+        patience=options.patience,
         checkpoint_every=options.checkpoint_every,
         checkpoint_steps=options.checkpoint_steps,
         keep=options.keep,
@@ -138,6 +140,8 @@ def _report(run: Any, as_json: bool) -> None:
     known = [x for x in status["return_mean"] if x is not None]
     score = ", ".join(f"{x:.1f}" for x in known) or "no episode ended"
     print(f"run      {run.journal.shell_path}")
+    if "stopped" in status:
+        print(f"stopped  at {status['steps']:,} of {run.info['steps']:,} steps; {status['stopped']}")
     games = run.spec.players > 1
     what = "of the last evaluation's episodes" if run.info.get("dataset") else "of the last 100 training episodes"
     what = "of the last 100 games against itself" if games else what

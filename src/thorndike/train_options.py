@@ -31,6 +31,10 @@ class TrainOptions:
     """steps between evaluations in environments of their own; with a dataset there is one in each row of metrics"""
     evaluate_episodes: int = 20
     """episodes of each evaluation"""
+    stop_at: float | None = None
+    """end when the mean return of an evaluation (without them, of the last 100 training episodes) reaches this"""
+    patience: int | None = None
+    """end after so many evaluations without a new best mean return"""
     checkpoint_every: float = 60.0
     """seconds between checkpoints"""
     checkpoint_steps: int | None = None

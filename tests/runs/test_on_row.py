@@ -61,8 +61,8 @@ def test_a_function_may_stop_training(env, tmp_path, capfd):
     how = {} if env is None else {"env": env, "workers": "serial"}
     run = small.train("PPO", tmp_path / "run", on_row=enough, **how)
     assert (run.status["state"], run.status["steps"]) == ("finished", 96)
-    assert run.status["stopped"] == "enough said so"
-    assert "stopped at 96 steps: enough said so" in capfd.readouterr().err
+    assert run.status["stopped"] == "on_row: enough said so"
+    assert "stopped at 96 steps: on_row: enough said so" in capfd.readouterr().err
     assert [row["steps"] for row in small.rows(run)] == [32, 64, 96]
     assert small.arrays(run)[".steps"] == 96
 

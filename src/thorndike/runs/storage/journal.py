@@ -30,6 +30,8 @@ LATER: dict[str, tuple[Any, Any]] = {  # what older versions did not write: kind
     "evaluate_every": ((int, type(None)), None),
     "evaluate_episodes": (int, 20),
     "checkpoint_steps": ((int, type(None)), None),
+    "stop_at": ((int, float, type(None)), None),
+    "patience": ((int, type(None)), None),
     "start": ((dict, type(None)), None),
     "history": (list, []),
 }

@@ -35,7 +35,8 @@ class Log:
         self.evaluator = Evaluator(run, driver.algorithm, run.info["evaluate_episodes"])
         self.callbacks, self.stopped = callbacks, ""  # why training stops, where it is to
         self.metrics = MetricsFile(run.path / "metrics.jsonl", keep_until)
-        self.goals = Goals(read(run.path / "metrics.jsonl"))
+        rows, info = read(run.path / "metrics.jsonl"), run.info
+        self.goals = Goals(rows, info["stop_at"], info["patience"], bool(self.evaluate_every))
         self.improved = False  # the last row has the best evaluation so far
 
     def until_due(self, iterations: int) -> int:
@@ -78,9 +79,9 @@ class Log:
             values |= of_learning(state.tally, lost)
         row = row_of(iterations * self.driver.chunk, values | evaluated)
         who = self.callbacks(self.run, row)
-        self.stopped = f"{who} said so" if who else ""
         self.metrics.write(row)
         self.improved = self.goals.see(row)
+        self.stopped = f"on_row: {who} said so" if who else self.goals.reached(row)
         return state
 
     def close(self) -> None:

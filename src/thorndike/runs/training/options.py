@@ -77,6 +77,14 @@ def validate_restarts(env: Any, on_error: str) -> None:
     require(restarts, f'these environments cannot be restarted, {why}: on_env_error has to be "raise"')
 
 
+def validate_goals(stop_at: Any, patience: Any, evaluates: bool) -> None:
+    """A return to reach, and a number of evaluations, which there have to be."""
+    finite = stop_at is None or (_number(stop_at) and math.isfinite(stop_at))
+    require(finite, f"stop_at must be a return, a finite number, got {stop_at!r}")
+    require(patience is None or _whole(patience), f"patience must be a positive whole number, got {patience!r}")
+    require(patience is None or evaluates, "patience counts evaluations: give evaluate_every, too")
+
+
 def validate_games(env: Any, evaluate_every: Any, episodes: int) -> None:
     """A match has a game that each side begins."""
     alone = getattr(env, "players", 1) == 1

@@ -17,6 +17,7 @@ from thorndike.runs.training.callbacks import functions_of
 from thorndike.runs.training.changes import changed, entry, misfit, new_settings
 from thorndike.runs.training.loop import Loop
 from thorndike.runs.training.options import whole_steps
+from thorndike.runs.training.progress import tell
 from thorndike.runs.training.setup import driver_of, prepare_jax
 
 
@@ -31,6 +32,9 @@ def resume(
     on_row: Any = None,
 ) -> Run:
     """Go on with a run from its newest whole checkpoint.
+
+    One that has stopped before its planned steps, by `stop_at`, `patience` or a function of `on_row`, goes on only
+    where `steps` are given; what stopped it counts no more.
 
     On JAX environments the result is bit for bit that of a run that was never interrupted; on host environments all
     but the simulator is restored, and new episodes are begun.
@@ -55,11 +59,17 @@ def resume(
         same_world(run)
     functions = functions_of(on_row, run.info["tensorboard"])
     with training(run.path):
-        done, before = run.status["steps"], dict(run.info)
+        done, before, stopped = run.status["steps"], dict(run.info), run.status.get("stopped")
+        if stopped and steps is None:
+            require(not change, f"the run has stopped ({stopped}): to learn with other settings, give more steps")
+            tell(f"the run has stopped at {done:,} steps ({stopped}): to go on, give it more steps than these")
+            return run
         if steps is not None:
             steps, chunk = whole_steps(steps), 1 if run.info.get("dataset") else steps_of(run.algorithm)
             require(steps >= done, f"the run has {done} steps already, more than {steps}")
             run.info["steps"] = -(-steps // chunk) * chunk
+            if stopped and steps > done:  # it would stop again at once
+                run.info |= {name: None for name in ("stop_at", "patience") if stopped.startswith(name)}
         fields = new_settings(run, change) if change else {}
         over = done >= run.info["steps"]
         require(not (fields and over), f"the run has all of its {done} steps: to learn with other settings, give more")

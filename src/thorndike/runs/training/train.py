@@ -25,6 +25,7 @@ from thorndike.runs.training.loop import Loop
 from thorndike.runs.training.options import (
     rollouts,
     validate_games,
+    validate_goals,
     validate_options,
     validate_restarts,
     validate_stepping,
@@ -48,6 +49,8 @@ def train(
     log_every: int | None = None,
     evaluate_every: int | None = None,
     evaluate_episodes: int = 20,
+    stop_at: float | None = None,
+    patience: int | None = None,
     checkpoint_every: float = 60.0,
     checkpoint_steps: int | None = None,
     keep: int = 3,
@@ -79,6 +82,10 @@ def train(
             "eval/std" and "eval/ep_len_mean" for each run. Games of two players are played against a random one. By
             default there are none; with a dataset there is one in each row.
         evaluate_episodes: how many episodes of each agent in an evaluation.
+        stop_at: training ends with the first evaluation whose mean return, over all seeds and configurations, reaches
+            this; without evaluations with the first row of metrics in which the mean return of the last 100 training
+            episodes does, once there are so many. `status.json` says so; `td.resume(path, steps=...)` goes on.
+        patience: training ends after so many evaluations without a new best mean return.
         checkpoint_every: seconds between checkpoints; there is always one at the end. `checkpoints/best` holds the
             agents of the best evaluation, by the mean over all seeds and configurations; of equal ones the first.
         checkpoint_steps: also save one every so many steps, rounded to whole rollouts, and never delete those. They
@@ -138,6 +145,7 @@ def train(
         keep=keep,
     )
     functions = functions_of(on_row, tensorboard)
+    validate_goals(stop_at, patience, evaluate_every is not None or data is not None)
     validate_games(world, evaluate_every, evaluate_episodes)
     validate_restarts(world, on_env_error)
     if data is None:
@@ -163,6 +171,8 @@ def train(
         "log_every": rollouts(log_every or steps / (200 if data is None else 20), chunk),  # in rollouts
         "evaluate_every": evaluate_every and rollouts(evaluate_every, chunk) * chunk,  # in steps
         "evaluate_episodes": int(evaluate_episodes),
+        "stop_at": None if stop_at is None else float(stop_at),
+        "patience": None if patience is None else int(patience),
         "checkpoint_every": float(checkpoint_every),
         "checkpoint_steps": checkpoint_steps and rollouts(checkpoint_steps, chunk) * chunk,
         "keep": keep,
