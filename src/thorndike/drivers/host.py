@@ -35,7 +35,7 @@ from thorndike.drivers.learner import (
     warm_iterations,
 )
 from thorndike.drivers.program import once, options
-from thorndike.drivers.scan import axes, member
+from thorndike.drivers.scan import ANY, axes, member
 from thorndike.drivers.state import Episodes, RunState, Tally
 from thorndike.ops.keys import random_key
 from thorndike.schedules import scheduled, settled
@@ -166,8 +166,11 @@ class HostDriver:
     def compile(self, warm: bool) -> None:
         """Nothing: the programs compile when `advance` first calls them."""
 
-    def advance(self, state: RunState, iterations: int, warm: bool = False, fresh: bool = False) -> RunState:
-        """`iterations` iterations later. Most of the argument is donated: do not use it again.
+    def advance(
+        self, state: RunState, iterations: int, warm: bool = False, fresh: bool = False, most: int = ANY
+    ) -> RunState:
+        """`iterations` iterations later, fewer where in some run more than `most` episodes have ended before. Most of
+        the argument is donated: do not use it again.
 
         With `fresh` the metric sums begin anew; with `warm` actions are random and nothing is learned. Stops early when
         in all runs a metric is not finite: no environment is stepped with what such parameters say, see `harmless`.
@@ -180,6 +183,7 @@ class HostDriver:
         carry, key, metrics, healthy = state.carry, state.key, None, True
         spare, self.spare = self.spare or jax.device_put(agent, may_alias=False), None
         move = self._act[warm](settings, agent, carry, self.observe(), key, self.point(book))
+        ended = np.zeros(self.runs, int)
         for _ in range(iterations):
             so_far, learned = book.tree, agent
             clock, point = Clock(so_far.steps, so_far.total), self.point(book)
@@ -190,6 +194,7 @@ class HostDriver:
                 spare = None
                 break  # without what has just begun
             rollout, dropped, carry, later = self.rollout(agent, carry, key, point, move, warm)
+            ended += np.asarray(rollout.steps.ended).sum((1, 2))
             if not self.replays and not warm:
                 rollout = jax.device_put(rollout)
                 learned, metrics = self._learn(spare, settings, agent, memory, rollout, key, clock, point)
@@ -198,6 +203,8 @@ class HostDriver:
             key = later
             told = rollout, dropped, metrics
             memory, book, healthy, move = self._add[warm](settings, memory, book, *told, agent, carry, key)
+            if ended.max() > most:
+                break
         done = book.tree
         self.spare = spare
         if warm:  # learning has set them otherwise; copied, for the book is donated
@@ -278,7 +285,7 @@ def _init_run(algorithm: Any, spec: Spec, key: Array, now: Timestep) -> RunState
     after, metrics = jax.eval_shape(partial(improve, algorithm), agent, memory, example, key)
     check_kind(algorithm, "update" if replays(algorithm) else "learn", agent, after)
     seen = jax.eval_shape(partial(health, spec.observation), example.steps).metrics
-    episodes, tally = Episodes.start(algorithm.num_envs), Tally.start({**seen, **_named(metrics)})
+    episodes, tally = Episodes.start(algorithm.num_envs, steps_of(algorithm)), Tally.start({**seen, **_named(metrics)})
     return RunState(agent, memory, (), carry, key, zero, jnp.int32(spec.steps), zero, episodes, tally)
 
 
@@ -302,6 +309,6 @@ def _written(
     """The book with a rollout, and what learning said beside it if it did, written down."""
     record = book.tally.watch if metrics is None else book.tally.add
     tally = record(_named(metrics or {}), book.iterations, health(spec.observation, rollout.steps))
-    episodes = book.episodes.add(rollout.steps.reward, rollout.steps.ended, dropped)
+    episodes = book.episodes.add(rollout.steps.reward, rollout.steps.ended, book.steps, dropped)
     steps, iterations = book.steps + steps_of(algorithm), book.iterations + 1
     return book._replace(steps=steps, iterations=iterations, episodes=episodes, tally=tally)

@@ -18,7 +18,7 @@ from thorndike.drivers.health import Health, health
 from thorndike.drivers.learner import check_kind, set_clock
 from thorndike.drivers.program import once, options
 from thorndike.drivers.scan import axes, member
-from thorndike.drivers.state import WINDOW, Episodes, RunState, Tally
+from thorndike.drivers.state import Episodes, RunState, Tally
 from thorndike.memory.dataset import Dataset
 from thorndike.ops.keys import random_key
 from thorndike.schedules import settled
@@ -98,7 +98,9 @@ class OfflineDriver:
             lowered = self._learn.lower(self.algorithm, rest, (batches, ukeys), np.int32(1))
             self._compiled = lowered.compile(options(state.agent))
 
-    def advance(self, state: RunState, iterations: int, warm: bool = False, fresh: bool = False) -> RunState:
+    def advance(
+        self, state: RunState, iterations: int, warm: bool = False, fresh: bool = False, most: int = 0
+    ) -> RunState:
         """`iterations` updates later, fewer if in all runs a metric is not finite. The argument is donated."""
         state = state._replace(tally=state.tally.restart(jnp.bool_(True))) if fresh else state
         self.compile()
@@ -116,12 +118,12 @@ class OfflineDriver:
 
     def record(self, state: RunState, found: Evaluation) -> RunState:
         """With the returns of an evaluation as the run's last episodes: it plays none while it learns."""
-        n = found.returns.shape[1]
-        last = lambda x, dtype: jnp.asarray(np.pad(x, [(0, 0), (0, max(0, WINDOW - n))])[:, :WINDOW], dtype)  # noqa: E731
+        n, size = found.returns.shape[1], state.episodes.returns.shape[1]
+        last = lambda x, dtype: jnp.asarray(np.pad(x, [(0, 0), (0, max(0, size - n))])[:, :size], dtype)  # noqa: E731
         episodes = state.episodes._replace(
             returns=last(found.returns, jnp.float32),
             lengths=last(found.lengths, jnp.int32),
-            count=jnp.full(self.runs, n, jnp.int32),
+            count=jnp.full(self.runs, min(n, size), jnp.int32),
         )
         return state._replace(episodes=episodes)
 
@@ -153,7 +155,7 @@ def _init_run(algorithm: Any, spec: Spec, key: Array, batch: PyTree) -> RunState
     after, metrics, seen = jax.eval_shape(partial(_learn, algorithm, spec), agent, batch, key)
     check_kind(algorithm, "update", agent, after)
     zero = jnp.int32(0)
-    episodes, tally = Episodes.start(1), Tally.start({**seen.metrics, **metrics})
+    episodes, tally = Episodes.start(1, 1), Tally.start({**seen.metrics, **metrics})
     return RunState(agent, (), (), (), key, zero, jnp.int32(spec.steps), zero, episodes, tally)
 
 

@@ -38,6 +38,8 @@ from thorndike.ops.keys import random_key
 from thorndike.schedules import settled
 from thorndike.types import Array, Metrics, PyTree, Rollout, Spec, Timestep, Transition
 
+ANY = 2**30  # number of episodes
+
 
 def step_world(algorithm: Any, world: Batched, actor: PyTree, carry: PyTree, now: Timestep, key: Array, how: str):
     """One step of every environment; `how` is "explore", "exploit" or "random"."""
@@ -101,7 +103,7 @@ def init_run(algorithm: Any, world: Batched, spec: Spec, shapes: tuple[Rollout, 
     agent, now = algorithm.init(ikey, spec), world.reset(wkey)
     carry = algorithm.carry(algorithm.actor(agent), algorithm.num_envs)
     zero, (experience, metrics) = jnp.int32(0), shapes
-    episodes, tally = Episodes.start(algorithm.num_envs), Tally.start(metrics)
+    episodes, tally = Episodes.start(algorithm.num_envs, steps_of(algorithm)), Tally.start(metrics)
     memory, total = init_memory(algorithm, experience), jnp.int32(spec.steps)
     return RunState(agent, memory, now, carry, key, zero, total, zero, episodes, tally)
 
@@ -131,7 +133,7 @@ def iterate(algorithm: Any, world: Batched, state: RunState, warm: bool, warmup:
         agent, memory, metrics, seen = _learn(algorithm, space, state.agent, state.memory, experience, lkey)
         tally = state.tally.add(metrics, state.iterations, seen)
     agent = set_clock(agent, steps, state.total)
-    episodes = state.episodes.add(experience.steps.reward, experience.steps.ended)
+    episodes = state.episodes.add(experience.steps.reward, experience.steps.ended, state.steps)
     return RunState(agent, memory, now, carry, key, steps, state.total, state.iterations + 1, episodes, tally)
 
 
@@ -146,7 +148,7 @@ def member(algorithm: Any, index: Any) -> Any:
 
 
 def _chunk(
-    algorithm: Any, world: Batched, state: RunState, n: Array, fresh: Array, warm: bool, warmup: str
+    algorithm: Any, world: Batched, state: RunState, n: Array, fresh: Array, most: Array, warm: bool, warmup: str
 ) -> RunState:
     state = state._replace(tally=state.tally.restart(fresh))
     runs, swept = state.steps.shape[0], axes(algorithm)
@@ -156,7 +158,12 @@ def _chunk(
         step = lambda s: one(algorithm, world, s)  # noqa: E731
     else:
         step = lambda s: jax.vmap(one, in_axes=(swept, None, 0))(algorithm, world, s)  # noqa: E731
-    going = lambda carry: (carry[0] < n) & carry[1].tally.healthy().any()  # noqa: E731
+    last = state.episodes.count + most
+
+    def going(carry):
+        i, state = carry
+        return (i < n) & state.tally.healthy().any() & (state.episodes.count <= last).all()
+
     _, state = jax.lax.while_loop(going, lambda carry: (carry[0] + 1, step(carry[1])), (0, state))
     return jax.tree.map(lambda x: x[None], state) if runs == 1 else state
 
@@ -186,16 +193,16 @@ class ScanDriver:
         self.mesh = Mesh(np.array(jax.devices()[: devices_for(runs)]), ("runs",))
         swept = jax.tree.map(lambda axis: P() if axis is None else P("runs"), axes(algorithm), is_leaf=_none)
 
-        def advance(algorithm, world, state, n, fresh, warm):
+        def advance(algorithm, world, state, n, fresh, most, warm):
             f = partial(_chunk, warm=warm, warmup=warmup)
             if self.mesh.size == 1:
-                return f(algorithm, world, state, n, fresh)
-            specs = (swept, P(), P("runs"), P(), P())
+                return f(algorithm, world, state, n, fresh, most)
+            specs = (swept, P(), P("runs"), P(), P(), P())
             return jax.shard_map(f, mesh=self.mesh, in_specs=specs, out_specs=P("runs"), check_vma=False)(
-                algorithm, world, state, n, fresh
+                algorithm, world, state, n, fresh, most
             )
 
-        self._advance = jax.jit(advance, static_argnums=5, donate_argnums=2)
+        self._advance = jax.jit(advance, static_argnums=6, donate_argnums=2)
         self._compiled: dict[bool, Any] = {}
 
     def __enter__(self) -> ScanDriver:
@@ -245,13 +252,18 @@ class ScanDriver:
         """Compile the program that `advance` calls; returned for those who want to look at it."""
         if warm not in self._compiled:
             state = self.like()
-            lowered = self._advance.lower(self.algorithm, self.world, state, np.int32(1), np.bool_(False), warm)
+            numbers = np.int32(1), np.bool_(False), np.int32(ANY)
+            lowered = self._advance.lower(self.algorithm, self.world, state, *numbers, warm)
             self._compiled[warm] = lowered.compile(options(state.agent))
         return self._compiled[warm]
 
-    def advance(self, state: RunState, iterations: int, warm: bool = False, fresh: bool = False) -> RunState:
-        """`iterations` iterations later. The argument is donated: do not use it again.
+    def advance(
+        self, state: RunState, iterations: int, warm: bool = False, fresh: bool = False, most: int = ANY
+    ) -> RunState:
+        """`iterations` iterations later, fewer where in some run more than `most` episodes have ended before.
 
-        With `fresh` the metric sums begin anew; with `warm` actions are random and nothing is learned.
+        The argument is donated: do not use it again. With `fresh` the metric sums begin anew; with `warm` nothing is
+        learned.
         """
-        return self.compile(warm)(self.algorithm, self.world, state, np.int32(iterations), np.bool_(fresh))
+        numbers = np.int32(iterations), np.bool_(fresh), np.int32(most)
+        return self.compile(warm)(self.algorithm, self.world, state, *numbers)

@@ -15,30 +15,36 @@ from thorndike.drivers.health import Health
 from thorndike.types import Array, Metrics, PyTree
 
 WINDOW = 100  # episodes over which returns are averaged
+LEAST = 1024  # episodes that a run's state remembers at least
 
 
 class Episodes(NamedTuple):
-    """Returns and lengths of the episodes under way [E] and of the last `WINDOW` finished ones."""
+    """Returns and lengths of the episodes under way [E], and of the last N finished ones, in rings."""
 
     running_return: Array  # [E]
     running_length: Array  # [E]
-    returns: Array  # [WINDOW], a ring
-    lengths: Array  # [WINDOW]
+    returns: Array  # [N], a ring
+    lengths: Array  # [N]
+    steps: Array  # [N], environment steps of the run when it ended
     count: Array  # type: ignore[assignment]  # episodes finished so far
 
     @staticmethod
-    def start(num_envs: int) -> Episodes:
-        """No episodes yet."""
-        zero, none = jnp.zeros(num_envs), jnp.zeros(WINDOW)
-        return Episodes(zero, zero.astype(jnp.int32), none, none.astype(jnp.int32), jnp.int32(0))
+    def start(num_envs: int, steps: int) -> Episodes:
+        """No episodes yet; of all that end within two rollouts of `steps` steps none is lost."""
+        zero, none = jnp.zeros(num_envs), jnp.zeros(max(LEAST, 2 * steps))
+        whole = none.astype(jnp.int32)
+        return Episodes(zero, zero.astype(jnp.int32), none, whole, whole, jnp.int32(0))
 
     def restart(self) -> Episodes:
         """With those under way forgotten: their environments are new."""
         nothing = jnp.zeros_like(self.running_return), jnp.zeros_like(self.running_length)
         return self._replace(running_return=nothing[0], running_length=nothing[1])
 
-    def add(self, reward: Array, ended: Array, dropped: Array | None = None) -> Episodes:
-        """With a rollout's rewards and endings [T, E] counted in, but for the endings of episodes that were dropped."""
+    def add(self, reward: Array, ended: Array, steps: Array, dropped: Array | None = None) -> Episodes:
+        """With a rollout's rewards and endings [T, E] counted in, but for the endings of episodes that were dropped.
+
+        `steps` is the number of environment steps before the rollout.
+        """
 
         def step(carry, x):
             total, length = carry
@@ -48,12 +54,21 @@ class Episodes(NamedTuple):
 
         running, (totals, lengths) = jax.lax.scan(step, (self.running_return, self.running_length), (reward, ended))
         done = (ended if dropped is None else ended & ~dropped).ravel()
+        size, (length, n) = self.returns.shape[0], ended.shape
         rank = self.count + jnp.cumsum(done) - 1
-        last = self.count + done.sum()
-        slot = jnp.where(done & (rank >= last - WINDOW), rank % WINDOW, WINDOW)  # out of range: dropped
+        slot = jnp.where(done, rank % size, size)  # out of range: not written
+        at = steps + n * (1 + jnp.arange(length * n) // n)
         returns = self.returns.at[slot].set(totals.ravel(), mode="drop")
         lengths_ = self.lengths.at[slot].set(lengths.ravel(), mode="drop")
-        return Episodes(*running, returns, lengths_, last)
+        steps_ = self.steps.at[slot].set(at, mode="drop")
+        return Episodes(*running, returns, lengths_, steps_, self.count + done.sum())
+
+    def slots(self, most: int) -> tuple[np.ndarray, np.ndarray]:
+        """Of leaves [R, ...]: where in the rings the last `most` episodes of each run are, [R, most], the oldest first;
+        and which of these there are."""
+        count, size = np.asarray(self.count)[:, None], self.returns.shape[-1]
+        rank = count - most + np.arange(most)
+        return rank % size, rank >= np.maximum(0, count - size)
 
 
 @partial(

@@ -102,6 +102,17 @@ class Run:
         """All that was logged: "steps" [N], and every other tag [N, runs]."""
         return self.journal.metrics()
 
+    def episodes(self) -> dict[str, np.ndarray]:
+        """Every training episode that ended, in this order: arrays [N] of the "step" of its agent's run at which it
+        ended, its "return" and "length", and the "member" (of `members()`) whose it was.
+
+        Raises:
+            ConfigError: the run learned from a dataset, and plays only to be evaluated.
+        """
+        if self.info.get("dataset"):
+            raise ConfigError("this run learned from a dataset: it has evaluations, in run.metrics(), and no episodes")
+        return self.journal.episodes()
+
     def state(self, driver: Any) -> tuple[PyTree, dict[str, Any], list[str]] | None:
         """The newest whole checkpoint as a run state, its metadata, and a message for each damaged one."""
         found = checkpoint.load_newest(self.path / "checkpoints")

@@ -10,6 +10,7 @@ import numpy as np
 
 from thorndike.errors import CheckpointError
 from thorndike.files import read_json
+from thorndike.runs.storage import episodes
 from thorndike.runs.storage.directory import trained
 from thorndike.runs.storage.metrics import read, table
 
@@ -108,6 +109,12 @@ class Journal:
     def metrics(self) -> dict[str, np.ndarray]:
         """All that was logged: "steps" [N], and every other tag [N, runs]."""
         return table(read(self.path / "metrics.jsonl"))
+
+    def episodes(self) -> dict[str, np.ndarray]:
+        """All training episodes: "step" (of the run, when it ended), "return", "length" and "member", each [N]."""
+        found = episodes.read(self.path / "episodes.bin")
+        kinds = {"step": int, "return": float, "length": int, "member": int}
+        return {name: found[name].astype(kind) for name, kind in kinds.items()}
 
     @property
     def shell_path(self) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 
 from thorndike.drivers.state import RunState
 from thorndike.runs.results.run import Run
+from thorndike.runs.storage.episodes import EpisodesFile, records
 from thorndike.runs.storage.metrics import MetricsFile, read, row_of
 from thorndike.runs.training.callbacks import Callbacks
 from thorndike.runs.training.evaluation import Evaluator, values_of
@@ -35,9 +36,28 @@ class Log:
         self.evaluator = Evaluator(run, driver.algorithm, run.info["evaluate_episodes"])
         self.callbacks, self.stopped = callbacks, ""  # why training stops, where it is to
         self.metrics = MetricsFile(run.path / "metrics.jsonl", keep_until)
+        self.offline = bool(run.info.get("dataset"))
+        self.endings = EpisodesFile(run.path / "episodes.bin", keep_until)
+        self.seen: Any = 0  # episodes of each run [R] that are written down
         rows, info = read(run.path / "metrics.jsonl"), run.info
         self.goals = Goals(rows, info["stop_at"], info["patience"], bool(self.evaluate_every))
         self.improved = False  # the last row has the best evaluation so far
+
+    def episodes(self, state: RunState, diverged: dict[str, int]) -> None:
+        """Write down the training episodes that have ended since this was last called; of runs that have diverged those
+        before the step at which they did."""
+        count = np.asarray(state.episodes.count)
+        each = count - self.seen
+        self.seen, new = count, int(each.max())
+        if new == 0 or self.offline:
+            return
+        slots, _ = state.episodes.slots(new)
+        there = np.arange(new) >= (new - each)[:, None]
+        rings = (state.episodes.steps, state.episodes.returns, state.episodes.lengths)
+        steps, returns, lengths = (np.take_along_axis(np.asarray(ring), slots, 1) for ring in rings)
+        for run, at in diverged.items():
+            there[int(run)] &= steps[int(run)] < at
+        self.endings.write(records(steps, returns, lengths, there))
 
     def until_due(self, iterations: int) -> int:
         """How many iterations there are until something is due."""
@@ -87,5 +107,6 @@ class Log:
     def close(self) -> None:
         """Close the file, the user's functions and the environments of evaluations."""
         self.callbacks.close()
+        self.endings.close()
         self.metrics.close()
         self.evaluator.close()

@@ -148,6 +148,7 @@ class Loop:
         self.patience.wait(self.state.steps, time.monotonic(), self.steps)
         jax.block_until_ready(self.state)  # raises what went wrong; to ask for its numbers would wait for ever
         self.status("running")
+        self.log.seen = np.asarray(self.state.episodes.count)
         if self.start is not None:
             self.save()  # what it started from may be gone when it goes on
         if not self.reported:
@@ -168,10 +169,11 @@ class Loop:
             n = min(n, self.log.until_due(self.iterations))
 
             start = time.monotonic()
-            self.state, self.fresh = self.driver.advance(self.state, n, warm, self.fresh), False
+            most = self.state.episodes.returns.shape[1] - self.chunk  # so that none is lost from the rings
+            self.state, self.fresh = self.driver.advance(self.state, n, warm, self.fresh, most), False
             self.patience.wait(self.state.steps, start, self.steps)
             healthy = np.asarray(self.state.tally.healthy())
-            spent = time.monotonic() - start
+            spent, n = time.monotonic() - start, max(1, int(self.state.iterations[0]) - self.iterations)
             if per_iteration == math.inf and self.driver.lazy:
                 self.compile_seconds += spent
             else:
@@ -181,7 +183,7 @@ class Loop:
                 self.diverged()
             self.iterations += n
             self.mark(healthy)
-
+            self.log.episodes(self.state, self.diverged_at())
             self.report(signals)
             if not self.reported:
                 return

@@ -15,10 +15,10 @@ def mean_returns(episodes: Episodes, lost: np.ndarray) -> np.ndarray:
 
 
 def _window(episodes: Episodes, ring: Any, lost: np.ndarray) -> np.ndarray:
-    """Mean over the filled part of a ring [R, WINDOW]."""
-    ring, count = np.asarray(ring, float), np.minimum(np.asarray(episodes.count), WINDOW)
-    filled = np.arange(WINDOW) < count[:, None]
-    return np.where((count > 0) & ~lost, (ring * filled).sum(1) / np.maximum(count, 1), np.nan)
+    """Mean over the last `WINDOW` of a ring [R, N]."""
+    slots, there = episodes.slots(WINDOW)
+    values = np.where(there, np.take_along_axis(np.asarray(ring, float), slots, 1), 0.0)
+    return np.where(there.any(1) & ~lost, values.sum(1) / np.maximum(there.sum(1), 1), np.nan)
 
 
 def of_episodes(state: RunState, lost: np.ndarray) -> dict[str, np.ndarray]:
