@@ -31,6 +31,7 @@ thorndike: deep reinforcement learning in JAX
   thorndike evaluate RUN          play whole episodes and summarise the returns
   thorndike watch RUN             film the agent
   thorndike plot RUN...           draw learning curves
+  thorndike doctor RUN...         signs of trouble in the metrics, and what to try
   thorndike play RUN              play against the agent (board games)
   thorndike record RUN            record episodes as a dataset
   thorndike list                  algorithms and environments
@@ -54,7 +55,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _main(argv: list[str]) -> int:
     commands = {"train": train, "resume": resume, "evaluate": evaluate, "watch": watch, "plot": plot}
-    commands |= {"play": play, "record": record, "list": list_}
+    commands |= {"doctor": doctor, "play": play, "record": record, "list": list_}
     if not argv or argv[0] in ("-h", "--help", "help"):
         print(USAGE, end="")
         return 0
@@ -285,6 +286,24 @@ def plot(runs: tuple[Path, ...], /, out: Path | None = None) -> None:
     out = out or runs[0] / "curve.png"
     draw([_open(run) for run in runs], out)
     print(out)
+
+
+def doctor(runs: tuple[Path, ...], /, json: bool = False) -> None:
+    """Look for signs of trouble in the metrics of runs; say what usually causes what was seen, and what to try.
+
+    Args:
+        runs: the runs' directories
+        json: print JSON
+    """
+    if not runs:
+        raise ConfigError("name at least one run: thorndike doctor RUN...")
+    for run in runs:
+        _require_run(run)
+    from thorndike.runs.results.doctor import diagnose
+    from thorndike.runs.storage.journal import Journal
+
+    found = [diagnose(Journal(run)) for run in runs]
+    print(_json([one.to_json() for one in found]) if json else "\n\n".join(map(str, found)))
 
 
 def list_(what: Literal["all", "algorithms", "environments"] = "all", /, json: bool = False) -> None:

@@ -20,6 +20,7 @@ from thorndike.exports import known_configs
 from thorndike.memory.dataset import Dataset, new
 from thorndike.runs.results.actors import Actors, Step, actors_at, expand
 from thorndike.runs.results.agent import Agent
+from thorndike.runs.results.doctor import Diagnosis, diagnose
 from thorndike.runs.storage import checkpoint
 from thorndike.runs.storage.arrays import from_arrays
 from thorndike.runs.storage.environments import describe, remake
@@ -112,6 +113,10 @@ class Run:
         if self.info.get("dataset"):
             raise ConfigError("this run learned from a dataset: it has evaluations, in run.metrics(), and no episodes")
         return self.journal.episodes()
+
+    def doctor(self) -> Diagnosis:
+        """Signs of trouble in the run's metrics, what usually causes them and what to try; `print` shows it."""
+        return diagnose(self.journal)
 
     def state(self, driver: Any) -> tuple[PyTree, dict[str, Any], list[str]] | None:
         """The newest whole checkpoint as a run state, its metadata, and a message for each damaged one."""

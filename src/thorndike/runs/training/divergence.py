@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from thorndike.drivers.state import Tally
+if TYPE_CHECKING:  # whose module imports JAX
+    from thorndike.drivers.state import Tally
 
 CAUSES = {  # in the order in which trouble spreads
     "rollout/observation_max": "An observation of the environment, or in the dataset, was not finite: look at its "

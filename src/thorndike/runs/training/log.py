@@ -15,6 +15,7 @@ from thorndike.runs.training.callbacks import Callbacks
 from thorndike.runs.training.evaluation import Evaluator, values_of
 from thorndike.runs.training.goals import Goals
 from thorndike.runs.training.rows import of_episodes, of_learning
+from thorndike.runs.training.signs import Warning, Watch, plan_of
 
 
 class Log:
@@ -41,6 +42,8 @@ class Log:
         self.seen: Any = 0  # episodes of each run [R] that are written down
         rows, info = read(run.path / "metrics.jsonl"), run.info
         self.goals = Goals(rows, info["stop_at"], info["patience"], bool(self.evaluate_every))
+        self.watch = Watch(rows, run.runs, plan_of(info))
+        self.warnings: list[Warning] = []  # signs of trouble that were first seen with the last row
         self.improved = False  # the last row has the best evaluation so far
 
     def episodes(self, state: RunState, diverged: dict[str, int]) -> None:
@@ -100,7 +103,7 @@ class Log:
         row = row_of(iterations * self.driver.chunk, values | evaluated)
         who = self.callbacks(self.run, row)
         self.metrics.write(row)
-        self.improved = self.goals.see(row)
+        self.improved, self.warnings = self.goals.see(row), self.watch.see(row)
         self.stopped = f"on_row: {who} said so" if who else self.goals.reached(row)
         return state
 

@@ -10,24 +10,21 @@ from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from thorndike.drivers.health import WIDTHS
-from thorndike.drivers.learner import replays, set_clock
 from thorndike.drivers.state import RunState
 from thorndike.errors import CheckpointError, DivergedError, EnvError
 from thorndike.files import write_json
-from thorndike.ops.keys import random_key
 from thorndike.runs.results.run import Run
 from thorndike.runs.storage import checkpoint
+from thorndike.runs.training.beginning import found_state, fresh_state
 from thorndike.runs.training.callbacks import Callbacks
 from thorndike.runs.training.divergence import all_of_them, diverged_at, one_of_several
 from thorndike.runs.training.log import Log
 from thorndike.runs.training.progress import Progress
 from thorndike.runs.training.rows import mean_returns
 from thorndike.runs.training.signals import Background, Signals
-from thorndike.runs.training.validation import validate_memory
 from thorndike.runs.training.waiting import Patience, result_of
 
 CHUNK_SECONDS = 0.25  # of compiled work between two looks at the world: signals, progress
@@ -47,6 +44,7 @@ class Loop:
         self.lost = np.zeros(run.runs, bool)  # runs that have diverged, while others go on
         self.fresh = False  # the metric sums were logged and begin anew
         self.reported = True  # the row that was due at this step, if any, is written
+        self.state: Any = None  # a `RunState`, once it has begun
         self.progress = Progress(run, progress)
         compiled = driver.simulates and not run.info.get("dataset")
         ending = ", or a reset or a step of the environment never ends" if compiled else ""
@@ -65,34 +63,15 @@ class Loop:
         """The state at the start: a fresh one, or the one that was found; False if a signal came first."""
         found, self.found = self.found, None
         if found is None:
-            if replays(self.algorithm):
-                validate_memory(self.driver.like().memory)
-            keys = seed_keys(self.run)
-            if self.driver.simulates:
-                fresh = result_of(Background(lambda: self.driver.init(keys)), signals)
-            else:  # environments on the host are for the main thread
-                fresh = self.driver.init(keys)
-            if fresh is not None and self.start is not None:
+            if self.start is not None:
                 self.progress.say(self.start.told)
-                fresh = self.driver.place(self.start.applied(fresh))
-            self.state = fresh
-            return fresh is not None
-        state, meta, damaged = found
-        for message in damaged:
-            self.progress.say(f"skipped a checkpoint: {message}")
-        if meta["devices"] != self.driver.devices:
-            self.progress.say(
-                f"saved with {meta['devices']} devices, resumed with {self.driver.devices}: equal up to rounding only"
-            )
+            self.state = fresh_state(self.run, self.driver, self.start, signals)
+            return self.state is not None
+        meta = found[1]
         self.seconds, self.timed, self.fresh, self.saved_at = meta["seconds"], meta["timed"], meta["fresh"], self.steps
         self.reported = meta.get("reported", True)
-        total = np.full_like(state.total, self.run.info["steps"])
-        state = state._replace(total=total, agent=set_clock(state.agent, state.steps, total))
-        if not self.driver.simulates and self.iterations < self.total:
-            state = state._replace(episodes=state.episodes.restart())
-            self.progress.say("the simulator cannot be saved: new episodes begin, all else is as it was")
-        self.lost = ~np.asarray(state.tally.healthy())
-        self.state = self.driver.place(state)
+        self.state = found_state(self.run, self.driver, found, self.iterations < self.total, self.progress.say)
+        self.lost = ~np.asarray(self.state.tally.healthy())
         return True
 
     def go(self) -> None:
@@ -239,6 +218,9 @@ class Loop:
         self.reported = state is not None
         if state is not None:
             self.state, self.fresh = state, self.fresh or (row_due and not warm)
+            for warning in self.log.warnings:
+                ask = f"thorndike doctor {self.run.journal.shell_path} says what to try"
+                self.progress.say(f"warning: {warning.saw} at step {self.steps:,}; {ask}")
             if self.log.improved:
                 self.unless_the_disk_refuses(self.save_best)
 
@@ -271,22 +253,23 @@ class Loop:
     def status(self, state: str, **more: Any) -> None:
         """Where the run is, in `status.json`."""
         returns = [float(x) if math.isfinite(x) else None for x in self.returns()]
-        best = self.log.goals.best
-        write_json(
-            self.run.path / "status.json",
-            {
-                "state": state,
-                "steps": self.steps,
-                "episodes": int(np.max(self.state.episodes.count)),
-                "seconds": round(self.seconds, 3),
-                "compile_seconds": round(self.compile_seconds, 3),
-                "steps_per_second": round(self.rate, 1) if self.timed else None,
-                "return_mean": returns,
-                **({"best": dict(zip(("mean_reward", "steps"), best))} if best else {}),
-                **({"diverged": self.diverged_at()} if self.lost.any() else {}),
-                **more,
-            },
-        )
+        best, warnings = self.log.goals.best, self.log.watch.found
+        said = {
+            "state": state,
+            "steps": self.steps,
+            "episodes": int(np.max(self.state.episodes.count)),
+            "seconds": round(self.seconds, 3),
+            "compile_seconds": round(self.compile_seconds, 3),
+            "steps_per_second": round(self.rate, 1) if self.timed else None,
+            "return_mean": returns,
+        }
+        if best is not None:
+            said["best"] = {"mean_reward": best[0], "steps": best[1]}
+        if warnings:
+            said["warnings"] = [{"sign": one.sign, "step": one.step, "saw": one.saw} for one in warnings]
+        if self.lost.any():
+            said["diverged"] = self.diverged_at()
+        write_json(self.run.path / "status.json", said | more)
 
     def diverged_at(self) -> dict[str, int]:
         """The runs that have diverged, by their place among `members()`, and the step at which each did."""
@@ -298,9 +281,3 @@ class Loop:
         kept = f"the checkpoint at {self.saved_at} steps is kept" if self.saved_at > 0 else "no checkpoint was due yet"
         self.status("diverged", metric=name, error=error)
         raise DivergedError(f"{error}. {causes}. The run at {self.run.path} is stopped; {kept}.")
-
-
-def seed_keys(run: Run) -> jax.Array:
-    """A random key for each run [R]; seeds vary fastest."""
-    seeds = [member["seed"] for member in run.members()]
-    return jax.vmap(random_key)(jnp.asarray(seeds, jnp.uint32))
