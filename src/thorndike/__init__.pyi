@@ -64,6 +64,7 @@ from thorndike.runs.results.plot import plot as plot
 from thorndike.runs.results.run import Run as Run
 from thorndike.runs.results.run import open_run as open_run
 from thorndike.runs.training.callbacks import STOP as STOP
+from thorndike.runs.training.estimate import Estimate as Estimate
 from thorndike.runs.training.resume import resume as resume
 from thorndike.runs.training.train import train as train
 from thorndike.schedules import Cosine as Cosine

@@ -102,7 +102,7 @@ def train(algorithm: Any, env: str, options: TrainOptions) -> None:
     """Train and say where the run is."""
     from thorndike.runs.training.train import train as start
 
-    run = start(
+    run: Any = start(
         algorithm,
         env,
         options.steps,
@@ -125,8 +125,12 @@ def train(algorithm: Any, env: str, options: TrainOptions) -> None:
         tensorboard=options.tensorboard,
         on_row=_sinks(options),
         progress=True,
+        dry_run=options.dry_run,
     )
-    _report(run, options.json)
+    if options.dry_run:
+        print(_json(run.to_json()) if options.json else run)  # an `Estimate`
+    else:
+        _report(run, options.json)
 
 
 def _report(run: Any, as_json: bool) -> None:

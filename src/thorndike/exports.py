@@ -16,6 +16,7 @@ PARTS = {  # all but the algorithms
     "runs.training.train": ("train",),
     "runs.training.resume": ("resume",),
     "runs.training.callbacks": ("STOP",),
+    "runs.training.estimate": ("Estimate",),
     "": ("sinks",),  # a module itself
     "runs.results.run": ("Run", "open_run"),
     "runs.results.agent": ("Agent", "load"),

@@ -57,6 +57,8 @@ class TrainOptions:
     """a run, an agent's file or a safetensors file that the agents start from"""
     parts: tuple[str, ...] = ()
     """with --start: the parts to take, such as policy.torso, or torso for every one; by default all that fit"""
+    dry_run: bool = False
+    """do not train: measure for some seconds what it would take, and print that"""
     json: bool = False
     """end with one line of JSON on standard output"""
 

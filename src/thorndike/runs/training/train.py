@@ -21,6 +21,7 @@ from thorndike.runs.storage.directory import begun, new_directory, training, unu
 from thorndike.runs.storage.environments import describe, describe_environment
 from thorndike.runs.storage.journal import FORMAT
 from thorndike.runs.training.callbacks import functions_of
+from thorndike.runs.training.estimate import estimate
 from thorndike.runs.training.loop import Loop
 from thorndike.runs.training.options import (
     rollouts,
@@ -62,6 +63,7 @@ def train(
     env_timeout: float = 60.0,
     on_env_error: str = "raise",
     dataset: Any = None,
+    dry_run: bool = False,
 ) -> Run:
     """Train an agent, or many side by side.
 
@@ -112,6 +114,8 @@ def train(
             `rollout/env_restarts` counts them.
         dataset: recorded episodes to learn from, a `td.Dataset` or its directory; steps are then batches, and the
             environment only serves to evaluate.
+        dry_run: do not train, but measure for some seconds what it would take, and return an `Estimate` in the place of
+            a run: parameters, memory, programs to compile, time. Nothing of it is kept.
 
     Returns:
         The run: `run.evaluate()`, `run.plot()`, `run.watch()`, `run.agent()`.
@@ -158,7 +162,6 @@ def train(
         json.dumps(described)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"env_kwargs {kwargs} cannot be kept in run.json: {error}; give plain values") from None
-    path = new_directory(out, algorithm, described["id"])
     chunk = 1 if data is not None else steps_of(algorithm)
     info = {
         "format": FORMAT,
@@ -185,6 +188,9 @@ def train(
         "made": time.strftime("%Y-%m-%dT%H:%M:%S"),
         "versions": versions(),
     }
+    if dry_run:
+        return estimate(world, info, types_in(algorithm), begins)  # type: ignore[return-value]
+    path = new_directory(out, algorithm, described["id"])
     with training(path):
         unused(path)
         write_json(path / "run.json", info)
