@@ -109,6 +109,7 @@ def train(algorithm: Any, env: str, options: TrainOptions) -> None:
         seed=options.seed,
         seeds=options.seeds,
         out=options.out,
+        name=options.name,
         evaluate_every=options.evaluate_every,
         evaluate_episodes=options.evaluate_episodes,
         stop_at=options.stop_at,

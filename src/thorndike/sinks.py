@@ -46,7 +46,7 @@ class WandB:
         """Log a row."""
         if self.session is None:
             self.session = False  # where it cannot begin, it is not tried again
-            defaults = {"name": run.path.name, "dir": str(run.path), "id": _remembered(run, "wandb"), "resume": "allow"}
+            defaults = {"name": _called(run), "dir": str(run.path), "id": _remembered(run, "wandb"), "resume": "allow"}
             about = {"config": {**_settings(run, None), "seeds": run.seeds}}
             self.session = self.wandb.init(**{**defaults, **about, **self.options})
             self.session.define_metric("*", step_metric="steps")
@@ -85,7 +85,7 @@ class MLflow:
             if self.experiment is not None:
                 self.mlflow.set_experiment(self.experiment)
             known = _remembered(run, "mlflow")
-            how = {"run_id": known} if known else {"run_name": run.path.name, **self.options}
+            how = {"run_id": known} if known else {"run_name": _called(run), **self.options}
             self.id = self.mlflow.start_run(nested=self.mlflow.active_run() is not None, **how).info.run_id
             if not known:  # which cannot be written twice
                 self.mlflow.log_params({**_settings(run, None), "seeds": run.seeds})
@@ -149,6 +149,10 @@ def _package(name: str, what: str, install: str) -> Any:
         if error.name != name:
             raise
         raise MissingExtraError(f"{what} needs one more package: pip install {install}") from None
+
+
+def _called(run: Any) -> str:
+    return run.info["name"] or run.path.name
 
 
 def _label(run: Any, i: int) -> str:

@@ -25,6 +25,8 @@ class TrainOptions:
     """how many seeds to train side by side"""
     out: Path | None = None
     """the run's directory; by default a new one under runs/"""
+    name: str | None = None
+    """what to call the run, and its directory unless --out says that"""
     preset: bool = True
     """use the settings known to work for this pair, where there are any"""
     evaluate_every: int | None = None

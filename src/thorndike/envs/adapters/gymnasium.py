@@ -68,6 +68,7 @@ class GymnasiumEnvironment:
                 f"{hint}{type(source).__name__} is no Gymnasium environment: pass an id such as 'CartPole-v1', "
                 "a class, a function that makes an environment, or an environment"
             )
+        self._by_id = isinstance(source, str)
         self._name = source if isinstance(source, str) else _name(source)
         env = source if self._instance is not None else self._made(self._given)
         try:
@@ -77,7 +78,7 @@ class GymnasiumEnvironment:
                 put_away(env)
 
     def _probe(self, env: gymnasium.Env) -> None:
-        self.id: str = env.spec.id if env.spec is not None else self._name
+        self.id: str = env.spec.id if env.spec is not None and self._by_id else _called(env)
         self._space, self.action_space = env.observation_space, env.action_space
         self.max_steps: int | None = _time_limit(env)
         if not isinstance(self.action_space, (Discrete, Box, MultiDiscrete, MultiBinary)):
@@ -267,6 +268,21 @@ def _takes_render_mode(source: Callable) -> bool:
     except (TypeError, ValueError):
         return False
     return any(p.name == "render_mode" or p.kind is p.VAR_KEYWORD for p in parameters)
+
+
+USUAL = ("OrderEnforcing", "PassiveEnvChecker", "TimeLimit")  # wrappers that `gymnasium.make` puts around all
+
+
+def _called(env: gymnasium.Env) -> str:
+    """An environment by its id or class, with the wrappers around it: "TransformReward(CartPole-v1)"."""
+    wrappers, inner = [], env
+    while isinstance(inner, gymnasium.Wrapper):
+        wrappers.append(type(inner).__name__)
+        inner = inner.env
+    name = env.spec.id if env.spec is not None else type(inner).__name__
+    for wrapper in reversed([wrapper for wrapper in wrappers if wrapper not in USUAL]):
+        name = f"{wrapper}({name})"
+    return name
 
 
 def _name(source: Any) -> str:

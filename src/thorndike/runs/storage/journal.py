@@ -28,6 +28,7 @@ SETTINGS: dict[str, Any] = {  # of run.json that resuming needs
 }
 
 LATER: dict[str, tuple[Any, Any]] = {  # what older versions did not write: kinds, and what it was then
+    "name": ((str, type(None)), None),
     "evaluate_every": ((int, type(None)), None),
     "evaluate_episodes": (int, 20),
     "checkpoint_steps": ((int, type(None)), None),

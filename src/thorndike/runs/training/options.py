@@ -77,6 +77,12 @@ def validate_restarts(env: Any, on_error: str) -> None:
     require(restarts, f'these environments cannot be restarted, {why}: on_env_error has to be "raise"')
 
 
+def validate_name(name: Any) -> None:
+    """A text that fits into a line."""
+    fits = name is None or (isinstance(name, str) and name.isprintable() and 0 < len(name.strip()) <= 100)
+    require(fits, f"name must be a text of 1 to 100 characters, got {name!r}")
+
+
 def validate_goals(stop_at: Any, patience: Any, evaluates: bool) -> None:
     """A return to reach, and a number of evaluations, which there have to be."""
     finite = stop_at is None or (_number(stop_at) and math.isfinite(stop_at))

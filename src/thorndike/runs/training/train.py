@@ -27,6 +27,7 @@ from thorndike.runs.training.options import (
     rollouts,
     validate_games,
     validate_goals,
+    validate_name,
     validate_options,
     validate_restarts,
     validate_stepping,
@@ -45,6 +46,7 @@ def train(
     seed: int = 0,
     seeds: int = 1,
     out: str | Path | None = None,
+    name: str | None = None,
     env_kwargs: dict[str, Any] | None = None,
     progress: bool | None = None,
     log_every: int | None = None,
@@ -75,6 +77,7 @@ def train(
         seed: first seed; the same seed gives the same result.
         seeds: how many seeds, `seed` to `seed + seeds - 1`; as an axis of one program, each like its own run.
         out: the run's directory; by default a new one under `runs/`.
+        name: what to call the run: in `run.json`, in W&B and MLflow, and its directory unless `out` says that.
         env_kwargs: for the environment's constructor, where `env` is an id.
         progress: show a progress bar; by default on a terminal or in a notebook.
         log_every: steps between rows of `metrics.jsonl`; by default a 200th of `steps`, with a dataset a 20th.
@@ -130,14 +133,15 @@ def train(
     prepare_jax()
     seed, seeds, keep = (int(x) if isinstance(x, np.integer) else x for x in (seed, seeds, keep))
     kwargs = dict(env_kwargs or {})
-    name = env if isinstance(env, str) else None
+    id = env if isinstance(env, str) else None
     validate_stepping(workers, env_timeout, on_env_error)
     with starts_within(env_timeout):
         world = make(env, **kwargs)
-    algorithm, steps = choose(algorithm, name, steps)
+    algorithm, steps = choose(algorithm, id, steps)
     steps = whole_steps(steps)
     validate(algorithm, world, steps, seeds)
     data = open_dataset(algorithm, dataset, bool(getattr(world, "masked", False)))
+    validate_name(name)
     validate_options(
         seed=seed,
         seeds=seeds,
@@ -157,7 +161,7 @@ def train(
     else:
         data.fit(describe(world, steps, ""))
     begins = start_from(start, parts, algorithm, describe(world, steps, ""), seeds)
-    described = describe_environment(world, name, kwargs)
+    described = describe_environment(world, id, kwargs)
     try:
         json.dumps(described)
     except (TypeError, ValueError) as error:
@@ -165,6 +169,7 @@ def train(
     chunk = 1 if data is not None else steps_of(algorithm)
     info = {
         "format": FORMAT,
+        "name": name,
         "algorithm": to_json(algorithm),
         "environment": described,
         "sweep": swept_fields(algorithm),
@@ -190,7 +195,7 @@ def train(
     }
     if dry_run:
         return estimate(world, info, types_in(algorithm), begins)  # type: ignore[return-value]
-    path = new_directory(out, algorithm, described["id"])
+    path = new_directory(out, algorithm, described["id"], name)
     with training(path):
         unused(path)
         write_json(path / "run.json", info)
