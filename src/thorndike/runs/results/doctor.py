@@ -8,7 +8,7 @@ from typing import Any
 from thorndike.runs.storage.journal import Journal
 from thorndike.runs.storage.metrics import read
 from thorndike.runs.training.divergence import CAUSES
-from thorndike.runs.training.signs import Warning, Watch, plan_of
+from thorndike.runs.training.signs import Finding, Watch, plan_of
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -19,7 +19,7 @@ class Diagnosis:
     state: str  # of `status.json`, and at which step
     rows: int  # of metrics that were looked at
     error: str  # what ended it, and the usual causes; "" where nothing did
-    warnings: list[Warning]  # in the order in which they were first seen
+    warnings: list[Finding]  # in the order in which they were first seen
 
     def to_json(self) -> dict[str, Any]:
         """The data that `thorndike doctor --json` prints."""

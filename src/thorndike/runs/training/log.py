@@ -15,7 +15,7 @@ from thorndike.runs.training.callbacks import Callbacks
 from thorndike.runs.training.evaluation import Evaluator, values_of
 from thorndike.runs.training.goals import Goals
 from thorndike.runs.training.rows import of_episodes, of_learning
-from thorndike.runs.training.signs import Warning, Watch, plan_of
+from thorndike.runs.training.signs import Finding, Watch, plan_of
 
 
 class Log:
@@ -43,7 +43,7 @@ class Log:
         rows, info = read(run.path / "metrics.jsonl"), run.info
         self.goals = Goals(rows, info["stop_at"], info["patience"], bool(self.evaluate_every))
         self.watch = Watch(rows, run.runs, plan_of(info))
-        self.warnings: list[Warning] = []  # signs of trouble that were first seen with the last row
+        self.warnings: list[Finding] = []  # signs of trouble that were first seen with the last row
         self.improved = False  # the last row has the best evaluation so far
 
     def episodes(self, state: RunState, diverged: dict[str, int]) -> None:

@@ -37,7 +37,7 @@ class Sign:
 
 
 @dataclasses.dataclass(frozen=True)
-class Warning:
+class Finding:
     """A sign that was seen."""
 
     sign: str
@@ -239,11 +239,11 @@ class Watch:
         """`rows` are those of an earlier part of the run."""
         self.runs, self.plan, self.n = runs, plan, 0
         self.columns: dict[str, list[np.ndarray]] = {}  # of each tag, what the rows so far say of each agent [R]
-        self.found: list[Warning] = []
+        self.found: list[Finding] = []
         for row in rows:
             self.see(row)
 
-    def see(self, row: dict[str, Any]) -> list[Warning]:
+    def see(self, row: dict[str, Any]) -> list[Finding]:
         """The signs that are seen for the first time with this row."""
         self.add(row)
         if self.n % max(1, self.n // 100):  # the longer the history, the less often it is looked at
@@ -258,7 +258,7 @@ class Watch:
             if some:
                 whose = f" (agent {some[0]}; {len(some)} of {looked_at} agents)" if self.runs > 1 else ""
                 saw = f"{seen[some[0]]}{whose}"
-                new.append(Warning(sign.name, row["steps"], saw, sign.causes, sign.remedies))
+                new.append(Finding(sign.name, row["steps"], saw, sign.causes, sign.remedies))
         self.found += new
         return new
 
