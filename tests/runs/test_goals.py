@@ -47,6 +47,16 @@ def test_a_run_that_was_interrupted_is_as_patient_as_one_that_was_not(at, tmp_pa
     assert (run.status["steps"], run.status["best"]["steps"]) == (144, 96)
 
 
+def test_a_signal_in_the_last_row_changes_nothing(tmp_path, monkeypatch):
+    scripted(monkeypatch, {16 * i: [i] for i in range(1, 40)})
+    small.interrupt(monkeypatch, 64)
+    with pytest.raises(KeyboardInterrupt):
+        small.train("PPO", tmp_path / "run", stop_at=4, evaluate_every=16, evaluate_episodes=2)
+    status = td.open_run(tmp_path / "run").status
+    assert (status["state"], status["steps"]) == ("finished", 64)
+    assert status["stopped"].startswith("stop_at 4")
+
+
 def test_one_that_has_stopped_goes_on_only_with_more_steps(tmp_path, monkeypatch, capfd):
     scripted(monkeypatch, {16 * i: [i] for i in range(1, 40)})
     run = small.train("PPO", tmp_path / "run", stop_at=4, patience=9, evaluate_every=16, evaluate_episodes=2)

@@ -92,7 +92,7 @@ class Loop:
             if not begun:
                 write_json(self.run.path / "status.json", {"state": "interrupted", "steps": 0, "seconds": 0.0})
                 self.progress.say(f"stopped before the first step; go on with: {self.run.journal.resume_with}")
-            elif signals.caught is not None:
+            elif signals.caught is not None and not self.log.stopped:
                 self.save()
                 self.status("interrupted")
                 self.progress.say(
