@@ -20,7 +20,7 @@ from thorndike.configuration import to_json
 
 TINY = ["--num-envs", "2", "--rollout-length", "8", "--minibatch-size", "8", "--epochs", "1", "--torso.widths", "4"]
 TINY += ["--torso.init", "uniform", "--no-preset", "--steps", "64"]
-COMMANDS = ("train", "resume", "evaluate", "watch", "plot", "picture", "runs", "play", "record", "list")
+COMMANDS = ("train", "resume", "evaluate", "watch", "plot", "picture", "runs", "doctor", "play", "record", "list")
 
 
 @pytest.fixture(scope="module")

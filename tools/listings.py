@@ -17,7 +17,7 @@ def stub() -> str:
     for entry in entries().values():
         modules.setdefault(f"algorithms.{entry.module}", []).append(entry.class_name)
     lines = [
-        f"from thorndike.{module} import {name} as {name}"
+        f"from thorndike{'.' * bool(module)}{module} import {name} as {name}"
         for module in sorted(modules)
         for name in sorted(modules[module])
     ]

@@ -1,4 +1,5 @@
 # Written by tools/listings.py
+from thorndike import sinks as sinks
 from thorndike.algorithms.actor_critic.sac import SAC as SAC
 from thorndike.algorithms.offline.bc import BC as BC
 from thorndike.algorithms.policy.ppo import PPO as PPO
@@ -10,8 +11,8 @@ from thorndike.algorithms.value.dqn import DQN as DQN
 from thorndike.checks import check as check
 from thorndike.configuration import algorithm as algorithm
 from thorndike.configuration import config as config
-from thorndike.drivers.evaluate import Evaluation as Evaluation
 from thorndike.drivers.evaluate import evaluate as evaluate
+from thorndike.drivers.evaluation import Evaluation as Evaluation
 from thorndike.envs import make as make
 from thorndike.envs.adapters.brax import Robot as Robot
 from thorndike.envs.adapters.gymnasium import GymnasiumEnvironment as GymnasiumEnvironment
@@ -82,7 +83,9 @@ from thorndike.runs.results.listing import list_runs as list_runs
 from thorndike.runs.results.plot import plot as plot
 from thorndike.runs.results.run import Run as Run
 from thorndike.runs.results.run import open_run as open_run
-from thorndike.runs.training.train import resume as resume
+from thorndike.runs.training.callbacks import STOP as STOP
+from thorndike.runs.training.estimate import Estimate as Estimate
+from thorndike.runs.training.resume import resume as resume
 from thorndike.runs.training.train import train as train
 from thorndike.schedules import Cosine as Cosine
 from thorndike.schedules import Exponential as Exponential

@@ -21,7 +21,9 @@ from thorndike.errors import (
 )
 from thorndike.names import did_you_mean
 from thorndike.runs.training.signals import at_work
-from thorndike.train_options import TrainOptions, train_arguments
+from thorndike.train_options import ResumeOptions, TrainOptions, resume_arguments, train_arguments
+
+Step = int | Literal["best"] | None  # which checkpoint
 
 RETURN = "rollout/ep_rew_mean"  # what is drawn where nothing else is said
 
@@ -35,6 +37,7 @@ thorndike: deep reinforcement learning in JAX
   thorndike plot RUN...           draw learning curves, or whatever else was logged
   thorndike picture RUN           draw what was learned on a grid: values and greedy actions
   thorndike runs [DIR]            list the runs in a folder
+  thorndike doctor RUN...         signs of trouble in the metrics, and what to try
   thorndike play RUN              play against the agent (board games)
   thorndike record RUN            record episodes as a dataset
   thorndike list                  algorithms and environments
@@ -59,7 +62,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _main(argv: list[str]) -> int:
     commands = {"train": train, "resume": resume, "evaluate": evaluate, "watch": watch, "plot": plot}
-    commands |= {"picture": picture, "runs": runs, "play": play, "record": record, "list": list_}
+    commands |= {"picture": picture, "runs": runs, "doctor": doctor, "play": play, "record": record, "list": list_}
     if not argv or argv[0] in ("-h", "--help", "help"):
         print(USAGE, end="")
         return 0
@@ -74,6 +77,8 @@ def _main(argv: list[str]) -> int:
     try:
         if name == "train":
             train(*train_arguments(rest))
+        elif name == "resume":
+            resume(*resume_arguments(rest))
         else:
             _parse(commands[name], name, rest)
     except (ConfigError, UnknownNameError, IncompatibleError, MissingExtraError) as error:
@@ -110,23 +115,36 @@ def train(algorithms: list[Any], env: str, options: TrainOptions) -> None:
 def _train(algorithm: Any, env: str, options: TrainOptions) -> None:
     from thorndike.runs.training.train import train as start
 
-    run = start(
+    run: Any = start(
         algorithm,
         env,
         options.steps,
         seed=options.seed,
         seeds=options.seeds,
         out=options.out,
+        name=options.name,
+        evaluate_every=options.evaluate_every,
+        evaluate_episodes=options.evaluate_episodes,
+        stop_at=options.stop_at,
+        patience=options.patience,
         checkpoint_every=options.checkpoint_every,
+        checkpoint_steps=options.checkpoint_steps,
         keep=options.keep,
         workers=options.workers,
         on_env_error=options.on_env_error,
         env_timeout=options.env_timeout,
         dataset=options.dataset,
+        start=options.start,
+        parts=options.parts,
         tensorboard=options.tensorboard,
+        on_row=_sinks(options),
         progress=True,
+        dry_run=options.dry_run,
     )
-    _report(run, options.json)
+    if options.dry_run:
+        print(_json(run.to_json()) if options.json else run)  # an `Estimate`
+    else:
+        _report(run, options.json)
 
 
 def _report(run: Any, as_json: bool) -> None:
@@ -141,6 +159,8 @@ def _report(run: Any, as_json: bool) -> None:
     known = [x for x in status["return_mean"] if x is not None]
     score = ", ".join(f"{x:.1f}" for x in known) or "no episode ended"
     print(f"run      {run.journal.shell_path}")
+    if "stopped" in status:
+        print(f"stopped  at {status['steps']:,} of {run.info['steps']:,} steps; {status['stopped']}")
     games = run.spec.players > 1
     what = "of the last evaluation's episodes" if run.info.get("dataset") else "of the last 100 training episodes"
     what = "of the last 100 games against itself" if games else what
@@ -151,19 +171,19 @@ def _report(run: Any, as_json: bool) -> None:
     print("next     " + "    ".join([*steps, f"thorndike plot {run.journal.shell_path}"]))
 
 
-def resume(run: Path, /, steps: int | None = None, json: bool = False, env: str | None = None) -> None:
-    """Go on with a run from its newest whole checkpoint.
+def resume(path: Path, options: ResumeOptions, change: dict[str, Any]) -> None:
+    """Go on with a run and say where it is."""
+    from thorndike.runs.training.resume import resume as start
 
-    Args:
-        run: the run's directory
-        steps: a new total number of steps, to train longer than was planned
-        json: end with one line of JSON on standard output
-        env: the environment, where it is in a module of its own (my_package:MyEnv-v0)
-    """
-    from thorndike.runs.training.train import resume as start
+    _require_run(path)
+    run = start(path, options.steps, env=options.env, progress=True, change=change, on_row=_sinks(options))
+    _report(run, options.json)
 
-    _require_run(run)
-    _report(start(run, steps, env=env, progress=True), json)
+
+def _sinks(options: TrainOptions | ResumeOptions) -> list[Any]:
+    from thorndike.sinks import named
+
+    return [named(name) for name in dict.fromkeys(options.track)]
 
 
 def evaluate(
@@ -174,6 +194,7 @@ def evaluate(
     json: bool = False,
     opponent: str | None = None,
     elo: bool = False,
+    step: Step = None,
     env: str | None = None,
 ) -> None:
     """Play whole episodes with the trained agents, greedily, and summarise the returns.
@@ -185,6 +206,7 @@ def evaluate(
         json: print JSON
         opponent: in a game of two players, whom to play: random, perfect (tic-tac-toe) or another run
         elo: in a game of two players, let all kept checkpoints play each other and rate them
+        step: of which checkpoint, a number of steps or best; by default the newest
         env: the environment, where it is in a module of its own (my_package:MyEnv-v0)
     """
     if elo and opponent is not None:
@@ -195,11 +217,13 @@ def evaluate(
         print(_json(ratings) if json else "\n".join([*lines, str(run / "elo.png")]))
         return
     if opponent is not None:
+        if step is not None:
+            raise ConfigError("--opponent plays against the newest checkpoint: leave out --step")
         result = _open(run, env).match(opponent, episodes, seed)
         sides = {"first": result.first.tolist(), "second": result.second.tolist(), "score": result.score}
         print(_json(sides) if json else result)
         return
-    result = _open(run, env).evaluate(episodes, seed)
+    result = _open(run, env).evaluate(episodes, seed, step=step)
     print(_json(result.to_json()) if json else result)
 
 
@@ -211,6 +235,7 @@ def watch(
     episodes: int = 1,
     frames: int = 1500,
     explore: bool = False,
+    step: Step = None,
     env: str | None = None,
 ) -> None:
     """Film the trained agent.
@@ -222,9 +247,10 @@ def watch(
         episodes: how many to film
         frames: where the film stops, also in the midst of an episode
         explore: act as in training; by default the best action is taken
+        step: of which checkpoint, a number of steps or best; by default the newest
         env: the environment, where it is in a module of its own (my_package:MyEnv-v0)
     """
-    print(_open(run, env).watch(video, seed, episodes, frames, explore))
+    print(_open(run, env).watch(video, seed, episodes, frames, explore, step=step))
 
 
 def play(run: Path, /, second: bool = False, seed: int = 0) -> None:
@@ -248,6 +274,7 @@ def record(
     out: Path | None = None,
     seed: int = 0,
     explore: bool = False,
+    step: Step = None,
     env: str | None = None,
 ) -> None:
     """Record episodes of the trained agent as a dataset: thorndike train bc ENV --dataset DIR.
@@ -258,9 +285,10 @@ def record(
         out: the dataset's directory; by default dataset in the run's directory
         seed: of the environment
         explore: act as in training; by default the best action is taken
+        step: of which checkpoint, a number of steps or best; by default the newest
         env: the environment, where it is in a module of its own (my_package:MyEnv-v0)
     """
-    dataset = _open(run, env).record(episodes, out, seed, explore)
+    dataset = _open(run, env).record(episodes, out, seed, explore, step)
     print(f"{dataset.path}: {len(dataset.lengths)} episodes, {len(dataset)} steps, return {dataset.returns.mean():.1f}")
 
 
@@ -331,6 +359,24 @@ def runs(folder: Path = Path("runs"), /, json: bool = False) -> None:
         print(table(found, width) if found else f"there is no run in {folder}: thorndike train ALGORITHM ENV")
 
 
+def doctor(runs: tuple[Path, ...], /, json: bool = False) -> None:
+    """Look for signs of trouble in the metrics of runs; say what usually causes what was seen, and what to try.
+
+    Args:
+        runs: the runs' directories
+        json: print JSON
+    """
+    if not runs:
+        raise ConfigError("name at least one run: thorndike doctor RUN...")
+    for run in runs:
+        _require_run(run)
+    from thorndike.runs.results.doctor import diagnose
+    from thorndike.runs.storage.journal import Journal
+
+    found = [diagnose(Journal(run)) for run in runs]
+    print(_json([one.to_json() for one in found]) if json else "\n\n".join(map(str, found)))
+
+
 def list_(what: Literal["all", "algorithms", "environments"] = "all", /, json: bool = False) -> None:
     """List algorithms, and environments that are built in or that Gymnasium has here.
 
@@ -362,7 +408,7 @@ def list_(what: Literal["all", "algorithms", "environments"] = "all", /, json: b
 def _open(path: Path, env: str | None = None) -> Any:
     _require_run(path)
     from thorndike.runs.results.run import Run
-    from thorndike.runs.training.train import prepare_jax
+    from thorndike.runs.training.setup import prepare_jax
 
     prepare_jax()
     return Run(path, env)

@@ -13,8 +13,12 @@ from thorndike.names import did_you_mean
 VERSION = "0.1.0"
 
 PARTS = {  # all but the algorithms
-    "runs.training.train": ("train", "resume"),
+    "runs.training.train": ("train",),
+    "runs.training.resume": ("resume",),
+    "runs.training.callbacks": ("STOP",),
+    "runs.training.estimate": ("Estimate",),
     "runs.results.listing": ("list_runs",),
+    "": ("sinks",),  # a module itself
     "runs.results.run": ("Run", "open_run"),
     "runs.results.agent": ("Agent", "load"),
     "runs.results.plot": ("plot",),
@@ -22,7 +26,8 @@ PARTS = {  # all but the algorithms
     "checks": ("check",),
     "envs": ("make",),
     "configuration": ("config", "algorithm"),
-    "drivers.evaluate": ("Evaluation", "evaluate"),
+    "drivers.evaluate": ("evaluate",),
+    "drivers.evaluation": ("Evaluation",),
     "memory.dataset": ("Dataset", "Episode"),
     "memory.prioritised": ("Prioritised",),
     "memory.replay": ("Uniform",),
@@ -68,7 +73,7 @@ PARTS = {  # all but the algorithms
 
 @cache
 def homes() -> dict[str, str]:
-    """Every public name, and the module below `thorndike` that defines it."""
+    """Every public name, and the module below `thorndike` that defines it; "" for one that is a module itself."""
     parts = {name: module for module, names in PARTS.items() for name in names}
     return {**parts, **{entry.class_name: f"algorithms.{entry.module}" for entry in entries().values()}}
 
@@ -77,7 +82,12 @@ def find(name: str) -> Any:
     """What the package calls `name`; raises `AttributeError`."""
     if name not in homes():
         raise AttributeError(f"thorndike has no {name!r}{did_you_mean(name, homes())}")
-    return getattr(importlib.import_module(f"thorndike.{homes()[name]}"), name)
+    home = homes()[name]
+    return (
+        getattr(importlib.import_module(f"thorndike.{home}"), name)
+        if home
+        else importlib.import_module(f"thorndike.{name}")
+    )
 
 
 def known_configs(classes: Any = ()) -> Callable[[str], type | None]:

@@ -25,12 +25,24 @@ class TrainOptions:
     """how many seeds to train side by side"""
     out: Path | None = None
     """the run's directory; by default a new one under runs/"""
+    name: str | None = None
+    """what to call the run, and its directory unless --out says that"""
     preset: bool = True
     """use the settings known to work for this pair, where there are any"""
+    evaluate_every: int | None = None
+    """steps between evaluations in environments of their own; with a dataset there is one in each row of metrics"""
+    evaluate_episodes: int = 20
+    """episodes of each evaluation"""
+    stop_at: float | None = None
+    """end when the mean return of an evaluation (without them, of the last 100 training episodes) reaches this"""
+    patience: int | None = None
+    """end after so many evaluations without a new best mean return"""
     checkpoint_every: float = 60.0
     """seconds between checkpoints"""
+    checkpoint_steps: int | None = None
+    """steps between checkpoints that are never deleted"""
     keep: int = 3
-    """how many checkpoints are kept"""
+    """how many of the other checkpoints are kept"""
     workers: Literal["auto", "serial", "process"] = "auto"
     """where Gymnasium environments are stepped"""
     on_env_error: Literal["raise", "restart"] = "raise"
@@ -41,6 +53,14 @@ class TrainOptions:
     """recorded episodes to learn from (thorndike record); steps are then batches"""
     tensorboard: bool = False
     """also write TensorBoard logs"""
+    track: tuple[Literal["wandb", "mlflow", "tensorboard"], ...] = ()
+    """also log to these; their own environment variables say where (WANDB_PROJECT, MLFLOW_EXPERIMENT_NAME)"""
+    start: Path | None = None
+    """a run, an agent's file or a safetensors file that the agents start from"""
+    parts: tuple[str, ...] = ()
+    """with --start: the parts to take, such as policy.torso, or torso for every one; by default all that fit"""
+    dry_run: bool = False
+    """do not train: measure for some seconds what it would take, and print that"""
     json: bool = False
     """end with one line of JSON on standard output"""
 
@@ -64,7 +84,8 @@ def train_arguments(args: list[str]) -> tuple[list[Any], str, TrainOptions]:
 
     settings, steps = ({}, None) if {"--no-preset", "--no_preset"} & set(rest) else preset_for(cls, env)
     preset = dataclasses.replace(cls(), **settings)
-    found = [_parsed(cls, preset, name, env, steps, words) for words in grid(cls, rest)]
+    options, prog = TrainOptions(steps=steps), f"thorndike train {name} {env}"
+    found = [_parsed(preset, options, words, prog) for words in grid(cls, rest)]
     algorithms = [combined(algorithm) for algorithm, _ in found]
     if settings:
         shown = ", ".join(f"{field}={_shown(getattr(algorithms[0], field))}" for field in settings)
@@ -78,36 +99,91 @@ def _shown(value: Any) -> str:
     return spell(value) if is_schedule(value) else str(value)
 
 
-def _parsed(cls: Any, preset: Any, name: str, env: str, steps: int | None, args: list[str]) -> tuple[Any, TrainOptions]:
-    """One algorithm and the options, from the words behind the algorithm and the environment."""
+@dataclasses.dataclass(frozen=True)
+class ResumeOptions:
+    """Go on with a run from its newest whole checkpoint.
+
+    The algorithm's hyperparameters are options too, those of thorndike train: what is given is changed from here on.
+    """
+
+    steps: int | None = None
+    """a new total number of steps, to train longer than was planned"""
+    json: bool = False
+    """end with one line of JSON on standard output"""
+    env: str | None = None
+    """the environment, where it is in a module of its own (my_package:MyEnv-v0)"""
+    track: tuple[Literal["wandb", "mlflow", "tensorboard"], ...] = ()
+    """also log to these, where the run was tracked, say; what was begun there goes on"""
+
+
+def resume_arguments(args: list[str]) -> tuple[Path, ResumeOptions, dict[str, Any]]:
+    """The run, the options and the hyperparameters to change that the words after `thorndike resume` say."""
+    if not args or args[0].startswith("-") or not Path(args[0], "run.json").is_file():
+        return _alone(args)
+    from thorndike.configuration import from_json
+    from thorndike.exports import known_configs
+    from thorndike.runs.storage.journal import Journal
+
+    journal = Journal(args[0])
+    try:
+        algorithm = from_json(journal.settings, known_configs())
+    except ConfigError:  # classes of one's own, which only Python can be given
+        return _alone(args)
+    import jax
+    import numpy as np
+
+    from thorndike.runs.training.changes import difference
+
+    default = jax.tree.map(lambda x: float(x[0]) if np.ndim(x) else x, algorithm)  # of a sweep: none of it can change
+    found, options = _parsed(default, ResumeOptions(), args[1:], f"thorndike resume {args[0]}")
+    return Path(args[0]), options, difference(default, found)
+
+
+def _alone(args: list[str]) -> tuple[Path, ResumeOptions, dict[str, Any]]:
+    """The run and the options, without hyperparameters."""
+    import tyro
+
+    from thorndike.command_values import command_line
+
+    fields = [("run", Annotated[Path, tyro.conf.Positional, tyro.conf.arg(help="the run's directory")])]
+    fields += [("options", Annotated[ResumeOptions, tyro.conf.arg(name="")])]
+    command = dataclasses.make_dataclass("Resume", fields, frozen=True)
+    command.__doc__ = ResumeOptions.__doc__
+    given: Any = command_line(command, args, prog="thorndike resume")
+    return given.run, given.options, {}
+
+
+def _parsed(default: Any, options: Any, args: list[str], prog: str) -> tuple[Any, Any]:
+    """The algorithm and the options, from words that change these defaults."""
     import tyro
 
     from thorndike.command_values import command_line, restored, standing
 
-    _check_names(cls, args)
-    default, rest = _chosen_variants(standing(preset), args)
+    cls: Any = type(default)
+    _check_names(cls, type(options), args)
+    default, rest = _chosen_variants(standing(default), args)
     choices = [f"--{field.replace('_', '-')} {{{','.join(kinds)}}}" for field, kinds in _variants(cls).items()]
     if choices:
         choices = ["Parts to choose by name, each with options of its own: " + "   ".join(choices)]
     nameless = tyro.conf.arg(name="")
-    fields = [("options", Annotated[TrainOptions, nameless], TrainOptions(steps=steps))]
+    fields = [("options", Annotated[type(options), nameless], options)]
     fields += [("algorithm", Annotated[cls, nameless], default)]  # type: ignore
     command = dataclasses.make_dataclass(
-        "Train", [(n, hint, dataclasses.field(default=value)) for n, hint, value in fields], frozen=True
+        "Command", [(n, hint, dataclasses.field(default=value)) for n, hint, value in fields], frozen=True
     )
-    command.__doc__ = TrainOptions.__doc__
+    command.__doc__ = type(options).__doc__
     parsed = command_line(
         tyro.conf.AvoidSubcommands[command],  # type: ignore
         rest,
-        prog=f"thorndike train {name} {env}",
+        prog=prog,
         description="\n\n".join([cls.__dict__["__doc__"].text, *choices]),
     )
     return restored(parsed.algorithm), parsed.options
 
 
-def _check_names(cls: Any, args: list[str]) -> None:
+def _check_names(cls: Any, options: Any, args: list[str]) -> None:
     """An option that another library has is an error that says what it is called here."""
-    known = [field.name for field in (*dataclasses.fields(cls), *dataclasses.fields(TrainOptions))]
+    known = [field.name for field in (*dataclasses.fields(cls), *dataclasses.fields(options))]
     for word in args:
         name = word.partition("=")[0].removeprefix("--").replace("-", "_")
         if word.startswith("--") and name in OTHERS and name not in known and "called" in (told := called(name, known)):

@@ -159,6 +159,7 @@ class Algorithm(Protocol):
     An off-policy one has `update(state, batch, key) -> state, metrics` in the place of `learn`, and a `replay` and a
     `replay_ratio`; the drivers keep what came in that memory and draw batches from it (`collect` and `improve` in
     `thorndike.drivers.learner`). With a method `experience(rollout)` it chooses what of a rollout is remembered.
+    With a method `adopted(state)` it mends a state of which only a part came from elsewhere: targets follow, say.
     """
 
     num_envs: int

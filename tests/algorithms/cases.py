@@ -16,7 +16,7 @@ from thorndike.drivers.learner import warm_iterations
 from thorndike.drivers.scan import ScanDriver
 from thorndike.envs.wrappers.base import Wrapped, Wrapper
 from thorndike.ops.keys import random_key
-from thorndike.runs.results.run import expand
+from thorndike.runs.results.actors import expand
 from thorndike.runs.storage.environments import describe
 
 

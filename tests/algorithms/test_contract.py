@@ -18,7 +18,7 @@ from thorndike.drivers.scan import ScanDriver
 from thorndike.exports import known_configs
 from thorndike.ops.distributions import Categorical, Normal, TanhNormal
 from thorndike.ops.keys import random_key
-from thorndike.runs.results.run import expand
+from thorndike.runs.results.actors import expand
 from thorndike.runs.storage.arrays import from_arrays, to_arrays
 from thorndike.runs.storage.environments import describe
 from thorndike.types import Step, Transition
@@ -371,7 +371,9 @@ def run(algorithm, env, iterations):
 
 
 def score(state):
-    return float(np.asarray(state.episodes.returns).mean())
+    """The mean return of the last 100 episodes."""
+    slots, there = state.episodes.slots(100)
+    return float(np.take_along_axis(np.asarray(state.episodes.returns), slots, 1)[there].mean())
 
 
 @pytest.mark.parametrize("action", ["discrete", "multidiscrete", "multibinary", "box"])

@@ -94,7 +94,7 @@ def elsewhere(name, tmp_path):
         last = np.arange(8) == 7
         obs, actions = np.zeros((9, 3), np.float32), np.zeros((8, 1), np.float32)
         data = Dataset(write(tmp_path / "data", [Episode(obs, actions, np.ones(8), last & False, last)]))
-        driver = OfflineDriver(algorithm, env, spec, 1, data, {})
+        driver = OfflineDriver(algorithm, spec, 1, data)
         return driver, driver.init(keys)
     driver = HostDriver(algorithm, env, spec, [0], workers="serial")
     warm, state = warm_iterations(algorithm), driver.init(keys)

@@ -23,7 +23,7 @@ def test_sources():
         (Counter, {"length": 4}, "Counter"),
         (lambda: gym.make("CartPole-v1"), {}, "CartPole-v1"),
         (gym.make("CartPole-v1"), {}, "CartPole-v1"),
-        (partial(Counter, 4), {}, "partial"),
+        (partial(Counter, 4), {}, "Counter"),
         (Counter(4), {}, "Counter"),
     ]:
         env = GymnasiumEnvironment(source, **kwargs)

@@ -11,7 +11,7 @@ import thorndike as td
 from every_reply import every_reply
 from thorndike.algorithms.search import alphazero
 from thorndike.drivers.match import Perfect, Random, Trained, match
-from thorndike.runs.training.train import choose
+from thorndike.runs.training.setup import choose
 
 GAME = "pgx/tic_tac_toe"
 

@@ -12,7 +12,7 @@ import pytest
 from cases import trained
 
 import thorndike as td
-from thorndike.runs.training.train import choose
+from thorndike.runs.training.setup import choose
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from cases import greedy, trained
 
 import thorndike as td
 from thorndike.algorithms.policy import ppo
-from thorndike.runs.training.train import choose
+from thorndike.runs.training.setup import choose
 
 CARTPOLE = td.PPO(
     num_envs=8, rollout_length=128, minibatch_size=256, epochs=20, discount=0.99, trace=0.95,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from cases import trained
 
-from thorndike.runs.training.train import choose
+from thorndike.runs.training.setup import choose
 
 WITH = {  # (algorithm, environment): the mean return of its preset
     ("ppo", "CartPoleNoVel-v1"): 450,

@@ -13,7 +13,7 @@ from gymnasium.spaces import Box
 
 import thorndike as td
 from thorndike.ops.distributions import Normal, TanhNormal
-from thorndike.runs.training.train import choose
+from thorndike.runs.training.setup import choose
 from thorndike.types import Step
 
 SMALL = td.Torso(widths=(64, 64), activation="relu", init="uniform")

@@ -21,7 +21,7 @@ def _compiled_once():
 
     def shared(self, warm=False):
         leaves, structure = jax.tree.flatten((self.algorithm, self.world))
-        key = structure, tuple(map(jax.typeof, leaves)), self.runs, warm
+        key = structure, tuple(map(jax.typeof, leaves)), self.runs, warm, self.warmup
         if key not in programs:
             programs[key] = compile(self, warm)
         return programs[key]

@@ -108,10 +108,10 @@ def interrupt(monkeypatch, *steps: int, number: int = signal.SIGINT):
     """Send this process a signal when the row at one of `steps` is written."""
     write, left = MetricsFile.write, set(steps)
 
-    def hooked(self, at, values):
-        write(self, at, values)
-        if at in left:
-            left.remove(at)
+    def hooked(self, row):
+        write(self, row)
+        if row["steps"] in left:
+            left.remove(row["steps"])
             os.kill(os.getpid(), number)
 
     monkeypatch.setattr(MetricsFile, "write", hooked)

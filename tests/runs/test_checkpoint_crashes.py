@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import shutil
@@ -228,3 +229,25 @@ def test_a_disk_that_is_full_at_any_place_costs_no_checkpoint(part, tmp_path):
         save(tmp_path, 2)
     assert [p.name for p in tmp_path.iterdir()] == [f"{1:012d}"]
     assert newest(tmp_path) == 1
+
+
+@pytest.mark.parametrize("when", ["before", "after", "halfway"])
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), Killed()], ids=["full", "killed"])
+def test_a_crash_at_any_moment_leaves_a_best_one(error, when, tmp_path):
+    for at in range(1, 40):
+        folder = tmp_path / str(at)
+        checkpoint.save_best(folder, tree(1), {"steps": 1})
+        with pytest.MonkeyPatch.context() as patch:
+            crash = Crash(patch, at, error, when)
+            with contextlib.suppress(CheckpointError, Killed):
+                checkpoint.save_best(folder, tree(2), {"steps": 2})
+        found, meta = checkpoint.load(checkpoint.place(folder, "best"))
+        assert np.array_equal(found["['a']"], np.arange(1000) * meta["steps"])
+        checkpoint.save_best(folder, tree(3), {"steps": 3})
+        save(folder, 3)
+        assert checkpoint.load(checkpoint.place(folder, "best"))[1] == {"steps": 3}
+        assert sorted(path.name for path in folder.iterdir()) == [f"{3:012d}", "best"]
+        if crash.calls < at:
+            assert at > 6
+            return
+    raise AssertionError("it never ran through")

@@ -227,7 +227,7 @@ def test_without_standard_error_nothing_is_said_elsewhere(tmp_path, monkeypatch,
 
 def test_what_the_user_says_of_devices_and_caches_is_heard(tmp_path):
     code = (
-        "import jax; from thorndike.runs.training.train import prepare_jax; prepare_jax(); "
+        "import jax; from thorndike.runs.training.setup import prepare_jax; prepare_jax(); "
         "print(jax.device_count(), jax.config.jax_compilation_cache_dir)"
     )
     said = {"JAX_NUM_CPU_DEVICES": "1", "XDG_CACHE_HOME": "", "HOME": str(tmp_path), "JAX_PLATFORMS": "cpu"}

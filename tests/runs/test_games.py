@@ -22,6 +22,7 @@ from thorndike.runs.results import games as runs_of_games
 from thorndike.runs.results.games import board, names, play
 from thorndike.runs.results.run import Run
 from thorndike.runs.results.video import film
+from thorndike.runs.training.evaluation import SEEDS
 
 ALGORITHM = td.AlphaZero(
     torso=td.Torso(widths=(8,)), simulations=4, num_envs=8, rollout_length=8, replay_ratio=1 / 64,
@@ -32,7 +33,8 @@ ALGORITHM = td.AlphaZero(
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     path = tmp_path_factory.mktemp("games") / "run"
-    return td.train(ALGORITHM, "pgx/tic_tac_toe", 256, seeds=2, keep=9, checkpoint_every=0.0, out=path, progress=False)
+    how = {"keep": 9, "checkpoint_every": 0.0, "evaluate_every": 256, "evaluate_episodes": 40, "progress": False}
+    return td.train(ALGORITHM, "pgx/tic_tac_toe", 256, seeds=2, out=path, **how)
 
 
 def test_evaluation_is_against_a_random_player(run):
@@ -42,6 +44,10 @@ def test_evaluation_is_against_a_random_player(run):
     assert 5 <= result.lengths.min() <= result.lengths.max() <= 9
     assert td.open_run(run.path).evaluate(40).per_run == result.per_run
     np.testing.assert_array_equal(result.returns[0], run.match("random", 40).results)
+    (row,) = [row for row in small.rows(run) if "eval/mean_reward" in row]
+    assert row["eval/mean_reward"] == pytest.approx(run.evaluate(40, seed=SEEDS + 256).per_run)
+    with pytest.raises(td.ConfigError, match="evaluate_episodes must be at least 2 in a game of two"):
+        td.train(ALGORITHM, "pgx/tic_tac_toe", 256, evaluate_every=64, evaluate_episodes=1)
     with pytest.raises(td.ConfigError, match="a seed must lie between"):
         run.evaluate(4, seed=-1)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import threading
-import time
 
 import equinox as eqx
 import jax
@@ -25,12 +24,11 @@ from thorndike.errors import (
     ConfigError,
     IncompatibleError,
 )
+from thorndike.runs.results.actors import expand
 from thorndike.runs.results.agent import Agent
 from thorndike.runs.results.record import record
-from thorndike.runs.results.run import expand
 from thorndike.runs.results.video import film
 from thorndike.runs.storage import checkpoint
-from thorndike.runs.storage.metrics import MetricsFile
 
 # --- evaluation -------------------------------------------------------------------------------------------------------
 
@@ -359,24 +357,3 @@ def test_continuous_actions_lie_within_bounds(runs):
     assert actions.dtype == np.float32
     assert (np.abs(actions) <= 2).all()
     assert np.abs(actions).max() > 0.1
-
-
-def test_tensorboard_shows_each_row_once_after_a_kill(tmp_path):
-    """By the rule of TensorBoard's reader: a session that starts at a step takes what was from there on away."""
-    event_pb2 = pytest.importorskip("tensorboardX.proto.event_pb2")
-    for keep, steps in ((-1, (16, 32)), (-1, (16, 32, 48)), (16, (32, 48, 64))):
-        rows = MetricsFile(tmp_path / "metrics.jsonl", keep, tensorboard=True)
-        for step in steps:
-            rows.write(step, {"loss": np.ones(1)})
-        rows.close()
-        time.sleep(1.1)  # files are told apart by their second
-    shown: list[int] = []
-    for path in sorted((tmp_path / "tensorboard").iterdir()):
-        data = path.read_bytes()
-        while data:
-            length = int.from_bytes(data[:8], "little")
-            event, data = event_pb2.Event.FromString(data[12 : 12 + length]), data[16 + length :]
-            if event.session_log.status == event.session_log.START:
-                shown = [step for step in shown if step < event.step]
-            shown += [event.step] * len(event.summary.value)
-    assert shown == [16, 32, 48, 64]

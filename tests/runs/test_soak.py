@@ -15,13 +15,11 @@ SCRIPT = """
 import sys, time
 import jax, jax.monitoring
 import thorndike as td
-from thorndike.runs.training.loop import Loop
 start, compiled = time.monotonic(), []
 jax.monitoring.register_event_duration_secs_listener(
     lambda name, seconds, **_: compiled.append(time.monotonic() - start) if "backend_compile" in name else None)
-show, last = Loop.log, [0.0]
-def log(self, warm):
-    show(self, warm)
+last = [0.0]
+def look(run, row):
     now = time.monotonic() - start
     if now - last[0] >= 1:
         last[0] = now
@@ -29,9 +27,9 @@ def log(self, warm):
         print("sample", now, int(held.split()[1]), sum(t > 60 for t in compiled), flush=True)
     if now > float(sys.argv[2]) * 60:
         sys.exit(0)
-Loop.log = log
 algorithm = eval(sys.argv[1])
-td.train(algorithm, sys.argv[3], 10**9, out="soak", progress=False, log_every=int(sys.argv[4]))
+how = {"out": "soak", "progress": False, "log_every": int(sys.argv[4]), "on_row": look}
+td.train(algorithm, sys.argv[3], 10**9, **how)
 """
 CASES = {  # algorithm, environment, steps between two looks
     "compiled": ("'ppo'", "CartPole-v1", 100_000),

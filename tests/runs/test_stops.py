@@ -16,7 +16,7 @@ from thorndike.errors import (
 from thorndike.nets.actor_critic import Carry
 from thorndike.runs.storage import checkpoint
 from thorndike.runs.storage.metrics import MetricsFile
-from thorndike.runs.training import loop
+from thorndike.runs.training import loop, waiting
 
 
 def test_too_high_a_learning_rate_is_named_and_stopped(tmp_path, monkeypatch):
@@ -74,10 +74,10 @@ class SlowToBegin(td.CartPole):
 def test_compiled_work_that_does_not_answer_is_said_once(tmp_path, monkeypatch, capfd):
     small.train("PPO", tmp_path / "usual", steps=20_000, log_every=20_000)
     assert "no answer" not in capfd.readouterr().err
-    monkeypatch.setattr(loop, "SILENCE", 0.0)
+    monkeypatch.setattr(waiting, "SILENCE", 0.0)
     small.train("PPO", tmp_path / "silent", steps=20_000, log_every=20_000)
     assert capfd.readouterr().err.count("no answer for 0 s after step ") == 1
-    monkeypatch.setattr(loop, "SILENCE", 0.05)
+    monkeypatch.setattr(waiting, "SILENCE", 0.05)
     small.train("PPO", tmp_path / "slow", env=SlowToBegin(), steps=16)
     assert "no answer for 0.05 s after step 0: an iteration takes that long, or a reset" in capfd.readouterr().err
 
@@ -136,11 +136,11 @@ def test_a_disk_that_fills_up_stops_the_run_with_its_last_checkpoint(tmp_path, m
     """/dev/full takes nothing."""
     write = MetricsFile.write
 
-    def full(self, steps, values):
-        if steps == 96:
+    def full(self, row):
+        if row["steps"] == 96:
             self.file.close()
             self.file = open("/dev/full", "w", buffering=1)  # noqa: SIM115
-        write(self, steps, values)
+        write(self, row)
 
     monkeypatch.setattr(loop, "CHUNK_SECONDS", 0.0)
     monkeypatch.setattr(MetricsFile, "write", full)

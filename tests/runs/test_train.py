@@ -7,11 +7,14 @@ import json
 import re
 import shutil
 import sys
+from functools import partial
 
+import gymnasium
 import jax
 import numpy as np
 import pytest
 import small_runs as small
+from gymnasium.wrappers import RescaleAction, TimeLimit, TransformReward
 from PIL import Image
 
 import thorndike as td
@@ -105,6 +108,50 @@ def test_the_default_directory_is_new_and_named_after_the_pair(tmp_path, monkeyp
     names = ["CartPole-v1_ppo_1", "CartPole-v1_ppo_2", "gymnasium-CartPole-v1_ppo_1", "Broken_ppo_1"]
     assert paths == [tmp_path / "runs" / name for name in names]
     assert all((tmp_path / path / "run.json").is_file() for path in paths)
+
+
+class Own(small.FiveSteps):
+    """Without a registered id."""
+
+
+@pytest.mark.parametrize(("env", "id", "folder"), [
+    (Own, "Own", "Own"),
+    (lambda: Own(), "Own", "Own"),
+    (Own(), "Own", "Own"),
+    (lambda: gymnasium.make("CartPole-v1"), "CartPole-v1", "CartPole-v1"),
+    (lambda: TransformReward(gymnasium.make("CartPole-v1"), float), "TransformReward(CartPole-v1)",
+     "TransformReward-CartPole-v1"),
+    (partial(lambda n: TimeLimit(RescaleAction(Own(), 0, 1) if n else TransformReward(Own(), float), 5), 0),
+     "TransformReward(Own)", "TransformReward-Own"),
+])  # fmt: skip
+def test_functions_and_wrapped_environments_are_named_after_what_they_make(
+    env, id, folder, tmp_path, monkeypatch, no_training
+):
+    monkeypatch.chdir(tmp_path)
+    run = td.train(small.PPO, env, 16, progress=False)
+    assert run.info["environment"]["id"] == id
+    assert run.path == tmp_path / "runs" / f"{folder}_ppo_1"
+
+
+def test_a_name_is_kept_and_is_the_directorys(tmp_path, monkeypatch, no_training):
+    monkeypatch.chdir(tmp_path)
+    runs = [
+        td.train(small.PPO, "CartPole-v1", 16, name=name, progress=False) for name in ("a first/try!", "a first/try!")
+    ]
+    assert [run.path.name for run in runs] == ["a-first-try", "a-first-try_2"]
+    assert runs[0].info["name"] == "a first/try!"
+    elsewhere = td.train(small.PPO, "CartPole-v1", 16, name="..", out=tmp_path / "out", progress=False)
+    assert (elsewhere.path, elsewhere.info["name"]) == (tmp_path / "out", "..")
+    assert td.train(small.PPO, "CartPole-v1", 16, name="../..", progress=False).path == tmp_path / "runs" / "run"
+    for wrong in ("", " ", "a\nb", 3, "x" * 101):
+        with pytest.raises(ConfigError, match="name must be a text of 1 to 100 characters"):
+            td.train(small.PPO, "CartPole-v1", 16, name=wrong, progress=False)
+
+
+def test_a_name_on_the_command_line(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "ppo", "CartPole-v1", *small.PPO_FLAGS, "--steps", "16", "--name", "mine"]) == 0
+    assert td.open_run("runs/mine").info["name"] == "mine"
 
 
 def test_a_directory_that_holds_a_run_is_refused(ppo, tmp_path, no_training):

@@ -46,9 +46,9 @@ def metric_of(name: str) -> str:
     return "rollout/success_rate" if name == "success" else f"rollout/ep_{name}_mean"
 
 
-def zeros(found: Earned, shape: tuple[int, ...]) -> Earned:
-    """None earned yet, in arrays of such a shape."""
-    return jax.tree.map(lambda _: jnp.zeros(shape), found)
+def nothing_earned(info: dict[str, Any], n: int) -> Earned:
+    """What n environments have earned before their first step, [n] each; `info` is that of steps [n, ...]."""
+    return jax.tree.map(lambda _: jnp.zeros(n), jax.eval_shape(lambda info: earned_in(info, lead=1), info))
 
 
 def so_far(running: Earned, step: Earned, over: Array) -> Earned:

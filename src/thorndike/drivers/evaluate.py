@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -13,102 +13,20 @@ import jax.numpy as jnp
 import numpy as np
 
 from thorndike.configuration import require
+from thorndike.drivers.earned import Earned, earned_in, nothing_earned, so_far
+from thorndike.drivers.evaluation import Evaluation
 from thorndike.drivers.health import FAULTS, step_faults
 from thorndike.drivers.scan import axes, member, step_world, transition
 from thorndike.envs.batched import Batched, is_jax
 from thorndike.envs.host.worker import LIMIT
 from thorndike.errors import EnvError
 from thorndike.ops.keys import random_key
-from thorndike.ops.summary import bootstrap_interval, iqm
 from thorndike.types import Array, PyTree, Timestep
 
 LONGEST = 100_000  # steps that an episode may have where its environment has no time limit
 CHUNK_SECONDS = 0.25  # of compiled work, while Python hears no signal
+SIDE_BY_SIDE = 8  # environments on the host that play an evaluation's episodes
 APART = 2**20  # added to seeds of environments on the host: other episodes than those of training
-
-
-@dataclasses.dataclass(frozen=True, repr=False)
-class Evaluation:
-    """Returns and lengths of evaluation episodes, [R, N]: runs (seeds, configurations) by episodes.
-
-    Runs that have diverged have returns of NaN; summaries are over the others.
-    """
-
-    returns: np.ndarray
-    lengths: np.ndarray
-    members: tuple[dict[str, Any], ...] = ()  # seed and swept hyperparameters of each run
-
-    def among(self, index: np.ndarray, members: list[dict[str, Any]]) -> Evaluation:
-        """As one of all `members` of a training, of whom only those at `index` were evaluated."""
-        shape = len(members), *self.returns.shape[1:]
-        returns, lengths = np.full(shape, np.nan), np.zeros(shape, int)
-        returns[index], lengths[index] = self.returns, self.lengths
-        return Evaluation(returns, lengths, tuple(members))
-
-    @property
-    def played(self) -> np.ndarray:
-        """The returns of the runs that have not diverged."""
-        return self.returns[~np.isnan(self.returns).any(1)]
-
-    @property
-    def mean(self) -> float:
-        """Mean return over all runs and episodes."""
-        return float(self.played.mean())
-
-    @property
-    def iqm(self) -> float:
-        """Interquartile mean over all runs and episodes."""
-        return iqm(self.played)
-
-    @property
-    def per_run(self) -> list[float]:
-        """Mean return of each run; NaN where it has diverged."""
-        return [float(x) for x in self.returns.mean(1)]
-
-    def by_configuration(self) -> list[tuple[dict[str, Any], Evaluation]]:
-        """The swept hyperparameters of each configuration of a sweep, with the evaluation of its seeds."""
-        groups: dict[str, list[int]] = {}
-        for i, one in enumerate(self.members):
-            groups.setdefault(str({k: v for k, v in one.items() if k != "seed"}), []).append(i)
-        return [
-            (
-                {k: v for k, v in self.members[rows[0]].items() if k != "seed"},
-                Evaluation(self.returns[rows], self.lengths[rows], tuple(self.members[i] for i in rows)),
-            )
-            for rows in groups.values()
-        ]
-
-    def to_json(self) -> dict[str, Any]:
-        """The summary that `thorndike evaluate --json` prints."""
-        each = [None if np.isnan(x) else x for x in self.per_run]
-        known = len(self.played) > 0
-        summary = {
-            "mean": self.mean,
-            "std": float(self.played.std()),
-            "median": float(np.median(self.played)),
-            "iqm": self.iqm,
-            "ci95": list(bootstrap_interval(self.played)),
-        }
-        members = {"members": [dict(one) for one in self.members]} if self.members else {}
-        return {"episodes": int(self.returns.shape[1]), **(summary if known else {}), "per_run": each, **members}
-
-    def __str__(self) -> str:
-        groups = self.by_configuration() if len({len(one) for one in self.members} - {1}) else []
-        if len(groups) > 1:
-            lines = [f"{', '.join(f'{k} {v:g}' for k, v in fields.items())}: {found}" for fields, found in groups]
-            return "\n".join(lines)
-        runs, episodes = self.returns.shape
-        lost = runs - len(self.played)
-        if lost == runs:
-            return "diverged" if runs == 1 else f"all {runs} runs diverged"
-        low, high = bootstrap_interval(self.played)
-        each = "" if runs == 1 else "; per seed " + ", ".join(f"{x:.1f}" for x in self.per_run)
-        return (
-            f"return {self.mean:.1f} ± {self.played.std():.1f} over {runs - lost} x {episodes} episodes, "
-            f"IQM {self.iqm:.1f} [{low:.1f}, {high:.1f}]{each}{f'; {lost} diverged' * (lost > 0)}"
-        )
-
-    __repr__ = __str__
 
 
 def check_episodes(episodes: Any) -> None:
@@ -141,9 +59,18 @@ def evaluate(
     require(
         alone, "an agent that plays both sides of a game measures nothing: run.evaluate and run.match find opponents"
     )
+    key = random_key(seed)
     if is_jax(env):
-        return _compiled(algorithm, actor, env, episodes, seed, explore)
-    return _host(algorithm, actor, env, episodes, seed, how or {}, explore)
+        found = compiled(algorithm, actor, env, episodes, key, explore)
+    else:
+        found = hosted(algorithm, actor, env, episodes, key, partial(open_batch, env, episodes, seed, how), explore)
+    assert found is not None
+    return found
+
+
+def never() -> bool:
+    """No signal has come."""
+    return False
 
 
 def fault(env: Any, index: int, kind: int, when: str = "") -> EnvError:
@@ -189,6 +116,7 @@ class Playing(NamedTuple):
     key: Array
     returns: Array  # [E]
     lengths: Array  # [E]
+    earned: Earned  # [E] each
     over: Array  # [E]
     wrong: Array  # [E], which of `FAULTS` its environment showed; 0: none
 
@@ -198,11 +126,22 @@ class Playing(NamedTuple):
         return ~self.over.all() & ~self.wrong.any()
 
 
-def _compiled(algorithm: Any, actor: PyTree, env: Any, episodes: int, seed: int, explore: bool) -> Evaluation:
-    """In chunks of a moment each, so that Ctrl-C is heard between them; each run stops with its first fault."""
+def compiled(
+    algorithm: Any,
+    actor: PyTree,
+    env: Any,
+    episodes: int,
+    key: Array,
+    explore: bool = False,
+    interrupted: Callable[[], bool] = never,
+) -> Evaluation | None:
+    """Each of the actors [R] in a JAX environment, from the same key; None where `interrupted` says so.
+
+    In chunks of a moment each, so that Ctrl-C is heard between them; each run stops with its first fault.
+    """
     world, runs, n = Batched(env, episodes), jax.tree.leaves(actor)[0].shape[0], 16
-    state = _begin(algorithm, world, actor, jnp.broadcast_to(random_key(seed), (runs,)))
-    while True:
+    state = _begin(algorithm, world, actor, jnp.broadcast_to(key, (runs,)))
+    while not interrupted():
         start = time.monotonic()
         state, wrong, lengths, done = _advance(algorithm, world, actor, state, np.int32(n), explore)
         wrong, lengths = np.asarray(wrong), np.asarray(lengths)
@@ -210,10 +149,12 @@ def _compiled(algorithm: Any, actor: PyTree, env: Any, episodes: int, seed: int,
             run, i = np.argwhere(wrong)[0]
             raise fault(env, i, wrong[run, i], f", by step {lengths[run, i]} of its episode")
         if np.all(done):
-            return Evaluation(np.asarray(state.returns), lengths)
+            earned = {name: np.asarray(x) for name, x in state.earned.all.items()}
+            return Evaluation(np.asarray(state.returns), lengths, earned=earned)
         check_ends(env, lengths.max(0))
         if time.monotonic() - start < CHUNK_SECONDS:
             n *= 2
+    return None
 
 
 @jax.jit
@@ -221,8 +162,11 @@ def _begin(algorithm: Any, world: Batched, actor: PyTree, keys: Array) -> Playin
     def one(algorithm: Any, actor: PyTree, key: Array) -> Playing:
         n = world.num_envs
         reset_key, key = jax.random.split(key)
-        zero, none = jnp.zeros(n), jnp.zeros(n, jnp.int32)
-        return Playing(world.reset(reset_key), algorithm.carry(actor, n), key, zero, none, zero > 0, none)
+        zero, none, now = jnp.zeros(n), jnp.zeros(n, jnp.int32), world.reset(reset_key)
+        carry = algorithm.carry(actor, n)
+        step = partial(step_world, algorithm, world, actor, how="exploit")
+        info = jax.eval_shape(step, carry=carry, now=now, key=key)[2].info
+        return Playing(now, carry, key, zero, none, nothing_earned(info, n), zero > 0, none)
 
     return jax.vmap(one, in_axes=(axes(algorithm), 0, 0))(algorithm, actor, keys)
 
@@ -233,12 +177,13 @@ def _advance(algorithm: Any, world: Batched, actor: PyTree, state: Playing, n: A
     how = "explore" if explore else "exploit"
 
     def step(algorithm: Any, actor: PyTree, state: Playing) -> Playing:
-        now, carry, key, returns, lengths, over, _ = state
+        now, carry, key, returns, lengths, earned, over, _ = state
         key, skey = jax.random.split(key)
         now, carry, seen = step_world(algorithm, world, actor, carry, now, skey, how)
         returns = returns + jnp.where(over, 0.0, seen.reward)
         wrong = jnp.where(over, 0, step_faults(world.env, seen))
-        return Playing(now, carry, key, returns, lengths + ~over, over | seen.ended, wrong)
+        earned = so_far(earned, earned_in(seen.info, lead=1), over)
+        return Playing(now, carry, key, returns, lengths + ~over, earned, over | seen.ended, wrong)
 
     def one(algorithm: Any, actor: PyTree, state: Playing) -> Playing:
         going = lambda carry: (carry[0] < n) & carry[1].going  # noqa: E731
@@ -272,33 +217,72 @@ def look(algorithm: Any, actor: PyTree, carry: PyTree, now: Timestep, explore: b
     return {name: x for name, x in told.items() if not (isinstance(x, tuple) and not x)}
 
 
-def _host(
-    algorithm: Any, actors: PyTree, env: Any, episodes: int, seed: int, how: dict[str, Any], explore: bool
-) -> Evaluation:
-    """One run after the other in the same environments, which begin anew for each: all play the same episodes."""
-    runs = jax.tree.leaves(actors)[0].shape[0]
-    agents, n = getattr(env, "agents", 1), min(episodes, 8)
-    quota = np.array([len(range(i, episodes, n)) for i in range(n)])  # the same for all, so that short ones don't win
-    returns, lengths = [], []
-    for run in range(runs):
-        with env.batch(n * agents, seed=seed + APART, **how) as batch:
-            one, actor = member(algorithm, run), jax.tree.map(lambda x, run=run: x[run], actors)
-            now, carry, key = batch.reset(), algorithm.carry(actor, n * agents), random_key(seed)
-            total, length, lost = np.zeros(n), np.zeros(n, int), 0
-            finished: list[list[tuple[float, int]]] = [[] for _ in range(n)]
-            while any(len(f) < q for f, q in zip(finished, quota)):
-                key, akey = jax.random.split(key)
-                action, carry = act(one, actor, carry, now, akey, explore)
-                now = batch.step(np.asarray(action))
-                total, length = total + now.reward.reshape((n, agents)).mean(1), length + 1
-                dropped = batch.dropped[::agents]
-                for i in np.flatnonzero((now.terminated | now.truncated)[::agents]):
-                    if not dropped[i]:
-                        finished[i].append((total[i], length[i]))
-                    total[i], length[i] = 0.0, 0
-                lost = too_many(lost + dropped.sum(), episodes, batch.last_fault)
-                check_ends(env, length)
-            done = [pair for f, q in zip(finished, quota) for pair in f[:q]]
-            returns.append([pair[0] for pair in done])
-            lengths.append([pair[1] for pair in done])
-    return Evaluation(np.array(returns), np.array(lengths))
+def open_batch(env: Any, episodes: int, seed: int, how: dict[str, Any] | None = None, least: int = 1) -> Any:
+    """Up to `SIDE_BY_SIDE` environments on the host, but no fewer than `least`, in which to play so many episodes."""
+    n = max(min(episodes, SIDE_BY_SIDE), least) * getattr(env, "agents", 1)
+    return env.batch(n, seed=seed + APART, **(how or {}))
+
+
+def hosted(
+    algorithm: Any,
+    actors: PyTree,
+    env: Any,
+    episodes: int,
+    key: Array,
+    batches: Callable[[], AbstractContextManager],
+    explore: bool = False,
+    interrupted: Callable[[], bool] = never,
+) -> Evaluation | None:
+    """Each of the actors [R] on the host, one after the other, each in what `batches` gives; None where `interrupted`
+    says so."""
+    found = []
+    for run in range(jax.tree.leaves(actors)[0].shape[0]):
+        one, actor = member(algorithm, run), jax.tree.map(lambda x, run=run: x[run], actors)
+        with batches() as batch:
+            played = _play(one, actor, env, batch, episodes, key, explore, interrupted)
+        if played is None:
+            return None
+        found.append(played)
+    returns, lengths = (np.array([[one[i] for one in played] for played in found]) for i in (0, 1))
+    earned = {name: np.array([[one[2][name] for one in played] for played in found]) for name in found[0][0][2]}
+    return Evaluation(returns, lengths, earned=earned)
+
+
+def _play(
+    algorithm: Any,
+    actor: PyTree,
+    env: Any,
+    batch: Any,
+    episodes: int,
+    key: Array,
+    explore: bool,
+    interrupted: Callable[[], bool],
+) -> list[tuple[float, int, dict[str, float]]] | None:
+    """Return and length of each episode, and what it earned besides; every environment gives the same number, or one
+    more, so that short ones don't win."""
+    agents = getattr(env, "agents", 1)
+    n = batch.num_envs // agents
+    quota = np.array([len(range(i, episodes, n)) for i in range(n)])
+    now, carry = batch.reset(), algorithm.carry(actor, n * agents)
+    total, length, lost = np.zeros(n), np.zeros(n, int), 0
+    finished: list[list[tuple[float, int, dict[str, float]]]] = [[] for _ in range(n)]
+    sums: dict[str, np.ndarray] = {}
+    while any(len(f) < q for f, q in zip(finished, quota)):
+        if interrupted():
+            return None
+        key, akey = jax.random.split(key)
+        action, carry = act(algorithm, actor, carry, now, akey, explore)
+        now = batch.step(np.asarray(action))
+        total, length = total + now.reward.reshape((n, agents)).mean(1), length + 1
+        seen = jax.device_get(earned_in(now.earned, lead=1))
+        sums = {name: sums.get(name, 0.0) + x for name, x in seen.sums.items()}
+        dropped = batch.dropped[::agents]
+        for i in np.flatnonzero((now.terminated | now.truncated)[::agents]):
+            if not dropped[i]:
+                earned = {name: float(x[i]) for name, x in {**sums, **seen.lasts}.items()}
+                finished[i].append((float(total[i]), int(length[i]), earned))
+            total[i], length[i] = 0.0, 0
+            sums = {name: np.where(np.arange(n) == i, 0.0, x) for name, x in sums.items()}
+        lost = too_many(lost + dropped.sum(), episodes, batch.last_fault)
+        check_ends(env, length)
+    return [pair for f, q in zip(finished, quota) for pair in f[:q]]

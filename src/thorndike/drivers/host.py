@@ -38,7 +38,7 @@ from thorndike.drivers.learner import (
     warm_iterations,
 )
 from thorndike.drivers.program import once, options
-from thorndike.drivers.scan import axes, member, transition
+from thorndike.drivers.scan import ANY, axes, member, transition
 from thorndike.drivers.state import Episodes, RunState, Tally
 from thorndike.ops.keys import random_key
 from thorndike.schedules import scheduled, settled
@@ -76,8 +76,9 @@ class HostDriver:
     lazy = True
     devices = 1
 
-    def __init__(self, algorithm: Any, env: Any, spec: Spec, seeds: list[int], **how: Any):
-        """`seeds`: one for each run; `how`: workers, timeout and on_error, as of `HostBatch`."""
+    def __init__(self, algorithm: Any, env: Any, spec: Spec, seeds: list[int], warmup: str = "random", **how: Any):
+        """`seeds`: one for each run; `warmup`: as of `ScanDriver`; `how`: workers, timeout and on_error, as of
+        `HostBatch`."""
         runs = len(seeds)
 
         def agents():
@@ -117,7 +118,7 @@ class HostDriver:
             algorithm = at(algorithm, point)
             key, akey, rkey, _ = jax.random.split(key, 4)  # the last is for learning
             action, carry, extras = algorithm.act(algorithm.actor(agent.tree), carry, now, akey, True)
-            if warm:
+            if warm and warmup == "random":
                 action = random_action(spec.action, now, rkey).astype(action.dtype)
             return action, carry, extras, key
 
@@ -180,8 +181,11 @@ class HostDriver:
     def compile(self, warm: bool) -> None:
         """Nothing: the programs compile when `advance` first calls them."""
 
-    def advance(self, state: RunState, iterations: int, warm: bool = False, fresh: bool = False) -> RunState:
-        """`iterations` iterations later. Most of the argument is donated: do not use it again.
+    def advance(
+        self, state: RunState, iterations: int, warm: bool = False, fresh: bool = False, most: int = ANY
+    ) -> RunState:
+        """`iterations` iterations later, fewer where in some run more than `most` episodes have ended before. Most of
+        the argument is donated: do not use it again.
 
         With `fresh` the metric sums begin anew; with `warm` actions are random and nothing is learned. Stops early when
         in all runs a metric is not finite: no environment is stepped with what such parameters say, see `harmless`.
@@ -196,6 +200,7 @@ class HostDriver:
         told: Any
         spare, self.spare = self.spare or jax.device_put(agent, may_alias=False), None
         move = self._act[warm](settings, agent, carry, self.observe(), key, self.point(book))
+        ended = np.zeros(self.runs, int)
         for _ in range(iterations):
             so_far, learned = book.tree, agent
             clock, point = Clock(so_far.steps, so_far.total), self.point(book)
@@ -208,6 +213,7 @@ class HostDriver:
                 spare = None
                 break  # without what has just begun
             rollout, dropped, carry, later = self.rollout(agent, carry, key, point, move, warm)
+            ended += np.asarray(rollout.steps.ended).sum((1, 2))
             if self.replays:
                 told = rollout, dropped, metrics, learned, carry, later
                 memory, ranking, book, healthy, move = self._add[warm](settings, memory, ranking, book, *told)
@@ -218,6 +224,8 @@ class HostDriver:
             if not warm:
                 agent, spare = learned, agent
             key = later
+            if ended.max() > most:
+                break
         done, self.spare = book.tree, spare
         if warm:  # learning has set them otherwise; copied, for the book is donated
             agent = Packed(set_clock(agent.tree, jnp.copy(done.steps), jnp.copy(done.total)))
@@ -295,7 +303,8 @@ def _init_run(algorithm: Any, spec: Spec, key: Array, now: Timestep, earned: dic
     after, _, metrics = jax.eval_shape(partial(improve, algorithm), agent, memory, example, key)
     check_kind(algorithm, "update" if replays(algorithm) else "learn", agent, after)
     seen = jax.eval_shape(partial(health, spec.observation), example.steps).metrics
-    episodes, tally = Episodes.start(algorithm.num_envs, example.steps.info), Tally.start({**seen, **_named(metrics)})
+    episodes = Episodes.start(algorithm.num_envs, steps_of(algorithm), example.steps.info)
+    tally = Tally.start({**seen, **_named(metrics)})
     return RunState(agent, memory, (), carry, key, zero, jnp.int32(spec.steps), zero, episodes, tally)
 
 
@@ -318,6 +327,6 @@ def _written(
     """The book with a rollout, and what learning said beside it if it did, written down."""
     record = book.tally.watch if metrics is None else book.tally.add
     tally = record(_named(metrics or {}), book.iterations, health(spec.observation, rollout.steps))
-    episodes = book.episodes.add(rollout.steps, dropped)
+    episodes = book.episodes.add(rollout.steps, book.steps, dropped)
     steps, iterations = book.steps + steps_of(algorithm), book.iterations + 1
     return book._replace(steps=steps, iterations=iterations, episodes=episodes, tally=tally)

@@ -13,9 +13,10 @@ import numpy as np
 from gymnasium import Space
 
 from thorndike.drivers.evaluate import fault
+from thorndike.drivers.evaluation import Evaluation
 from thorndike.drivers.health import step_faults
 from thorndike.drivers.learner import random_action
-from thorndike.drivers.scan import transition
+from thorndike.drivers.scan import member, transition
 from thorndike.envs.batched import Batched
 from thorndike.errors import ConfigError
 from thorndike.ops.keys import random_key
@@ -128,6 +129,16 @@ def match(game: Any, one: Any, other: Any, games: int = 100, seed: int = 0, open
     return Match(first, second, np.concatenate([long, short]))
 
 
+def against_random(algorithm: Any, actors: PyTree, game: Any, games: int, seed: int = 0) -> Evaluation:
+    """Matches of each of the actors [R] against a random player; a return is 1 for a win, 0 for a draw, -1 for a loss,
+    first those of the games that the agent began."""
+    found = []
+    for i in range(jax.tree.leaves(actors)[0].shape[0]):
+        player = Trained(member(algorithm, i), jax.tree.map(lambda x, i=i: x[i], actors))
+        found.append(match(game, player, Random(game.action_space), games, seed))
+    return Evaluation(np.stack([one.results for one in found]), np.stack([one.lengths for one in found]))
+
+
 @jax.jit
 def _games(
     world: Batched, one: Any, other: Any, key: Array, begins: Array | bool, opening: Array | int
@@ -147,10 +158,11 @@ def _games(
         mine = mover(now) == me
         action = jnp.where(mine, one.act(now, keys[0]), other.act(now, keys[1]))
         action = jnp.where(length < opening, random_action(world.env.action_space, now, keys[3]), action)
-        later = world.step(now, action, keys[2])
+        later, before = world.step(now, action, keys[2]), over
         result += jnp.where(over, 0.0, jnp.where(mine, later.reward, -later.reward))
         wrong = jnp.where(over, 0, step_faults(world.env, transition(now, action, {}, later)))
-        return later, key, result, length + ~over, over | later.terminated | later.truncated, wrong
+        over |= later.terminated | later.truncated
+        return later._replace(earned={}), key, result, length + ~before, over, wrong
 
     none = jnp.zeros(world.num_envs, jnp.int32)
     start = (now, key, jnp.zeros(world.num_envs), none, none > 0, none)

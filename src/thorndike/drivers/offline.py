@@ -1,7 +1,7 @@
 """The driver for learning from a dataset: batches are gathered on the host, updates are compiled.
 
-A step is one batch. Whatever has `update(state, batch, key)` on transitions learns here; from time to time the agent is
-evaluated in the environment, and those returns are the run's.
+A step is one batch. Whatever has `update(state, batch, key)` on transitions learns here. No environment is stepped:
+what is shown as the run's last episodes are those of its evaluations.
 """
 
 from __future__ import annotations
@@ -13,19 +13,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from thorndike.drivers.evaluate import evaluate
+from thorndike.drivers.evaluation import Evaluation
 from thorndike.drivers.health import Health, health
 from thorndike.drivers.learner import check_kind, set_clock
 from thorndike.drivers.program import once, options
 from thorndike.drivers.scan import axes, member
-from thorndike.drivers.state import WINDOW, Episodes, RunState, Tally
+from thorndike.drivers.state import Episodes, RunState, Tally
 from thorndike.memory.dataset import Dataset
 from thorndike.ops.keys import random_key
 from thorndike.schedules import settled
 from thorndike.types import Array, Metrics, PyTree, Spec
 
 BLOCK = 16  # most batches that one call of the compiled program learns from
-EPISODES = 20  # of each evaluation
 
 
 class OfflineDriver:
@@ -36,10 +35,8 @@ class OfflineDriver:
     devices = chunk = 1
     warm_iterations = 0
 
-    def __init__(self, algorithm: Any, env: Any, spec: Spec, runs: int, dataset: Dataset, how: dict[str, Any]):
-        """`how`: options of `evaluate`."""
-        self.how = how
-        self.algorithm, self.env, self.spec, self.runs, self.dataset = algorithm, env, spec, runs, dataset.fit(spec)
+    def __init__(self, algorithm: Any, spec: Spec, runs: int, dataset: Dataset):
+        self.algorithm, self.spec, self.runs, self.dataset = algorithm, spec, runs, dataset.fit(spec)
         self.size = batch_size(algorithm)
 
         def learn(algorithm, state, batches, n):
@@ -101,7 +98,9 @@ class OfflineDriver:
             lowered = self._learn.lower(self.algorithm, rest, (batches, ukeys), np.int32(1))
             self._compiled = lowered.compile(options(state.agent))
 
-    def advance(self, state: RunState, iterations: int, warm: bool = False, fresh: bool = False) -> RunState:
+    def advance(
+        self, state: RunState, iterations: int, warm: bool = False, fresh: bool = False, most: int = 0
+    ) -> RunState:
         """`iterations` updates later, fewer if in all runs a metric is not finite. The argument is donated."""
         state = state._replace(tally=state.tally.restart(jnp.bool_(True))) if fresh else state
         self.compile()
@@ -117,17 +116,14 @@ class OfflineDriver:
                 break
         return state
 
-    def evaluated(self, state: RunState) -> RunState:
-        """With the returns of an evaluation in the environment as the run's last episodes."""
-        algorithm = settled(self.algorithm, int(state.steps[0]), int(state.total[0]), 0)
-        actors = [member(algorithm, i).actor(jax.tree.map(lambda x, i=i: x[i], state.agent)) for i in range(self.runs)]
-        actor = jax.tree.map(lambda *xs: jnp.stack(xs), *actors)
-        result = evaluate(algorithm, actor, self.env, EPISODES, how=self.how)
-        pad = lambda x, dtype: jnp.asarray(np.pad(x, [(0, 0), (0, WINDOW - EPISODES)]), dtype)  # noqa: E731
+    def record(self, state: RunState, found: Evaluation) -> RunState:
+        """With the returns of an evaluation as the run's last episodes: it plays none while it learns."""
+        n, size = found.returns.shape[1], state.episodes.returns.shape[1]
+        last = lambda x, dtype: jnp.asarray(np.pad(x, [(0, 0), (0, max(0, size - n))])[:, :size], dtype)  # noqa: E731
         episodes = state.episodes._replace(
-            returns=pad(result.returns, jnp.float32),
-            lengths=pad(result.lengths, jnp.int32),
-            count=jnp.full(self.runs, EPISODES, jnp.int32),
+            returns=last(found.returns, jnp.float32),
+            lengths=last(found.lengths, jnp.int32),
+            count=jnp.full(self.runs, min(n, size), jnp.int32),
         )
         return state._replace(episodes=episodes)
 
@@ -159,7 +155,7 @@ def _init_run(algorithm: Any, spec: Spec, key: Array, batch: PyTree) -> RunState
     after, metrics, seen = jax.eval_shape(partial(_learn, algorithm, spec), agent, batch, key)
     check_kind(algorithm, "update", agent, after)
     zero = jnp.int32(0)
-    episodes, tally = Episodes.start(1, {}), Tally.start({**seen.metrics, **metrics})
+    episodes, tally = Episodes.start(1, 1, {}), Tally.start({**seen.metrics, **metrics})
     return RunState(agent, (), (), (), key, zero, jnp.int32(spec.steps), zero, episodes, tally)
 
 

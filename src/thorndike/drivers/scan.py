@@ -38,6 +38,8 @@ from thorndike.ops.keys import random_key
 from thorndike.schedules import settled
 from thorndike.types import SHOWN, Array, Metrics, PyTree, Rollout, Spec, Timestep, Transition
 
+ANY = 2**30  # number of episodes
+
 
 def step_world(algorithm: Any, world: Batched, actor: PyTree, carry: PyTree, now: Timestep, key: Array, how: str):
     """One step of every environment; `how` is "explore", "exploit" or "random"."""
@@ -104,7 +106,8 @@ def init_run(algorithm: Any, world: Batched, spec: Spec, shapes: tuple[Rollout, 
     agent, now = algorithm.init(ikey, spec), world.reset(wkey)
     carry = algorithm.carry(algorithm.actor(agent), algorithm.num_envs)
     zero, (experience, metrics) = jnp.int32(0), shapes
-    episodes, tally = Episodes.start(algorithm.num_envs, experience.steps.info), Tally.start(metrics)
+    episodes = Episodes.start(algorithm.num_envs, steps_of(algorithm), experience.steps.info)
+    tally = Tally.start(metrics)
     memory, total = init_memory(algorithm, experience), jnp.int32(spec.steps)
     return RunState(agent, memory, now, carry, key, zero, total, zero, episodes, tally)
 
@@ -119,13 +122,13 @@ def _learn(
     return agent, memory, named, health(env.observation_space, experience.steps, env.action_space)
 
 
-def iterate(algorithm: Any, world: Batched, state: RunState, warm: bool) -> RunState:
-    """One rollout and what is learned from it; with `warm`, random actions that only fill the memory."""
+def iterate(algorithm: Any, world: Batched, state: RunState, warm: bool, warmup: str = "random") -> RunState:
+    """One rollout and what is learned from it; with `warm` it only fills the memory, by actions as `warmup` says."""
     algorithm = settled(algorithm, state.steps, state.total, state.episodes.count)
     key, rkey, lkey = jax.random.split(state.key, 3)
     env = world.env
     actor = algorithm.actor(state.agent)
-    how = "random" if warm else "explore"
+    how = warmup if warm else "explore"
     experience, now, carry = rollout(algorithm, world, actor, state.carry, state.now, rkey, how)
     steps = state.steps + algorithm.rollout_length * algorithm.num_envs
     if warm:
@@ -136,7 +139,7 @@ def iterate(algorithm: Any, world: Batched, state: RunState, warm: bool) -> RunS
         agent, memory, metrics, seen = _learn(algorithm, env, state.agent, state.memory, experience, lkey)
         tally = state.tally.add(metrics, state.iterations, seen)
     agent = set_clock(agent, steps, state.total)
-    episodes = state.episodes.add(experience.steps)
+    episodes = state.episodes.add(experience.steps, state.steps)
     return RunState(agent, memory, now, carry, key, steps, state.total, state.iterations + 1, episodes, tally)
 
 
@@ -150,16 +153,23 @@ def member(algorithm: Any, index: Any) -> Any:
     return jax.tree.map(lambda x: jnp.asarray(x)[index] if jnp.ndim(x) else x, algorithm)
 
 
-def _chunk(algorithm: Any, world: Batched, state: RunState, n: Array, fresh: Array, warm: bool) -> RunState:
+def _chunk(
+    algorithm: Any, world: Batched, state: RunState, n: Array, fresh: Array, most: Array, warm: bool, warmup: str
+) -> RunState:
     state = state._replace(tally=state.tally.restart(fresh))
     runs, swept = state.steps.shape[0], axes(algorithm)
-    one = partial(iterate, warm=warm)
+    one = partial(iterate, warm=warm, warmup=warmup)
     if runs == 1:  # without a batch axis the kernels are the plain ones
         algorithm, state = member(algorithm, 0), jax.tree.map(lambda x: x[0], state)
         step = lambda s: one(algorithm, world, s)  # noqa: E731
     else:
         step = lambda s: jax.vmap(one, in_axes=(swept, None, 0))(algorithm, world, s)  # noqa: E731
-    going = lambda carry: (carry[0] < n) & carry[1].tally.healthy().any()  # noqa: E731
+    last = state.episodes.count + most
+
+    def going(carry):
+        i, state = carry
+        return (i < n) & state.tally.healthy().any() & (state.episodes.count <= last).all()
+
     _, state = jax.lax.while_loop(going, lambda carry: (carry[0] + 1, step(carry[1])), (0, state))
     return jax.tree.map(lambda x: x[None], state) if runs == 1 else state
 
@@ -179,25 +189,26 @@ class ScanDriver:
     simulates = True  # the simulator is part of the run state
     lazy = False  # programs compile before they are first called, not then
 
-    def __init__(self, algorithm: Any, env: Any, spec: Spec, runs: int):
+    def __init__(self, algorithm: Any, env: Any, spec: Spec, runs: int, warmup: str = "random"):
+        """`warmup` is how the first actions are chosen, which only fill the memory: "random" or "explore"."""
         self.algorithm, self.spec, self.runs = algorithm, spec, runs
         self.chunk, self.warm_iterations = steps_of(algorithm), warm_iterations(algorithm)
-        self.world = Batched(env, algorithm.num_envs)
+        self.world, self.warmup = Batched(env, algorithm.num_envs), warmup
         self._shapes: Any = None
         self._tracing = Lock()
         self.mesh = Mesh(np.array(jax.devices()[: devices_for(runs)]), ("runs",))
         swept = jax.tree.map(lambda axis: P() if axis is None else P("runs"), axes(algorithm), is_leaf=_none)
 
-        def advance(algorithm, world, state, n, fresh, warm):
-            f = partial(_chunk, warm=warm)
+        def advance(algorithm, world, state, n, fresh, most, warm):
+            f = partial(_chunk, warm=warm, warmup=warmup)
             if self.mesh.size == 1:
-                return f(algorithm, world, state, n, fresh)
-            specs = (swept, P(), P("runs"), P(), P())
+                return f(algorithm, world, state, n, fresh, most)
+            specs = (swept, P(), P("runs"), P(), P(), P())
             return jax.shard_map(f, mesh=self.mesh, in_specs=specs, out_specs=P("runs"), check_vma=False)(
-                algorithm, world, state, n, fresh
+                algorithm, world, state, n, fresh, most
             )
 
-        self._advance = jax.jit(advance, static_argnums=5, donate_argnums=2)
+        self._advance = jax.jit(advance, static_argnums=6, donate_argnums=2)
         self._compiled: dict[bool, Any] = {}
 
     def __enter__(self) -> ScanDriver:
@@ -247,13 +258,18 @@ class ScanDriver:
         """Compile the program that `advance` calls; returned for those who want to look at it."""
         if warm not in self._compiled:
             state = self.like()
-            lowered = self._advance.lower(self.algorithm, self.world, state, np.int32(1), np.bool_(False), warm)
+            numbers = np.int32(1), np.bool_(False), np.int32(ANY)
+            lowered = self._advance.lower(self.algorithm, self.world, state, *numbers, warm)
             self._compiled[warm] = lowered.compile(options(state.agent))
         return self._compiled[warm]
 
-    def advance(self, state: RunState, iterations: int, warm: bool = False, fresh: bool = False) -> RunState:
-        """`iterations` iterations later. The argument is donated: do not use it again.
+    def advance(
+        self, state: RunState, iterations: int, warm: bool = False, fresh: bool = False, most: int = ANY
+    ) -> RunState:
+        """`iterations` iterations later, fewer where in some run more than `most` episodes have ended before.
 
-        With `fresh` the metric sums begin anew; with `warm` actions are random and nothing is learned.
+        The argument is donated: do not use it again. With `fresh` the metric sums begin anew; with `warm` nothing is
+        learned.
         """
-        return self.compile(warm)(self.algorithm, self.world, state, np.int32(iterations), np.bool_(fresh))
+        numbers = np.int32(iterations), np.bool_(fresh), np.int32(most)
+        return self.compile(warm)(self.algorithm, self.world, state, *numbers)

@@ -16,33 +16,40 @@ from thorndike.drivers.health import Health
 from thorndike.types import Array, Metrics, PyTree, Transition
 
 WINDOW = 100  # episodes over which returns are averaged
+LEAST = 1024  # episodes that a run's state remembers at least
 
 
 class Episodes(NamedTuple):
-    """Returns, lengths and `Earned` of the episodes under way [E] and of the last `WINDOW` finished ones."""
+    """Returns, lengths and `Earned` of the episodes under way [E], and of the last N finished ones, in rings."""
 
     running_return: Array  # [E]
     running_length: Array  # [E]
-    returns: Array  # [WINDOW], a ring
-    lengths: Array  # [WINDOW]
-    count: Array  # type: ignore[assignment]  # episodes finished so far
     running_sums: dict[str, Array]  # [E] each, of what adds up
-    earned: dict[str, Array]  # [WINDOW] each
+    returns: Array  # [N], a ring
+    lengths: Array  # [N]
+    steps: Array  # [N], environment steps of the run when it ended
+    earned: dict[str, Array]  # [N] each
+    count: Array  # type: ignore[assignment]  # episodes finished so far
 
     @staticmethod
-    def start(num_envs: int, info: dict[str, Any]) -> Episodes:
-        """No episodes yet; `info` is that of steps [T, E, ...]."""
-        zero, none, seen = jnp.zeros(num_envs), jnp.zeros(WINDOW), jax.eval_shape(partial(earned_in, lead=2), info)
+    def start(num_envs: int, steps: int, info: dict[str, Any]) -> Episodes:
+        """No episodes yet; of all that end within two rollouts of `steps` steps none is lost. `info` is that of steps
+        [T, E, ...]."""
+        zero, none = jnp.zeros(num_envs), jnp.zeros(max(LEAST, 2 * steps))
+        whole, seen = none.astype(jnp.int32), jax.eval_shape(partial(earned_in, lead=2), info)
         sums, earned = {name: zero for name in seen.sums}, {name: none for name in seen.all}
-        return Episodes(zero, zero.astype(jnp.int32), none, none.astype(jnp.int32), jnp.int32(0), sums, earned)
+        return Episodes(zero, zero.astype(jnp.int32), sums, none, whole, whole, earned, jnp.int32(0))
 
     def restart(self) -> Episodes:
         """With those under way forgotten: their environments are new."""
         names = ("running_return", "running_length", "running_sums")
         return self._replace(**{name: jax.tree.map(jnp.zeros_like, getattr(self, name)) for name in names})
 
-    def add(self, steps: Transition, dropped: Array | None = None) -> Episodes:
-        """With a rollout's steps [T, E] counted in, but for the endings of episodes that were dropped."""
+    def add(self, steps: Transition, before: Array, dropped: Array | None = None) -> Episodes:
+        """With a rollout's steps [T, E] counted in, but for the endings of episodes that were dropped.
+
+        `before` is the number of environment steps before the rollout.
+        """
         ended, seen = steps.ended, earned_in(steps.info, lead=2)
 
         def step(carry, x):
@@ -54,15 +61,24 @@ class Episodes(NamedTuple):
         each = (steps.reward, jnp.ones_like(ended, jnp.int32), seen.sums, ended)
         running, (totals, lengths, sums) = jax.lax.scan(step, start, each)
         done = (ended if dropped is None else ended & ~dropped).ravel()
+        size, (length, n) = self.returns.shape[0], ended.shape
         rank = self.count + jnp.cumsum(done) - 1
-        last = self.count + done.sum()
-        slot = jnp.where(done & (rank >= last - WINDOW), rank % WINDOW, WINDOW)  # out of range: dropped
+        slot = jnp.where(done, rank % size, size)  # out of range: not written
 
         def kept(ring: Array, values: Array) -> Array:
             return ring.at[slot].set(values.ravel(), mode="drop")
 
+        at = before + n * (1 + jnp.arange(length * n) // n)
         earned = {name: kept(self.earned[name], values) for name, values in {**sums, **seen.lasts}.items()}
-        return Episodes(*running[:2], kept(self.returns, totals), kept(self.lengths, lengths), last, running[2], earned)
+        returns, lengths_, ends = kept(self.returns, totals), kept(self.lengths, lengths), kept(self.steps, at)
+        return Episodes(*running, returns, lengths_, ends, earned, self.count + done.sum())
+
+    def slots(self, most: int) -> tuple[np.ndarray, np.ndarray]:
+        """Of leaves [R, ...]: where in the rings the last `most` episodes of each run are, [R, most], the oldest first;
+        and which of these there are."""
+        count, size = np.asarray(self.count)[:, None], self.returns.shape[-1]
+        rank = count - most + np.arange(most)
+        return rank % size, rank >= np.maximum(0, count - size)
 
 
 @partial(

@@ -154,6 +154,10 @@ class SAC:
         """The optimiser of each of the three."""
         return self.optimiser.build(self.learning_rate)
 
+    def adopted(self, state: State) -> State:
+        """A state whose critics came from elsewhere: the targets follow."""
+        return state._replace(targets=jax.tree.map(jnp.copy, state.critics))
+
     def actor(self, state: State) -> Actor:
         """Policy and critics with their observation statistics."""
         return Actor(state.policy, state.critics, state.statistics)

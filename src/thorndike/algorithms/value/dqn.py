@@ -136,6 +136,10 @@ class DQN:
         """The optimiser on the clipped gradient."""
         return self.optimiser.build(self.learning_rate, self.max_grad_norm)
 
+    def adopted(self, state: State) -> State:
+        """A state whose Q came from elsewhere: the target follows."""
+        return state._replace(target=jax.tree.map(jnp.copy, state.q))
+
     def actor(self, state: State) -> Actor:
         """Q, the level of exploration at this point of the run, and the observations' statistics."""
         return Actor(state.q, self.exploration.level(state.clock.progress), state.statistics)

@@ -48,9 +48,9 @@ class GymnasiumEnvironment:
     which the mask is then taken out, and the observation is the other part, or a Dict of the others; in what a method
     `action_masks()` returns.
 
-    Attributes: `id`; `observation_space` (float64 boxes as float32) and `action_space` (Discrete, Box,
-    MultiDiscrete or MultiBinary); `masked`, whether it says which actions are legal; `max_steps`, the time limit or
-    None.
+    Attributes: `id`; `single`, whether the source is an instance; `observation_space` (float64 boxes as float32) and
+    `action_space` (Discrete, Box, MultiDiscrete or MultiBinary); `masked`, whether it says which actions are legal;
+    `max_steps`, the time limit or None.
 
     Raises `UnknownNameError`, `MissingExtraError`, `IncompatibleError` for spaces that are not supported, `ConfigError`
     for what is no source, `EnvError` if making it or its first reset fails or exits; in a run also if it hangs.
@@ -58,6 +58,7 @@ class GymnasiumEnvironment:
 
     def __init__(self, source: Any, **kwargs: Any):
         self._instance = source if isinstance(source, gymnasium.Env) else None
+        self.single = self._instance is not None
         if isinstance(source, str):
             spec = _spec(source)
             self._given: Callable[..., Any] = partial(gymnasium.make, spec, **{"disable_env_checker": True, **kwargs})
@@ -71,6 +72,7 @@ class GymnasiumEnvironment:
                 f"{type(source).__name__} is no Gymnasium environment: {_hint(source)}pass an id such as "
                 "'CartPole-v1', a class, a function that makes an environment, or an environment"
             )
+        self._by_id = isinstance(source, str)
         self._name = source if isinstance(source, str) else _name(source)
         env = source if self._instance is not None else self._made(self._given)
         try:
@@ -80,7 +82,7 @@ class GymnasiumEnvironment:
                 put_away(env)
 
     def _probe(self, env: gymnasium.Env) -> None:
-        self.id: str = env.spec.id if env.spec is not None else self._name
+        self.id: str = env.spec.id if env.spec is not None and self._by_id else _called(env)
         self._space, self.action_space = _space(env, "observation_space"), _space(env, "action_space")
         self.max_steps: int | None = _time_limit(env)
         if not isinstance(self.action_space, (Discrete, Box, MultiDiscrete, MultiBinary)):
@@ -292,6 +294,21 @@ def _takes_render_mode(source: Callable) -> bool:
     except (TypeError, ValueError):
         return False
     return any(p.name == "render_mode" or p.kind is p.VAR_KEYWORD for p in parameters)
+
+
+USUAL = ("OrderEnforcing", "PassiveEnvChecker", "TimeLimit")  # wrappers that `gymnasium.make` puts around all
+
+
+def _called(env: gymnasium.Env) -> str:
+    """An environment by its id or class, with the wrappers around it: "TransformReward(CartPole-v1)"."""
+    wrappers, inner = [], env
+    while isinstance(inner, gymnasium.Wrapper):
+        wrappers.append(type(inner).__name__)
+        inner = inner.env
+    name = env.spec.id if env.spec is not None else type(inner).__name__
+    for wrapper in reversed([wrapper for wrapper in wrappers if wrapper not in USUAL]):
+        name = f"{wrapper}({name})"
+    return name
 
 
 def _name(source: Any) -> str:

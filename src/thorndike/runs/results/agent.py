@@ -165,20 +165,10 @@ def load(path: str | Path, classes: Any = ()) -> Agent:
         CheckpointError: not such a file, damaged, or from another version.
     """
     path = Path(path).expanduser()
-    if not path.is_file():
-        raise CheckpointError(f"there is no file {path}")
+    arrays, meta = contents(path)
     try:
-        arrays, header, _ = read(path)
-        meta = json.loads(header.get("thorndike", '"it holds no settings"'))
-        if isinstance(meta, str):
-            raise ValueError(meta)
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is not an agent's file: {error}") from None
-    try:
-        if meta["format"] != FORMAT:
-            raise CheckpointError(f"{path} has format {meta['format']}, this version reads {FORMAT}")
-        if digest(arrays, header["thorndike"]) != header.get("sha256"):
-            raise CheckpointError(f"{path} is damaged: its contents are not those that were saved")
+        if meta is None:
+            raise ValueError("it holds no settings")
         algorithm = from_json(meta["algorithm"], known_configs(classes))
         spaces = meta["spec"]
         spec = Spec(
@@ -191,6 +181,30 @@ def load(path: str | Path, classes: Any = ()) -> Agent:
     except Exception as error:  # whatever settings that do not belong together lead to
         raise CheckpointError(f"{path} is not an agent's file: {type(error).__name__}: {error}") from None
     return Agent(algorithm, spec, from_arrays(arrays, like, str(path)))
+
+
+def contents(path: Path) -> tuple[dict[str, np.ndarray], Any]:
+    """The arrays of a safetensors file by their names, and what `Agent.save` says of them; None in any other file.
+
+    Raises:
+        CheckpointError: there is no such file, it is damaged, or of another version.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"there is no file {path}")
+    try:
+        arrays, header, _ = read(path)
+        text = header.get("thorndike")
+        if text is None:
+            return arrays, None
+        meta = json.loads(text)
+        if meta["format"] != FORMAT:
+            raise ValueError(f"it has format {meta['format']}, this version reads {FORMAT}")
+        meta["spec"]["id"]
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} is not an agent's file: {error}") from None
+    if digest(arrays, text) != header.get("sha256"):
+        raise CheckpointError(f"{path} is damaged: its contents are not those that were saved")
+    return arrays, meta
 
 
 def _mask(mask: Any, action: Space, batch: int | None) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +9,18 @@ import jax
 import numpy as np
 
 from thorndike.configuration import from_json, swept, to_json
-from thorndike.drivers.evaluate import Evaluation, check_episodes, evaluate
-from thorndike.drivers.match import Match, Random, Trained, match
+from thorndike.drivers.evaluate import check_episodes, evaluate
+from thorndike.drivers.evaluation import Evaluation
+from thorndike.drivers.match import Match, Trained, against_random, match
 from thorndike.drivers.scan import member
 from thorndike.envs import make
 from thorndike.envs.host.guard import starts_within
 from thorndike.errors import CheckpointError, ConfigError, DivergedError, ThorndikeError
 from thorndike.exports import known_configs
 from thorndike.memory.dataset import Dataset, new
-from thorndike.ops.keys import random_key
+from thorndike.runs.results.actors import Actors, Step, actors_at, expand
 from thorndike.runs.results.agent import Agent
+from thorndike.runs.results.doctor import Diagnosis, diagnose
 from thorndike.runs.storage import checkpoint
 from thorndike.runs.storage.arrays import from_arrays
 from thorndike.runs.storage.environments import describe, remake
@@ -103,6 +104,21 @@ class Run:
         """All that was logged: "steps" [N], and every other tag [N, runs]."""
         return self.journal.metrics()
 
+    def episodes(self) -> dict[str, np.ndarray]:
+        """Every training episode that ended, in this order: arrays [N] of the "step" of its agent's run at which it
+        ended, its "return" and "length", and the "member" (of `members()`) whose it was.
+
+        Raises:
+            ConfigError: the run learned from a dataset, and plays only to be evaluated.
+        """
+        if self.info.get("dataset"):
+            raise ConfigError("this run learned from a dataset: it has evaluations, in run.metrics(), and no episodes")
+        return self.journal.episodes()
+
+    def doctor(self) -> Diagnosis:
+        """Signs of trouble in the run's metrics, what usually causes them and what to try; `print` shows it."""
+        return diagnose(self.journal)
+
     def state(self, driver: Any) -> tuple[PyTree, dict[str, Any], list[str]] | None:
         """The newest whole checkpoint as a run state, its metadata, and a message for each damaged one."""
         found = checkpoint.load_newest(self.path / "checkpoints")
@@ -114,41 +130,25 @@ class Run:
             raise CheckpointError(f"the newest checkpoint of {self.path} lacks one of {', '.join(numbers)}")
         return from_arrays(arrays, driver.like(), f"the checkpoint of {self.path}"), meta, damaged
 
-    def actors(self, step: int | None = None) -> PyTree:
+    def actors(self, step: Step = None) -> PyTree:
         """The acting part of every agent, leading axis [runs]; at the checkpoint of `step`, by default the newest."""
-        return self._trained(step)[0]
+        return self._trained(step).actors
 
-    def _trained(self, step: int | None = None) -> tuple[PyTree, dict[int, int]]:
-        """The acting parts, and which of the runs have diverged, at which step."""
-        folder = self.path / "checkpoints"
+    def _trained(self, step: Step = None) -> Actors:
+        newest = max(checkpoint.steps(self.path / "checkpoints"), default=-1)
         if step is not None:
-            return self._opened(*checkpoint.load(folder / f"{step:012d}", checkpoint.AGENT))
-        newest = max(checkpoint.steps(folder), default=-1)
+            return actors_at(self, step)
         if self._newest is None or self._newest[0] != newest:  # somebody may train in it meanwhile
-            found = checkpoint.load_newest(folder, checkpoint.AGENT)
-            if found is None:
-                raise CheckpointError(f"{self.path} has no checkpoint yet: nothing to act with")
-            for message in found[2]:
-                warnings.warn(f"skipped a checkpoint: {message}", stacklevel=2)
-            self._newest = newest, self._opened(found[0], found[1])
+            self._newest = newest, actors_at(self)
         return self._newest[1]
 
-    def _opened(self, arrays: dict[str, np.ndarray], meta: dict[str, Any]) -> tuple[PyTree, dict[int, int]]:
-        arrays = {name.removeprefix(checkpoint.AGENT): x for name, x in arrays.items()}
-        algorithm = self.settled()
-        like = jax.eval_shape(lambda: stacked_init(algorithm, self.spec, self.runs))
-        agents = from_arrays(arrays, like, f"the checkpoint of {self.path}")
-        each = [member(algorithm, i).actor(jax.tree.map(lambda x, i=i: x[i], agents)) for i in range(self.runs)]
-        diverged = {int(run): at for run, at in meta.get("diverged", {}).items()}
-        return jax.tree.map(lambda *xs: np.stack(xs), *each), diverged
-
-    def agent(self, seed: int | None = None, configuration: int = 0, step: int | None = None) -> Agent:
+    def agent(self, seed: int | None = None, configuration: int = 0, step: Step = None) -> Agent:
         """One trained agent.
 
         Args:
             seed: whose; by default the first seed's.
             configuration: of a sweep, which place in its arrays of hyperparameters.
-            step: of an older checkpoint; by default the newest.
+            step: of another checkpoint, by its step or as "best"; by default the newest.
 
         Raises:
             ConfigError: the run has no such agent.
@@ -160,36 +160,34 @@ class Run:
         if not 0 <= configuration < configurations:
             raise ConfigError(f"this run has configurations 0 to {configurations - 1}, not {configuration}")
         index = configuration * self.seeds + offset
-        actors, diverged = self._trained(step)
+        actors, algorithm, diverged = self._trained(step)
         if index in diverged:
             raise DivergedError(
                 f"the agent of {self.members()[index]} diverged at step {diverged[index]}: choose another"
             )
         actor = jax.tree.map(lambda x: x[index], actors)
-        return Agent(member(self.settled(step), index), self.spec, actor)
+        return Agent(member(algorithm, index), self.spec, actor)
 
-    def evaluate(self, episodes: int = 20, seed: int = 0, explore: bool = False, step: int | None = None) -> Evaluation:
+    def evaluate(self, episodes: int = 20, seed: int = 0, explore: bool = False, step: Step = None) -> Evaluation:
         """Play `episodes` whole episodes with each agent; those of runs that have diverged do not play.
 
         Args:
             episodes: how many for each agent.
             seed: of the environments.
             explore: act as in training; by default the best action is taken.
-            step: of an older checkpoint; by default the newest.
+            step: of another checkpoint, by its step or as "best"; by default the newest.
 
         A game of two players is played against a random one; a return is then 1 for a win, 0 for a draw and -1 for a
         loss, first those of the games that the agent began (see `match` for other opponents).
         """
         check_episodes(episodes)
-        actors, diverged = self._trained(step)
+        actors, algorithm, diverged = self._trained(step)
         well = np.array([i for i in range(self.runs) if i not in diverged])
+        algorithm = jax.tree.map(lambda x: x[well] if np.ndim(x) else x, algorithm)
+        actors = _rows(actors, well)
         if self.spec.players > 1:
-            random = Random(self.env.action_space)
-            games = [match(self.env, self.player(i, step), random, episodes, seed) for i in well]
-            found = Evaluation(np.stack([g.results for g in games]), np.stack([g.lengths for g in games]))
+            found = against_random(algorithm, actors, self.env, episodes, seed)
         else:
-            algorithm = self.settled(step)
-            algorithm, actors = jax.tree.map(lambda x: x[well] if np.ndim(x) else x, algorithm), _rows(actors, well)
             found = evaluate(algorithm, actors, self.env, episodes, seed, self.stepping, explore)
         return found.among(well, self.members())
 
@@ -199,10 +197,10 @@ class Run:
         steps = status["steps"] if step is None else step
         return settled(expand(self.algorithm, self.seeds), steps, self.info["steps"], status.get("episodes", 0))
 
-    def player(self, index: int = 0, step: int | None = None) -> Trained:
+    def player(self, index: int = 0, step: Step = None) -> Trained:
         """One of the agents (of `members()`) as a player of matches; at the checkpoint of `step`, or the newest."""
-        actor = jax.tree.map(lambda x: x[index], self.actors(step))
-        return Trained(member(self.settled(step), index), actor)
+        actors, algorithm, _ = self._trained(step)
+        return Trained(member(algorithm, index), jax.tree.map(lambda x: x[index], actors))
 
     def match(self, opponent: Any = "random", games: int = 100, seed: int = 0) -> Match:
         """Let the (first) agent play against an opponent, half of the games as first.
@@ -237,7 +235,7 @@ class Run:
         return ratings(self, games, out, seed)
 
     def record(
-        self, episodes: int = 10, out: str | Path | None = None, seed: int = 0, explore: bool = False
+        self, episodes: int = 10, out: str | Path | None = None, seed: int = 0, explore: bool = False, step: Step = None
     ) -> Dataset:
         """Record episodes of the (first) agent as a dataset.
 
@@ -246,12 +244,13 @@ class Run:
             out: the dataset's directory, a new one; by default `dataset` in the run directory.
             seed: of the environment.
             explore: act as in training; by default the best action is taken.
+            step: of another checkpoint, by its step or as "best"; by default the newest.
         """
         from thorndike.runs.results.record import record
 
-        path = new(out or self.path / "dataset")
-        found = record(self.agent(), self.env, episodes, seed, explore, self.stepping)
-        about = {"environment": self._described["id"], "algorithm": to_json(self.agent().algorithm), "seed": seed}
+        path, agent = new(out or self.path / "dataset"), self.agent(step=step)
+        found = record(agent, self.env, episodes, seed, explore, self.stepping)
+        about = {"environment": self._described["id"], "algorithm": to_json(agent.algorithm), "seed": seed}
         return Dataset.write(path, found, about)
 
     def plot(self, out: str | Path | None = None, **options: Any) -> Any:
@@ -267,23 +266,24 @@ class Run:
         episodes: int = 1,
         frames: int = 1500,
         explore: bool = False,
+        step: Step = None,
     ) -> Any:
         """Film the agent, or what it sees where the environment draws nothing; a notebook shows the film.
 
         Args:
-            out: .gif or .mp4; by default `video/<steps>.gif` in the run directory.
+            out: .gif or .mp4; by default `video/<step>.gif` in the run directory.
             seed: whose agent to watch.
             episodes: how many to film.
             frames: where the film stops, also in the midst of an episode.
             explore: act as in training; by default the best action is taken.
+            step: of another checkpoint, by its step or as "best"; by default the newest.
         """
         from thorndike.runs.results.video import film
 
-        name = f"{self.status['steps']}{'_explore' if explore else ''}.gif"
+        name = f"{step or self.status['steps']}{'_explore' if explore else ''}.gif"
         out = Path(out or self.path / "video" / name).expanduser()
-        return film(
-            self.agent(seed), self.env, out, episodes, frames, timeout=self.info["env_timeout"], explore=explore
-        )
+        agent, timeout = self.agent(seed, step=step), self.info["env_timeout"]
+        return film(agent, self.env, out, episodes, frames, timeout=timeout, explore=explore)
 
     def picture(self, out: str | Path | None = None, seed: int | None = None) -> Any:
         """Tabular agents on a grid: values and greedy actions as a matplotlib figure."""
@@ -311,14 +311,3 @@ def _rows(tree: PyTree, index: np.ndarray) -> PyTree:
 def open_run(path: str | Path, env: Any = None, classes: Any = ()) -> Run:
     """The run at `path`; see `Run`."""
     return Run(path, env, classes)
-
-
-def expand(algorithm: Any, seeds: int) -> Any:
-    """The algorithm with arrays of hyperparameters repeated for each seed: [C] to [C·seeds]."""
-    return jax.tree.map(lambda x: np.repeat(np.asarray(x, np.float32), seeds) if np.ndim(x) else x, algorithm)
-
-
-def stacked_init(algorithm: Any, spec: Spec, runs: int) -> PyTree:
-    """Fresh agents of all runs, [R]; for their shapes."""
-    one = member(algorithm, 0).init(random_key(0), spec)
-    return jax.tree.map(lambda x: jax.numpy.broadcast_to(x, (runs, *x.shape)), one)

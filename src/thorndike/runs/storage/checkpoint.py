@@ -3,6 +3,7 @@
 `checkpoints/<step>/` holds `arrays.safetensors`, `state.json` and `manifest.json` with the SHA-256 of each; where there
 is a replay memory, its filled rows are in `memory.safetensors`, which only the two newest checkpoints keep. A folder is
 written under a temporary name, synced to disk and renamed; the newest one whose hashes hold is the one to resume.
+`checkpoints/best` is of the same kind, but holds the agents alone: it is to look at, not to go on from.
 """
 
 from __future__ import annotations
@@ -25,11 +26,33 @@ from thorndike.types import PyTree
 ARRAYS, MEMORY, STATE, MANIFEST = "arrays.safetensors", "memory.safetensors", "state.json", "manifest.json"
 REMEMBER = 2  # checkpoints that keep their replay memory
 AGENT = ".agent"  # how the names of the agents' arrays begin
+BEST, LAST_BEST = "best", ".best.old"
 
 
-def save(folder: Path, step: int, tree: PyTree, meta: dict[str, Any], keep: int = 3) -> Path:
-    """Write `checkpoints/<step>` and remove all but the newest `keep`. Raises `CheckpointError` if the disk refuses."""
-    final, temporary = folder / f"{step:012d}", folder / f".{step:012d}.tmp"
+def save(folder: Path, step: int, tree: PyTree, meta: dict[str, Any], keep: int = 3, every: int | None = None) -> Path:
+    """Write `checkpoints/<step>`, and remove all but the newest `keep` and those at multiples of `every`.
+
+    Raises `CheckpointError` if the disk refuses.
+    """
+    final = _write(folder, f"{step:012d}", tree, meta)
+    before = [other for other in steps(folder) if other <= step]  # a later one was damaged, or not resumed
+    kept = [*before[-keep:], *(other for other in before if every and other % every == 0)]
+    for path in folder.iterdir():
+        left = path.suffix in (".tmp", ".old") and path.name != LAST_BEST
+        if left or (_is_step(path.name) and int(path.name) not in kept):
+            shutil.rmtree(path, ignore_errors=True)
+    for older in before[:-REMEMBER]:
+        (folder / f"{older:012d}" / MEMORY).unlink(missing_ok=True)
+    return final
+
+
+def save_best(folder: Path, tree: PyTree, meta: dict[str, Any]) -> Path:
+    """Write `checkpoints/best` in the place of what was the best. Raises `CheckpointError` if the disk refuses."""
+    return _write(folder, BEST, tree, meta)
+
+
+def _write(folder: Path, name: str, tree: PyTree, meta: dict[str, Any]) -> Path:
+    final, temporary, old = folder / name, folder / f".{name}.tmp", folder / f".{name}.old"
     try:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
@@ -44,7 +67,8 @@ def save(folder: Path, step: int, tree: PyTree, meta: dict[str, Any], keep: int 
         write(temporary / MANIFEST, [json.dumps(manifest).encode()])
         _sync(temporary)
         if final.exists():
-            shutil.rmtree(final)
+            shutil.rmtree(old, ignore_errors=True)
+            final.rename(old)
         temporary.rename(final)
         _sync(folder)
     except OSError as error:
@@ -54,13 +78,22 @@ def save(folder: Path, step: int, tree: PyTree, meta: dict[str, Any], keep: int 
             f"could not save a checkpoint in {folder}: {error.strerror or error}. {kept}; "
             "free some space or make the folder writable."
         ) from error
-    newest = [other for other in steps(folder) if other <= step][-keep:]  # a later one was damaged, or not resumed
-    for path in folder.iterdir():
-        if (_is_step(path.name) and int(path.name) not in newest) or path.suffix == ".tmp":
-            shutil.rmtree(path, ignore_errors=True)
-    for older in newest[:-REMEMBER]:
-        (folder / f"{older:012d}" / MEMORY).unlink(missing_ok=True)
+    shutil.rmtree(old, ignore_errors=True)
     return final
+
+
+def place(folder: Path, step: int | str) -> Path:
+    """The folder of the checkpoint at `step`, or of the "best". Raises `CheckpointError` that names those there are."""
+    if step == BEST and not (folder / BEST).exists():
+        path = folder / LAST_BEST  # where the process ended just before the new one had its name
+    else:
+        path = folder / (BEST if step == BEST else f"{step:012d}")
+    if path.is_dir():
+        return path
+    there = [f"{one:,}" for one in steps(folder)] + [BEST] * (folder / BEST).exists()
+    hint = "; one is kept by td.train(..., evaluate_every=...)" if step == BEST else ""
+    what = "best checkpoint" if step == BEST else f"checkpoint of step {step:,}"
+    raise CheckpointError(f"there is no {what} in {folder}: there are {', '.join(there) or 'none'}{hint}")
 
 
 def steps(folder: Path) -> list[int]:

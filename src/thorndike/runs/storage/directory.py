@@ -21,19 +21,27 @@ except ImportError:  # where there are no such locks, nothing is locked
 LOCK = "lock"  # the system frees it when its process ends, however it ends
 
 
-def new_directory(out: str | Path | None, algorithm: Any, env: str) -> Path:
-    """A directory for a new run; raises `ConfigError` rather than write into another run's."""
+def new_directory(out: str | Path | None, algorithm: Any, env: str, name: str | None = None) -> Path:
+    """A directory for a new run; raises `ConfigError` rather than write into another run's.
+
+    By default it is in `runs`, and called by the run's name, where it has one, or by the environment and the algorithm.
+    """
     if out is not None:
         path = Path(out).expanduser()
         unused(path)
         _make(path)
         return path
-    base = f"{re.sub(r'[^A-Za-z0-9._+-]+', '-', env)}_{type(algorithm).__name__.lower()}"
+    base = plain(name) if name else f"{plain(env)}_{type(algorithm).__name__.lower()}"
     for i in itertools.count(1):
-        path = Path("runs") / f"{base}_{i}"
+        path = Path("runs") / (base if name and i == 1 else f"{base}_{i}")
         if not path.exists() and _make(path, new=True):
             return path
     raise AssertionError
+
+
+def plain(text: str) -> str:
+    """A text as part of a directory's name: letters, digits and what else every system takes; "run" if none is left."""
+    return re.sub(r"[^A-Za-z0-9._+-]+", "-", text).strip("-.") or "run"
 
 
 def unused(path: Path) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from thorndike.errors import CheckpointError
 from thorndike.files import read_json
+from thorndike.runs.storage import episodes
 from thorndike.runs.storage.directory import trained
 from thorndike.runs.storage.metrics import read, table
 from thorndike.text import near
@@ -27,6 +28,17 @@ SETTINGS: dict[str, Any] = {  # of run.json that resuming needs
     "sweep": dict,
     "base": str,
     "changed": dict,
+}
+
+LATER: dict[str, tuple[Any, Any]] = {  # what older versions did not write: kinds, and what it was then
+    "name": ((str, type(None)), None),
+    "evaluate_every": ((int, type(None)), None),
+    "evaluate_episodes": (int, 20),
+    "checkpoint_steps": ((int, type(None)), None),
+    "stop_at": ((int, float, type(None)), None),
+    "patience": ((int, type(None)), None),
+    "start": ((dict, type(None)), None),
+    "history": (list, []),
 }
 
 
@@ -48,7 +60,9 @@ class Journal:
                 raise CheckpointError(f"{self.path} has format {self.info['format']}, this version reads {FORMAT}")
             self.seed, self.seeds = int(self.info["seed"]), int(self.info["seeds"])
             self.settings, self.environment = self.info["algorithm"], self.info["environment"]
-            for name, kind in SETTINGS.items():
+            kinds = {**SETTINGS, **{name: kind for name, (kind, _) in LATER.items()}}
+            self.info = {**{name: default for name, (_, default) in LATER.items()}, **self.info}
+            for name, kind in kinds.items():
                 if not isinstance(self.info[name], kind):
                     raise TypeError(f"{name} is {self.info[name]!r}")
             if not isinstance(self.environment["id"], str) or not isinstance(self.settings["type"], str):
@@ -101,6 +115,12 @@ class Journal:
     def metrics(self) -> dict[str, np.ndarray]:
         """All that was logged: "steps" [N], and every other tag [N, runs]."""
         return table(read(self.path / "metrics.jsonl"))
+
+    def episodes(self) -> dict[str, np.ndarray]:
+        """All training episodes: "step" (of the run, when it ended), "return", "length" and "member", each [N]."""
+        found = episodes.read(self.path / "episodes.bin")
+        kinds = {"step": int, "return": float, "length": int, "member": int}
+        return {name: found[name].astype(kind) for name, kind in kinds.items()}
 
     @property
     def shell_path(self) -> str:

@@ -1,4 +1,4 @@
-"""`metrics.jsonl`: one line per log interval, appended as training goes; TensorBoard as an optional sink."""
+"""`metrics.jsonl`: one line per log interval, appended as training goes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from thorndike.errors import CheckpointError, MissingExtraError
+from thorndike.errors import CheckpointError
 from thorndike.files import open_regular, replace
 
 TAIL = 2**20  # bytes at the end of a file that `newest` looks at: hundreds of rows of a run, a few of a thousand runs
@@ -18,23 +18,15 @@ TAIL = 2**20  # bytes at the end of a file that `newest` looks at: hundreds of r
 class MetricsFile:
     """Appends rows {"steps": n, tag: number, or a list with a number per run}."""
 
-    def __init__(self, path: Path, keep_until: int | None = None, tensorboard: bool = False):
+    def __init__(self, path: Path, keep_until: int | None = None):
         """Open for appending; with `keep_until`, drop rows beyond that step first (they will be written again)."""
         if keep_until is not None and path.exists():
             rows = [row for row in read(path) if row["steps"] <= keep_until]
             replace(path, (f"{json.dumps(row)}\n".encode() for row in rows))
         self.file = path.open("a", buffering=1)
-        again = None if keep_until is None else keep_until + 1  # what lies beyond is shown no more
-        self.board = summary_writer()(str(path.parent / "tensorboard"), purge_step=again) if tensorboard else None
 
-    def write(self, steps: int, values: dict[str, np.ndarray]) -> None:
-        """One row; each value is [R]."""
-        row: dict[str, Any] = {"steps": steps}
-        for name, value in values.items():
-            numbers = [None if not np.isfinite(v) else float(f"{v:.7g}") for v in np.ravel(value)]
-            row[name] = numbers[0] if len(numbers) == 1 else numbers
-            if self.board is not None:
-                self.board.add_scalar(name, float(np.mean(value)), steps)
+    def write(self, row: dict[str, Any]) -> None:
+        """Append one row."""
         try:
             self.file.write(json.dumps(row) + "\n")
         except OSError as error:
@@ -44,8 +36,17 @@ class MetricsFile:
         """Flush and close."""
         with contextlib.suppress(OSError):  # a full disk was reported by write
             self.file.close()
-        if self.board is not None:
-            self.board.close()
+
+
+def row_of(steps: int, values: dict[str, np.ndarray]) -> dict[str, Any]:
+    """A row: each value is [R], or [1] where there is one for all runs."""
+    return {"steps": steps, **{name: cell_of(value) for name, value in values.items()}}
+
+
+def cell_of(value: Any) -> Any:
+    """A number, or a list of several, as a row has them: with seven digits, and None for what is not finite."""
+    numbers = [float(f"{v:.7g}") if np.isfinite(v) else None for v in np.ravel(np.asarray(value, float))]
+    return numbers[0] if len(numbers) == 1 else numbers
 
 
 def read(path: Path) -> list[dict[str, Any]]:
@@ -94,14 +95,3 @@ def table(rows: list[dict[str, Any]]) -> dict[str, np.ndarray]:
     if "steps" in columns:
         columns["steps"] = columns["steps"][:, 0].astype(int)
     return columns
-
-
-def summary_writer() -> Any:
-    """TensorBoard's; raises `MissingExtraError`."""
-    try:
-        from tensorboardX import SummaryWriter
-    except ModuleNotFoundError:
-        raise MissingExtraError(
-            'TensorBoard logs need one more package: pip install "thorndike[tensorboard]"'
-        ) from None
-    return SummaryWriter

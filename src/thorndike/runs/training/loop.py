@@ -5,56 +5,50 @@ from __future__ import annotations
 import math
 import signal
 import time
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from thorndike.drivers.earned import metric_of
 from thorndike.drivers.health import WIDTHS
-from thorndike.drivers.learner import replays, set_clock
-from thorndike.drivers.state import WINDOW, RunState
+from thorndike.drivers.state import RunState
 from thorndike.errors import CheckpointError, DivergedError, EnvError
 from thorndike.files import write_json
-from thorndike.ops.keys import random_key
 from thorndike.runs.results.run import Run
 from thorndike.runs.storage import checkpoint
-from thorndike.runs.storage.metrics import MetricsFile
+from thorndike.runs.training.beginning import found_state, fresh_state
+from thorndike.runs.training.callbacks import Callbacks
+from thorndike.runs.training.divergence import all_of_them, diverged_at, one_of_several
+from thorndike.runs.training.log import Log
 from thorndike.runs.training.progress import Progress
+from thorndike.runs.training.rows import mean_returns
 from thorndike.runs.training.signals import Background, Signals
-from thorndike.runs.training.validation import validate_memory
+from thorndike.runs.training.waiting import Patience, result_of
 
 CHUNK_SECONDS = 0.25  # of compiled work between two looks at the world: signals, progress
-SILENCE = 60.0  # seconds without an answer from compiled work, until that is said
-
-CAUSES = {  # in the order in which trouble spreads
-    "rollout/observation_max": "An observation of the environment, or in the dataset, was not finite: look at its "
-    "reset and its step",
-    "rollout/legal_actions": 'An environment allowed no action: info["mask"] was false for all choices, or for all of '
-    "one part of the action, in a state that is not terminal",
-    "rollout/reward_mean": "A reward of the environment, or in the dataset, was not finite, or the sum of them was "
-    "not: look at its reward function",
-    "rollout/earned_mean": "A cost, or a term of the reward, was not finite: look at the environment's info",
-    "": "Usual causes: too high a learning rate, rewards or observations of large magnitude (normalise or scale "
-    "them), or too large a max_grad_norm",
-}
 
 
 class Loop:
     """Drives one run from its present state to its planned number of steps."""
 
-    def __init__(self, run: Run, driver: Any, found: Any, progress: bool | None):
+    def __init__(self, run: Run, driver: Any, found: Any, progress: bool | None, on_row: Any = (), start: Any = None):
+        """`found` is what `run.state` gives; `on_row` functions to call with each row; `start` a `Start`."""
         self.run, self.driver, self.algorithm = run, driver, driver.algorithm
         self.chunk, self.warm_until = driver.chunk, driver.warm_iterations
         self.total = run.info["steps"] // self.chunk
         self.seconds, self.compile_seconds, self.saved_at = 0.0, 0.0, -1
         self.timed = 0  # iterations that `seconds` measured; one that also compiled is not among them
-        self.warned, self.patient, self.strayed = "", True, False
+        self.warned, self.strayed = "", False
         self.lost = np.zeros(run.runs, bool)  # runs that have diverged, while others go on
         self.fresh = False  # the metric sums were logged and begin anew
+        self.reported = True  # the row that was due at this step, if any, is written
+        self.state: Any = None  # a `RunState`, once it has begun
         self.progress = Progress(run, progress)
+        compiled = driver.simulates and not run.info.get("dataset")
+        ending = ", or a reset or a step of the environment never ends" if compiled else ""
+        self.patience = Patience(self.progress.say, ending)
         self.started = time.monotonic()
         self.iterations = 0 if found is None else found[1]["iterations"]
         if 0 < self.total <= self.warm_until:
@@ -63,42 +57,27 @@ class Loop:
                 f"(replay.warmup), and there are {self.run.info['steps']:,}"
             )
         self.compilations = self.compile()
-        self.found = found
+        self.found, self.on_row, self.start = found, list(on_row), start
 
     def begin(self, signals: Signals) -> bool:
         """The state at the start: a fresh one, or the one that was found; False if a signal came first."""
         found, self.found = self.found, None
         if found is None:
-            if replays(self.algorithm):
-                validate_memory(self.driver.like().memory)
-            keys = seed_keys(self.run)
-            if not self.driver.simulates:  # environments on the host are for the main thread
-                self.state = self.driver.init(keys)
-                return True
-            fresh = Background(lambda: self.driver.init(keys))
-            self.state = self.wait(fresh, signals)
+            if self.start is not None:
+                self.progress.say(self.start.told)
+            self.state = fresh_state(self.run, self.driver, self.start, signals)
             return self.state is not None
-        state, meta, damaged = found
-        for message in damaged:
-            self.progress.say(f"skipped a checkpoint: {message}")
-        if meta["devices"] != self.driver.devices:
-            self.progress.say(
-                f"saved with {meta['devices']} devices, resumed with {self.driver.devices}: equal up to rounding only"
-            )
+        meta = found[1]
         self.seconds, self.timed, self.fresh, self.saved_at = meta["seconds"], meta["timed"], meta["fresh"], self.steps
-        total = np.full_like(state.total, self.run.info["steps"])
-        state = state._replace(total=total, agent=set_clock(state.agent, state.steps, total))
-        if not self.driver.simulates and self.iterations < self.total:
-            state = state._replace(episodes=state.episodes.restart())
-            self.progress.say("the simulator cannot be saved: new episodes begin, all else is as it was")
-        self.lost = ~np.asarray(state.tally.healthy())
-        self.state = self.driver.place(state)
+        self.reported = meta.get("reported", True)
+        self.state = found_state(self.run, self.driver, found, self.iterations < self.total, self.progress.say)
+        self.lost = ~np.asarray(self.state.tally.healthy())
         return True
 
     def go(self) -> None:
         """Train until the planned steps are done. Raises `DivergedError`, `KeyboardInterrupt` or `SystemExit`."""
         keep = self.steps if self.found else -1
-        self.metrics = MetricsFile(self.run.path / "metrics.jsonl", keep, self.run.info["tensorboard"])
+        self.log = Log(self.run, self.driver, self.total, keep, Callbacks(self.on_row, self.progress.say))
         with Signals() as signals, self.progress:
             try:
                 begun = self.begin(signals)
@@ -109,11 +88,11 @@ class Loop:
                 write_json(self.run.path / "status.json", self.run.status | failed)
                 raise
             finally:
-                self.metrics.close()
+                self.log.close()
             if not begun:
                 write_json(self.run.path / "status.json", {"state": "interrupted", "steps": 0, "seconds": 0.0})
                 self.progress.say(f"stopped before the first step; go on with: {self.run.journal.resume_with}")
-            elif signals.caught is not None:
+            elif signals.caught is not None and not self.log.stopped:
                 self.save()
                 self.status("interrupted")
                 self.progress.say(
@@ -122,7 +101,9 @@ class Loop:
             else:
                 if self.saved_at != self.steps:
                     self.save()
-                self.status("finished")
+                if self.log.stopped:
+                    self.progress.say(f"stopped at {self.steps:,} steps: {self.log.stopped}")
+                self.status("finished", **({"stopped": self.log.stopped} if self.log.stopped else {}))
         if signals.caught == signal.SIGTERM:
             raise SystemExit(143)
         if signals.caught is not None:
@@ -141,16 +122,22 @@ class Loop:
     def loop(self, signals: Signals) -> None:
         """Chunk after chunk."""
         program: bool | None = None
-        per_iteration, log_every = math.inf, self.run.info["log_every"]
+        per_iteration = math.inf
         last_save = time.monotonic()
-        self.wait_for_work(time.monotonic())
+        self.patience.wait(self.state.steps, time.monotonic(), self.steps)
         jax.block_until_ready(self.state)  # raises what went wrong; to ask for its numbers would wait for ever
         self.status("running")
-        while self.iterations < self.total and signals.caught is None:
+        self.log.seen = np.asarray(self.state.episodes.count)
+        if self.start is not None:
+            self.save()  # what it started from may be gone when it goes on
+        if not self.reported:
+            self.report(signals)
+        while self.iterations < self.total and signals.caught is None and not self.log.stopped:
             warm = self.iterations < self.warm_until
             if warm != program:
                 since = time.monotonic() if program is not None else self.started
-                self.wait(self.compilations[warm], signals)
+                self.progress.say("compiling ...", transient=True)
+                result_of(self.compilations[warm], signals)
                 self.compile_seconds += time.monotonic() - since
                 if signals.caught is not None:
                     return
@@ -158,13 +145,14 @@ class Loop:
             n = 1 if per_iteration == math.inf else max(1, int(CHUNK_SECONDS / per_iteration))
             if warm:
                 n = min(n, self.warm_until - self.iterations)
-            n = min(n, self.total - self.iterations, log_every - self.iterations % log_every)
+            n = min(n, self.log.until_due(self.iterations))
 
             start = time.monotonic()
-            self.state, self.fresh = self.driver.advance(self.state, n, warm, self.fresh), False
-            self.wait_for_work(start)
+            most = self.state.episodes.returns.shape[1] - self.chunk  # so that none is lost from the rings
+            self.state, self.fresh = self.driver.advance(self.state, n, warm, self.fresh, most), False
+            self.patience.wait(self.state.steps, start, self.steps)
             healthy = np.asarray(self.state.tally.healthy())
-            spent = time.monotonic() - start
+            spent, n = time.monotonic() - start, max(1, int(self.state.iterations[0]) - self.iterations)
             if per_iteration == math.inf and self.driver.lazy:
                 self.compile_seconds += spent
             else:
@@ -174,18 +162,24 @@ class Loop:
                 self.diverged()
             self.iterations += n
             self.mark(healthy)
-
-            if self.iterations % log_every == 0 or self.iterations == self.total:
-                self.log(warm)
+            self.log.episodes(self.state, self.diverged_at())
+            self.report(signals)
+            if not self.reported:
+                return
             self.progress.show(self.steps, self.rate, self.returns())
-            if time.monotonic() - last_save > self.run.info["checkpoint_every"]:
-                try:
-                    self.save()
-                except CheckpointError as error:
-                    if str(error) != self.warned:  # once, however often it is tried
-                        self.progress.say(f"warning: {error}")
-                    self.warned = str(error)
+            due = self.log.save_every and self.iterations % self.log.save_every == 0
+            if due or time.monotonic() - last_save > self.run.info["checkpoint_every"]:
+                self.unless_the_disk_refuses(self.save)
                 last_save = time.monotonic()
+
+    def unless_the_disk_refuses(self, save: Callable[[], None]) -> None:
+        """Save something that training can do without."""
+        try:
+            save()
+        except CheckpointError as error:
+            if str(error) != self.warned:  # once, however often it is tried
+                self.progress.say(f"warning: {error}")
+            self.warned = str(error)
 
     def compile(self) -> dict[bool, Background]:
         """Start to compile all programs that are still needed, in threads, the first needed first."""
@@ -193,36 +187,10 @@ class Loop:
         left = self.iterations < self.total
         return {warm: Background(partial(self.driver.compile, warm)) for warm in needed if needed[warm] and left}
 
-    def wait(self, work: Background, signals: Signals) -> Any:
-        """What `work` gives; None if a signal came first."""
-        self.progress.say("compiling ...", transient=True)
-        while work.is_alive() and signals.caught is None:
-            work.join(0.02)
-        if work.error is not None:
-            raise work.error
-        return work.result
-
-    def wait_for_work(self, start: float) -> None:
-        """Until what was begun at `start` has an answer; not in XLA, where Python would not hear a second Ctrl-C."""
-        while not self.state.steps.is_ready():
-            time.sleep(0.001)
-            if self.patient and time.monotonic() - start > SILENCE:
-                self.patient = False
-                compiled = self.driver.simulates and not self.run.info["dataset"]
-                ending = ", or a reset or a step of the environment never ends" if compiled else ""
-                self.progress.say(
-                    f"no answer for {SILENCE:g} s after step {self.steps}: an iteration takes that long{ending}; "
-                    "Ctrl-C twice leaves at once"
-                )
-
     def mark(self, healthy: np.ndarray) -> None:
         """Say what has happened in the last chunk: which runs diverged, and that an observation was far outside."""
         for run in np.flatnonzero(~healthy & ~self.lost).tolist():
-            name, at, whose = self.first_bad(run)
-            self.progress.say(
-                f"warning: the run of {self.run.members()[run]} has diverged: {name} was its first metric that is not "
-                f"finite, at step {at}{whose}. The others go on without it"
-            )
+            self.progress.say(one_of_several(self.state.tally, run, self.chunk, self.run.members()[run]))
         self.lost = ~healthy
         stray = float(np.max(self.state.tally.stray))
         if stray and not self.strayed:
@@ -233,35 +201,28 @@ class Loop:
             )
 
     def returns(self) -> np.ndarray:
-        """Mean return over the last episodes of each run [R]; NaN before the first has ended, or where one diverged."""
-        return self.window(self.state.episodes.returns)
+        """Mean return over the last episodes of each run [R]; see `rows.mean_returns`."""
+        return mean_returns(self.state.episodes, self.lost)
 
-    def window(self, ring: Any) -> np.ndarray:
-        """Mean over the filled part of a ring [R, WINDOW]."""
-        ring, count = np.asarray(ring, float), np.minimum(np.asarray(self.state.episodes.count), WINDOW)
-        filled = np.arange(WINDOW) < count[:, None]
-        return np.where((count > 0) & ~self.lost, (ring * filled).sum(1) / np.maximum(count, 1), np.nan)
-
-    def log(self, warm: bool) -> None:
-        """One row of metrics."""
-        if hasattr(self.driver, "evaluated"):  # it does not play while it learns
-            self.state = self.driver.evaluated(self.state)
-        tally, episodes = self.state.tally, self.state.episodes
-        values = {
-            "rollout/ep_rew_mean": self.returns(),
-            "rollout/ep_len_mean": self.window(episodes.lengths),
-            **{metric_of(name): self.window(ring) for name, ring in episodes.earned.items()},
-            "rollout/episodes": np.asarray(episodes.count),
-            "time/fps": np.array([self.rate]),
-            "time/seconds": np.array([self.seconds]),
-        }
-        if getattr(self.driver, "restarts", 0):
-            values["rollout/env_restarts"] = np.array([self.driver.restarts])
-        if not warm:
-            count = np.maximum(np.asarray(tally.count), 1)
-            values |= {name: np.where(self.lost, np.nan, tally.of(name, tally.sums) / count) for name in tally.names}
-            self.fresh = True
-        self.metrics.write(self.steps, values)
+    def report(self, signals: Signals) -> None:
+        """Write the row of metrics that is due here, if any. Where a signal comes first it stays due."""
+        row_due, evaluation_due = self.log.due(self.iterations)
+        if not (row_due or evaluation_due):
+            return
+        if evaluation_due:
+            self.progress.say("evaluating ...", transient=True)
+        warm = self.iterations <= self.warm_until
+        times = {"time/fps": self.rate, "time/seconds": self.seconds}
+        interrupted = lambda: signals.caught is not None  # noqa: E731
+        state = self.log.write(self.iterations, self.state, self.lost, times, warm, interrupted)
+        self.reported = state is not None
+        if state is not None:
+            self.state, self.fresh = state, self.fresh or (row_due and not warm)
+            for warning in self.log.warnings:
+                ask = f"thorndike doctor {self.run.journal.shell_path} says what to try"
+                self.progress.say(f"warning: {warning.saw} at step {self.steps:,}; {ask}")
+            if self.log.improved:
+                self.unless_the_disk_refuses(self.save_best)
 
     def save(self) -> None:
         """A checkpoint of everything."""
@@ -273,60 +234,50 @@ class Loop:
             "timed": self.timed,
             "devices": self.driver.devices,
             "fresh": self.fresh,
+            "reported": self.reported,
             "diverged": self.diverged_at(),
         }
         state: RunState = self.state
-        checkpoint.save(self.run.path / "checkpoints", self.steps, state, meta, self.run.info["keep"])
+        info = self.run.info
+        folder = self.run.path / "checkpoints"
+        checkpoint.save(folder, self.steps, state, meta, info["keep"], info["checkpoint_steps"])
         self.saved_at = self.steps
         self.status("running")
+
+    def save_best(self) -> None:
+        """The agents, which have just had the best evaluation so far."""
+        nothing = {field: () for field in RunState._fields if field != "agent"}
+        meta = {"steps": self.steps, "diverged": self.diverged_at()}
+        checkpoint.save_best(self.run.path / "checkpoints", self.state._replace(**nothing), meta)
 
     def status(self, state: str, **more: Any) -> None:
         """Where the run is, in `status.json`."""
         returns = [float(x) if math.isfinite(x) else None for x in self.returns()]
-        write_json(
-            self.run.path / "status.json",
-            {
-                "state": state,
-                "steps": self.steps,
-                "episodes": int(np.max(self.state.episodes.count)),
-                "seconds": round(self.seconds, 3),
-                "compile_seconds": round(self.compile_seconds, 3),
-                "steps_per_second": round(self.rate, 1) if self.timed else None,
-                "return_mean": returns,
-                **({"diverged": self.diverged_at()} if self.lost.any() else {}),
-                **more,
-            },
-        )
-
-    def first_bad(self, run: int) -> tuple[str, int, str]:
-        """Of a run that has diverged: the first metric that was not finite, at which step, and in which environment."""
-        tally = self.state.tally
-        bad = {name: int(tally.of(name, tally.bad)[run]) for name in tally.names}
-        first = min(when for when in bad.values() if when >= 0)
-        names = [name for name, when in bad.items() if when == first]
-        culprit = int(np.asarray(tally.culprit)[run])
-        name = next((n for n in CAUSES if n in names), names[0])
-        return name, (first + 1) * self.chunk, f" in environment {culprit}" if culprit >= 0 else ""
+        best, warnings = self.log.goals.best, self.log.watch.found
+        said = {
+            "state": state,
+            "steps": self.steps,
+            "episodes": int(np.max(self.state.episodes.count)),
+            "seconds": round(self.seconds, 3),
+            "compile_seconds": round(self.compile_seconds, 3),
+            "steps_per_second": round(self.rate, 1) if self.timed else None,
+            "return_mean": returns,
+        }
+        if best is not None:
+            said["best"] = {"mean_reward": best[0], "steps": best[1]}
+        if warnings:
+            said["warnings"] = [{"sign": one.sign, "step": one.step, "saw": one.saw} for one in warnings]
+        if self.lost.any():
+            said["diverged"] = self.diverged_at()
+        write_json(self.run.path / "status.json", said | more)
 
     def diverged_at(self) -> dict[str, int]:
         """The runs that have diverged, by their place among `members()`, and the step at which each did."""
-        return {str(run): self.first_bad(run)[1] for run in np.flatnonzero(self.lost).tolist()}
+        return diverged_at(self.state.tally, self.lost, self.chunk)
 
     def diverged(self) -> None:
         """Say which metric went first and what usually causes it."""
-        found = [self.first_bad(run) for run in range(self.run.runs)]
-        run = min(range(self.run.runs), key=lambda run: found[run][1])
-        name, at, whose = found[run]
-        members = self.run.members()
-        where = "" if len(members) == 1 else f" in the run of {members[run]}, and the others have diverged too"
+        name, error, causes = all_of_them(self.state.tally, self.chunk, self.run.members())
         kept = f"the checkpoint at {self.saved_at} steps is kept" if self.saved_at > 0 else "no checkpoint was due yet"
-        what = "stopped" if name.startswith("rollout/") else "diverged"
-        error = f"training {what}: {name} was the first metric that is not finite, at step {at}{whose}{where}"
         self.status("diverged", metric=name, error=error)
-        raise DivergedError(f"{error}. {CAUSES.get(name, CAUSES[''])}. The run at {self.run.path} is stopped; {kept}.")
-
-
-def seed_keys(run: Run) -> jax.Array:
-    """A random key for each run [R]; seeds vary fastest."""
-    seeds = [member["seed"] for member in run.members()]
-    return jax.vmap(random_key)(jnp.asarray(seeds, jnp.uint32))
+        raise DivergedError(f"{error}. {causes}. The run at {self.run.path} is stopped; {kept}.")

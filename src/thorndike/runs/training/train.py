@@ -1,49 +1,43 @@
-"""`td.train` and `td.resume`: from an algorithm and an environment to a run, and on from where a run stopped."""
+"""`td.train`: from an algorithm and an environment to a run."""
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
 import json
-import os
-import platform
 import time
-from importlib.metadata import version
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
-from thorndike.algorithms import algorithm_class
-from thorndike.configuration import is_config, plain, require, swept_fields, to_json, types_in
-from thorndike.drivers.host import HostDriver
+from thorndike.configuration import is_config, plain, swept_fields, to_json, types_in
 from thorndike.drivers.learner import steps_of
-from thorndike.drivers.offline import OfflineDriver
-from thorndike.drivers.scan import ScanDriver
 from thorndike.envs import make
-from thorndike.envs.batched import is_jax, is_masked
-from thorndike.envs.host.batch import cores
+from thorndike.envs.batched import is_masked
 from thorndike.envs.host.guard import starts_within
 from thorndike.errors import ConfigError
-from thorndike.exports import VERSION
 from thorndike.files import write_json
-from thorndike.memory.dataset import Dataset
-from thorndike.presets import based_on, preset_for
-from thorndike.runs.results.run import Run, expand
+from thorndike.presets import based_on
+from thorndike.runs.results.run import Run
 from thorndike.runs.storage.directory import begun, new_directory, training, unused
 from thorndike.runs.storage.environments import describe, describe_environment
 from thorndike.runs.storage.journal import FORMAT
+from thorndike.runs.training.callbacks import functions_of
+from thorndike.runs.training.estimate import estimate
 from thorndike.runs.training.loop import Loop
-from thorndike.runs.training.validation import (
-    open_dataset,
-    validate,
-    validate_batch,
+from thorndike.runs.training.options import (
+    rollouts,
+    validate_games,
+    validate_goals,
+    validate_name,
     validate_options,
     validate_restarts,
     validate_stepping,
     whole_steps,
 )
+from thorndike.runs.training.setup import choose, driver_of, prepare_jax, versions
+from thorndike.runs.training.start import start_from
+from thorndike.runs.training.validation import open_dataset, validate, validate_batch
 
 
 def train(
@@ -54,16 +48,26 @@ def train(
     seed: int = 0,
     seeds: int = 1,
     out: str | Path | None = None,
+    name: str | None = None,
     env_kwargs: dict[str, Any] | None = None,
     progress: bool | None = None,
     log_every: int | None = None,
+    evaluate_every: int | None = None,
+    evaluate_episodes: int = 20,
+    stop_at: float | None = None,
+    patience: int | None = None,
     checkpoint_every: float = 60.0,
+    checkpoint_steps: int | None = None,
     keep: int = 3,
+    on_row: Any = None,
     tensorboard: bool = False,
+    start: Any = None,
+    parts: Sequence[str] | None = None,
     workers: str = "auto",
     env_timeout: float = 60.0,
     on_env_error: str = "raise",
     dataset: Any = None,
+    dry_run: bool = False,
 ) -> Run:
     """Train an agent, or many side by side.
 
@@ -75,12 +79,38 @@ def train(
         seed: first seed; the same seed gives the same result.
         seeds: how many seeds, `seed` to `seed + seeds - 1`; as an axis of one program, each like its own run.
         out: the run's directory; by default a new one under `runs/`.
+        name: what to call the run: in `run.json`, in W&B and MLflow, and its directory unless `out` says that.
         env_kwargs: for the environment's constructor, where `env` is an id.
         progress: show a progress bar; by default on a terminal or in a notebook.
         log_every: steps between rows of `metrics.jsonl`; by default a 200th of `steps`, with a dataset a 20th.
-        checkpoint_every: seconds between checkpoints; there is always one at the end.
-        keep: how many checkpoints are kept.
-        tensorboard: also write TensorBoard logs.
+        evaluate_every: steps between evaluations, rounded to whole rollouts; there is one more at the end. The agents
+            then play `evaluate_episodes` episodes, greedily, in environments that training does not use and with random
+            numbers of their own, so training goes on as if they had not; `metrics.jsonl` gets "eval/mean_reward",
+            "eval/std" and "eval/ep_len_mean" for each run. Games of two players are played against a random one. By
+            default there are none; with a dataset there is one in each row.
+        evaluate_episodes: how many episodes of each agent in an evaluation.
+        stop_at: training ends with the first evaluation whose mean return, over all seeds and configurations, reaches
+            this; without evaluations with the first row of metrics in which the mean return of the last 100 training
+            episodes does, once there are so many. `status.json` says so; `td.resume(path, steps=...)` goes on.
+        patience: training ends after so many evaluations without a new best mean return.
+        checkpoint_every: seconds between checkpoints; there is always one at the end. `checkpoints/best` holds the
+            agents of the best evaluation, by the mean over all seeds and configurations; of equal ones the first.
+        checkpoint_steps: also save one every so many steps, rounded to whole rollouts, and never delete those.
+            Replay memories are in the newest two of all checkpoints only.
+        keep: how many of the other checkpoints are kept, the newest.
+        on_row: a function, or a list of them, called between chunks with `(run, row)` for each row of `metrics.jsonl`,
+            just before it is written. A row is {"steps": n, tag: number}, with a list of numbers where there are
+            several agents and None for what is not known. It may answer `td.STOP`, which ends training, or a dict of
+            more numbers for the row. One that fails is reported once, and training goes on. `td.sinks` has ready ones.
+        tensorboard: also write TensorBoard logs, as `on_row=td.sinks.TensorBoard()` does; also after a resume.
+        start: what the agents start from in the place of fresh ones: a run, an agent, or a path of either. From a run
+            of the same class whose arrays all fit, everything is taken, also the optimiser and the statistics of
+            observations. Else every array of floats is whose path, shape and dtype agree; one line says what was taken
+            and what was not. Of a run with as many agents each starts from its own, else all from the first. A plain
+            safetensors file has arrays by the ends of their paths ("policy.torso.mlp.layers.0.weight"), laid out as
+            here: [inputs, outputs]. What replays fills its memory at first by these agents, not at random.
+        parts: paths of the subtrees to take, no others, such as ("policy.torso",) or ("torso",), which is every one;
+            observation statistics go with a torso, the optimiser begins anew.
         workers: for host environments: "serial", "process" or "auto".
         env_timeout: seconds that a host environment may take for a step or a reset. With "serial" workers, which "auto"
             takes in the main thread for one environment or quick ones, code in C is waited for.
@@ -89,6 +119,8 @@ def train(
             `rollout/env_restarts` counts them.
         dataset: recorded episodes to learn from, a `td.Dataset` or its directory; steps are then batches, and the
             environment only serves to evaluate.
+        dry_run: do not train, but measure for some seconds what it would take, and return an `Estimate` in the place of
+            a run: parameters, memory, programs to compile, time. Nothing of it is kept.
 
     Returns:
         The run: `run.evaluate()`, `run.plot()`, `run.watch()`, `run.agent()`.
@@ -103,31 +135,45 @@ def train(
     prepare_jax()
     seed, seeds, keep = (int(x) if isinstance(x, np.integer) else x for x in (seed, seeds, keep))
     kwargs = dict(env_kwargs or {})
-    name = env if isinstance(env, str) else None
+    id = env if isinstance(env, str) else None
     validate_stepping(workers, env_timeout, on_env_error)
     with starts_within(env_timeout):
         world = make(env, **kwargs)
-    algorithm, steps = choose(algorithm, name, steps)
+    algorithm, steps = choose(algorithm, id, steps)
     algorithm, world = (plain(x) if is_config(x) and not isinstance(x, type) else x for x in (algorithm, world))
     steps = whole_steps(steps)
     validate(algorithm, world, steps, seeds)
     data = open_dataset(algorithm, dataset, is_masked(world))
-    validate_options(seed, seeds, log_every, checkpoint_every, keep, tensorboard)
+    validate_name(name)
+    validate_options(
+        seed=seed,
+        seeds=seeds,
+        log_every=log_every,
+        evaluate_every=evaluate_every,
+        evaluate_episodes=evaluate_episodes,
+        checkpoint_every=checkpoint_every,
+        checkpoint_steps=checkpoint_steps,
+        keep=keep,
+    )
+    functions = functions_of(on_row, tensorboard)
+    validate_goals(stop_at, patience, evaluate_every is not None or data is not None)
+    validate_games(world, evaluate_every, evaluate_episodes)
     validate_restarts(world, on_env_error)
     if data is None:
         validate_batch(algorithm, world)
     else:
         data.fit(describe(world, steps, ""))
-    described = describe_environment(world, name, kwargs)
+    begins = start_from(start, parts, algorithm, describe(world, steps, ""), seeds)
+    described = describe_environment(world, id, kwargs)
     try:
         json.dumps(described)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"env_kwargs {kwargs} cannot be kept in run.json: {error}; give plain values") from None
     base, changed = based_on(algorithm, described["id"])
-    path = new_directory(out, algorithm, described["id"])
     chunk = 1 if data is not None else steps_of(algorithm)
     info = {
         "format": FORMAT,
+        "name": name,
         "algorithm": to_json(algorithm),
         "environment": described,
         "sweep": swept_fields(algorithm),
@@ -136,10 +182,16 @@ def train(
         "steps": -(-steps // chunk) * chunk,
         "seed": seed,
         "seeds": seeds,
-        "log_every": max(1, round((log_every or steps / (200 if data is None else 20)) / chunk)),  # in rollouts
+        "log_every": rollouts(log_every or steps / (200 if data is None else 20), chunk),  # in rollouts
+        "evaluate_every": evaluate_every and rollouts(evaluate_every, chunk) * chunk,  # in steps
+        "evaluate_episodes": int(evaluate_episodes),
+        "stop_at": None if stop_at is None else float(stop_at),
+        "patience": None if patience is None else int(patience),
         "checkpoint_every": float(checkpoint_every),
+        "checkpoint_steps": checkpoint_steps and rollouts(checkpoint_steps, chunk) * chunk,
         "keep": keep,
         "tensorboard": tensorboard,
+        "start": None if begins is None else begins.record,
         "workers": workers,
         "env_timeout": env_timeout,
         "on_env_error": on_env_error,
@@ -147,101 +199,18 @@ def train(
         "made": time.strftime("%Y-%m-%dT%H:%M:%S"),
         "versions": versions(),
     }
+    if dry_run:
+        return estimate(world, info, types_in(algorithm), begins)  # type: ignore[return-value]
+    path = new_directory(out, algorithm, described["id"], name)
     with training(path):
         unused(path)
         write_json(path / "run.json", info)
         try:
             run = Run(path, world, classes=types_in(algorithm))
             with driver_of(run) as driver:
-                Loop(run, driver, None, progress).go()
+                Loop(run, driver, None, progress, functions, begins).go()
         except BaseException:  # Ctrl-C too, while environments are made
             if not begun(path):
                 (path / "run.json").unlink()
             raise
     return run
-
-
-def resume(
-    path: str | Path, steps: int | None = None, env: Any = None, classes: Any = (), progress: bool | None = None
-) -> Run:
-    """Go on with a run from its newest whole checkpoint.
-
-    On JAX environments the result is bit for bit that of a run that was never interrupted; on host environments all
-    but the simulator is restored, and new episodes are begun.
-
-    Args:
-        path: the run's directory.
-        steps: a new total, to train longer than was planned; schedules then run over the new total.
-        env: the environment, where the run was made with an object of your own.
-        classes: config classes of your own that the settings name.
-        progress: as in `train`.
-    """
-    prepare_jax()
-    run = Run(path, env, classes)
-    if env is not None:
-        same_world(run)
-    with training(run.path):
-        if steps is not None:
-            steps, chunk = whole_steps(steps), 1 if run.info.get("dataset") else steps_of(run.algorithm)
-            require(steps >= run.status["steps"], f"the run has {run.status['steps']} steps already, more than {steps}")
-            run.info["steps"] = -(-steps // chunk) * chunk
-            write_json(run.path / "run.json", run.info)
-        with driver_of(run) as driver:
-            Loop(run, driver, run.state(driver), progress).go()
-    return run
-
-
-def same_world(run: Run) -> None:
-    """Raise `ConfigError` where the environment that was given is seen not to be the one that was trained in."""
-    given, trained_in = describe_environment(run.env, None, {}).get("fields"), run.info["environment"].get("fields")
-    same = given is None or trained_in is None or json.loads(json.dumps(given)) == trained_in
-    require(same, f"this run was trained in {trained_in}, not in {given}: to go on elsewhere, start a new one")
-
-
-def prepare_jax() -> None:
-    """One CPU device per core, and compiled programs kept on disk; where JAX runs already it stays as it is."""
-    require(not jax.config.jax_enable_x64, "this computes in 32 bits: unset JAX_ENABLE_X64 (jax_enable_x64)")  # type: ignore[attr-defined]
-    if jax.config.jax_num_cpu_devices < 0:  # type: ignore[attr-defined]  # JAX_NUM_CPU_DEVICES says nothing else
-        with contextlib.suppress(RuntimeError):
-            jax.config.update("jax_num_cpu_devices", min(cores(), 16))
-    if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
-        cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-        jax.config.update("jax_compilation_cache_dir", os.path.join(cache, "thorndike", "xla"))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
-
-
-def choose(algorithm: Any, env: str | None, steps: int | None) -> tuple[Any, int]:
-    """The algorithm value and the number of steps, from a value, a class or a name."""
-    if isinstance(algorithm, str):
-        cls = algorithm_class(algorithm)
-        settings, preset_steps = preset_for(cls, env)
-        return dataclasses.replace(cls(), **settings), _first(steps, preset_steps)  # type: ignore[type-var]
-    if isinstance(algorithm, type):
-        algorithm = algorithm()
-    return algorithm, _first(steps, None)
-
-
-def _first(steps: int | None, preset: int | None) -> int:
-    return steps if steps is not None else preset if preset is not None else 100_000
-
-
-AFRESH = 1_000_003  # times the steps done, added to seeds of environments on the host: see `driver_of`
-
-
-def driver_of(run: Run) -> Any:
-    """The driver for a run's environment."""
-    algorithm = expand(run.algorithm, run.seeds)
-    if run.info.get("dataset"):
-        return OfflineDriver(algorithm, run.env, run.spec, run.runs, Dataset(run.info["dataset"]), run.stepping)
-    if is_jax(run.env):
-        return ScanDriver(algorithm, run.env, run.spec, run.runs)
-    done = run.status["steps"]  # a run that goes on begins other episodes than it began with
-    seeds = [member["seed"] + done * AFRESH for member in run.members()]
-    return HostDriver(algorithm, run.env, run.spec, seeds, **run.stepping)
-
-
-def versions() -> dict[str, str]:
-    """What the run was made with."""
-    packages = ("jax", "jaxlib", "equinox", "optax", "numpy", "gymnasium")
-    ours = {"python": platform.python_version(), "thorndike": VERSION}  # also where it is not installed
-    return {**ours, **{name: version(name) for name in packages}}

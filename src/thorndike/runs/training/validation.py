@@ -24,20 +24,9 @@ from thorndike.memory.sequences import Sequences
 from thorndike.nets.torso import leaves
 from thorndike.ops.keys import random_key
 from thorndike.runs.storage.environments import describe
-from thorndike.runs.storage.metrics import summary_writer
 from thorndike.runs.storage.spaces import space_to_json
 from thorndike.schedules import is_schedule
 from thorndike.types import Spec
-
-MOST_STEPS = 2_000_000_000  # which are counted in 32 bits
-
-
-def whole_steps(steps: Any) -> int:
-    """`steps` as a number of Python's, also where it was written 1e6; raises `ConfigError`."""
-    number = isinstance(steps, (int, float, np.integer, np.floating)) and not isinstance(steps, bool)
-    require(number and steps > 0 and steps % 1 == 0, f"steps must be a positive whole number, got {steps!r}")
-    require(steps <= MOST_STEPS, f"steps must be at most {MOST_STEPS:,} for each run, got {int(steps):,}")
-    return int(steps)
 
 
 def validate(algorithm: Any, env: Any, steps: int, seeds: int) -> None:
@@ -151,38 +140,6 @@ def check_observations(algorithm: Any, space: Space) -> None:
             if odd:
                 raise IncompatibleError(f"a Dict observation needs names as keys, and this has {odd[0]!r}: use strings")
         parts += part.spaces.values() if isinstance(part, Dict) else part.spaces if isinstance(part, Tuple) else ()
-
-
-def validate_options(
-    seed: int, seeds: int, log_every: int | None, checkpoint_every: float, keep: int, tensorboard: bool
-) -> None:
-    """What else can be wrong before a run starts."""
-    whole = is_whole(seed) and 0 <= seed <= 2**31 - seeds
-    require(whole, f"seed must be a whole number from 0 to 2**31 - seeds, got {seed!r}")
-    number = lambda x: isinstance(x, (int, float, np.number)) and not isinstance(x, bool)  # noqa: E731
-    every = log_every is None or (number(log_every) and 0 < log_every < math.inf)
-    require(every, f"log_every must be a positive number of steps, got {log_every!r}")
-    seconds = number(checkpoint_every) and checkpoint_every >= 0
-    require(seconds, f"checkpoint_every is seconds, 0 or more, got {checkpoint_every!r}")
-    require(is_whole(keep) and keep > 0, f"keep must be a positive whole number, got {keep!r}")
-    if tensorboard:
-        summary_writer()
-
-
-def validate_stepping(workers: str, timeout: float, on_error: str) -> None:
-    """What can be wrong with how environments on the host are stepped."""
-    known = ("auto", "serial", "process")
-    require(workers in known, f"workers must be one of {', '.join(known)}, got {workers!r}")
-    seconds = isinstance(timeout, (int, float)) and timeout > 0
-    require(seconds, f"env_timeout is seconds, more than 0, got {timeout!r}")
-    require(on_error in ("raise", "restart"), f'on_env_error must be "raise" or "restart", got {on_error!r}')
-
-
-def validate_restarts(env: Any, on_error: str) -> None:
-    """What cannot be restarted is not to be."""
-    restarts = on_error == "raise" or getattr(env, "restartable", not is_jax(env))
-    why = "they are part of the compiled program" if is_jax(env) else "they are not made one by one"
-    require(restarts, f'these environments cannot be restarted, {why}: on_env_error has to be "raise"')
 
 
 def validate_batch(algorithm: Any, env: Any) -> None:
