@@ -98,13 +98,13 @@ def test_version_and_no_command(capsys):
     assert "thorndike train ALGORITHM ENV" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("argv", [["train", "ppo", "CartPole-v1", "--help"], ["train", "ppo", "-h"]])
+@pytest.mark.parametrize("argv", [["train", "dqn", "CartPole-v1", "--help"], ["train", "dqn", "-h"]])
 def test_help_for_an_algorithm_has_its_hyperparameters_and_what_they_mean(argv, capsys):
     assert main(argv) == 0
     text = capsys.readouterr().out
     assert "--learning-rate" in text
     assert "--seeds" in text
-    rate = "linear:0.001" if "CartPole-v1" in argv else "0.0003"  # the preset's
+    rate = "linear:0.004" if "CartPole-v1" in argv else "linear:0.002"  # the preset's
     assert f"(default: {rate})" in text
 
 
@@ -190,16 +190,16 @@ def no_training(monkeypatch):
 
 def test_the_preset_is_said_and_can_be_refused(no_training, capsys):
     for flags, steps, expected in [
-        ([], 100_000, {"learning_rate": td.Linear(1e-3), "epochs": 20}),
-        (["--epochs", "3"], 100_000, {"learning_rate": td.Linear(1e-3), "epochs": 3}),
-        (["--no-preset"], None, {"learning_rate": 3e-4, "epochs": 4}),
-        (["--no_preset", "--seed", "3"], None, {"learning_rate": 3e-4, "epochs": 4}),
+        ([], 100_000, {"discount": 0.98, "target_period": 50}),
+        (["--target-period", "3"], 100_000, {"discount": 0.98, "target_period": 3}),
+        (["--no-preset"], None, {"discount": 0.99, "target_period": 100}),
+        (["--no_preset", "--seed", "3"], None, {"discount": 0.99, "target_period": 100}),
     ]:
-        assert main(["train", "ppo", "CartPole-v1", *flags]) == 0
+        assert main(["train", "dqn", "CartPole-v1", *flags]) == 0
         algorithm, options = no_training.pop()
         assert {name: getattr(algorithm, name) for name in expected} == expected
         assert options.steps == steps
-        assert ("preset for ppo on CartPole-v1: " in capsys.readouterr().err) == (steps is not None)
+        assert ("preset for dqn on CartPole-v1: " in capsys.readouterr().err) == (steps is not None)
 
 
 def test_hyperparameters_reach_the_algorithm(no_training, capsys):
@@ -256,11 +256,11 @@ def test_grids_and_schedules(flags, expected, trained):
 
 
 def test_lists_of_floats_are_a_sweep_over_every_combination(trained):
-    assert main(["train", "ppo", "CartPole-v1", "--learning-rate", "1e-3,1e-4", "--clip", "0.1,0.2,0.3"]) == 0
+    assert main(["train", "dqn", "CartPole-v1", "--learning-rate", "1e-3,1e-4", "--huber", "1,2,3"]) == 0
     (sweep,) = trained
     np.testing.assert_allclose(sweep.learning_rate, np.repeat([1e-3, 1e-4], 3))
-    np.testing.assert_allclose(sweep.clip, np.tile([0.1, 0.2, 0.3], 2))
-    assert sweep.epochs == 20  # the preset's
+    np.testing.assert_allclose(sweep.huber, np.tile([1, 2, 3], 2))
+    assert sweep.target_period == 50  # the preset's
 
 
 def test_a_grid_is_a_run_for_each(tmp_path):

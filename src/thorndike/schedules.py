@@ -10,7 +10,7 @@ An algorithm's own code sees numbers alone. On the command line: `--learning-rat
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -30,8 +30,12 @@ class Point(NamedTuple):
     episodes: Array | int
 
 
+# Type checkers take a schedule for the number that it stands for: it may be the default of a float field.
+Number: Any = float if TYPE_CHECKING else object
+
+
 @config
-class Schedule:
+class Schedule(Number):
     """A number that changes over a run."""
 
     @property
@@ -164,7 +168,7 @@ def settled(algorithm: Any, steps: Array | int, total: Array | int, episodes: Ar
     return jax.tree.map(lambda x: x.at(point) if is_schedule(x) else x, algorithm, is_leaf=is_schedule)
 
 
-KINDS = {"linear": Linear, "cosine": Cosine, "exponential": Exponential, "harmonic": Harmonic}
+KINDS: dict[str, Any] = {"linear": Linear, "cosine": Cosine, "exponential": Exponential, "harmonic": Harmonic}
 
 
 def parse(text: str) -> Any:

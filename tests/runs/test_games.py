@@ -126,7 +126,7 @@ def test_a_game_that_cannot_be_drawn_is_not_offered_to_be_played(drawn, tmp_path
         "--replay.warmup",
         "1",
     ]
-    small += ["--replay.capacity", "64", "--replay.batch-size", "4", "--gradient-steps", "1", "--no-preset"]
+    small += ["--replay.capacity", "64", "--replay.batch-size", "4", "--replay-ratio", "0.5", "--no-preset"]
     assert main(["train", "alphazero", "pgx/tic_tac_toe", "--steps", "8", "--out", str(tmp_path / "run"), *small]) == 0
     assert ("thorndike play" in capsys.readouterr().out) == drawn
 

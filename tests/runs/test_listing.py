@@ -24,9 +24,9 @@ RETURN = "rollout/ep_rew_mean"
 
 def test_settings_are_told_by_what_they_are_based_on():
     assert based_on(td.PPO(), "") == ("defaults", {})
-    assert based_on(td.preset("ppo", "CartPole-v1"), "CartPole-v1") == ("preset", {})
+    assert based_on(td.preset("dqn", "CartPole-v1"), "CartPole-v1") == ("preset", {})
     assert based_on(td.PPO(clip=0.1), "CartPole-v1") == ("defaults", {"clip": 0.1})
-    assert based_on(td.preset("ppo", "CartPole-v1", clip=0.1), "CartPole-v1") == ("preset", {"clip": 0.1})
+    assert based_on(td.preset("dqn", "CartPole-v1", tau=0.1), "CartPole-v1") == ("preset", {"tau": 0.1})
     assert based_on(td.DQN(exploration=td.Softmax()), "") == ("defaults", {"exploration": "Softmax"})
 
     @td.config
@@ -49,7 +49,7 @@ def test_what_only_some_settings_have_does_not_count_as_differing():
 def test_a_record_says_what_a_run_is_and_how_far_it_is(tmp_path):
     make(tmp_path / "late", made="2026-03-01T00:00:00")
     returns = {RETURN: np.array([[np.nan, 1.0], [5.0, 2.5]])}
-    made = settings("PPO", "CartPole-v1", clip=0.1)
+    made = settings("DQN", "CartPole-v1", tau=0.1)
     make(tmp_path / "in" / "here", made, columns=returns, seed=3, seeds=2, made="2026-02-01T00:00:00")
     first, second = td.list_runs(tmp_path)
     assert second["path"] == str(tmp_path / "late")
@@ -57,10 +57,10 @@ def test_a_record_says_what_a_run_is_and_how_far_it_is(tmp_path):
     del first["made"]
     assert first == {
         "path": str(tmp_path / "in" / "here"),
-        "algorithm": "PPO",
+        "algorithm": "DQN",
         "environment": "CartPole-v1",
         "base": "preset",
-        "changed": {"clip": 0.1},
+        "changed": {"tau": 0.1},
         "sweep": {},
         "seed": 3,
         "seeds": 2,

@@ -100,7 +100,7 @@ def test_runs_are_called_by_what_differs_between_them(tmp_path):
     assert names([ppo, dqn]) == ["PPO", "DQN"]
     wider = settings(clip=0.1, torso=settings("Torso", widths=[256, 256]))
     assert names([ppo, make(tmp_path / "wider", wider)]) == [
-        "PPO, torso.widths=(64, 64)",
+        "PPO, torso.widths=None",
         "PPO, torso.widths=(256, 256)",
     ]
     core = make(tmp_path / "core", settings(clip=0.4, core=settings("GRU")))
@@ -108,16 +108,16 @@ def test_runs_are_called_by_what_differs_between_them(tmp_path):
 
 
 def test_presets_and_defaults_are_called_so(tmp_path):
-    preset = make(tmp_path / "preset", settings("PPO", "CartPole-v1"))
-    changed = make(tmp_path / "changed", settings("PPO", "CartPole-v1", discount=0.9))
-    plain, rate = make(tmp_path / "plain"), make(tmp_path / "rate", settings(learning_rate=0.1))
+    preset = make(tmp_path / "preset", settings("DQN", "CartPole-v1"))
+    changed = make(tmp_path / "changed", settings("DQN", "CartPole-v1", tau=0.9))
+    plain, rate = make(tmp_path / "plain", settings("DQN")), make(tmp_path / "rate", settings("DQN", huber=0.1))
     assert names([preset, plain, rate, changed]) == [
-        "PPO, preset",
-        "PPO, defaults",
-        "PPO, defaults, learning_rate=0.1",
-        "PPO, preset, discount=0.9",
+        "DQN, preset",
+        "DQN, defaults",
+        "DQN, defaults, huber=0.1",
+        "DQN, preset, tau=0.9",
     ]
-    assert names([preset, changed]) == ["PPO, discount=0.99", "PPO, discount=0.9"]
+    assert names([preset, changed]) == ["DQN, tau=1", "DQN, tau=0.9"]
 
 
 def test_what_is_the_same_is_told_apart_by_seeds_and_then_by_folders(tmp_path):

@@ -23,7 +23,7 @@ from thorndike.runs.storage import checkpoint
 from thorndike.runs.training import loop
 from thorndike.runs.training.start import subtrees
 
-ADAM = ".optimiser[1][0].mu[0]"  # the mean of the gradients of all small parameters
+ADAM = ".optimiser[0].mu[0]"  # the mean of the gradients of all small parameters
 
 
 @td.config
@@ -88,7 +88,7 @@ def test_with_other_actions_the_head_begins_anew(ppo, tmp_path, capfd):
     assert np.abs(here[ADAM]).max() == 0
     said = capfd.readouterr().err.splitlines()[0]
     assert said == (
-        f"start: params.policy.torso, params.critic, statistics, returns from {ppo.journal.shell_path} at step 320; "
+        f"start: params.policy.torso, params.critic, statistics, scaling from {ppo.journal.shell_path} at step 320; "
         "not taken: params.policy.head, optimiser, clock "
         "(params.policy.head.linear.weight is float32[4, 3] here, float32[4, 2] there, and 1 more)"
     )
@@ -227,7 +227,7 @@ def test_nothing_at_all_fits(runs, tmp_path):
 
 
 @pytest.mark.parametrize(("parts", "text"), [
-    (("actor",), "no part of PPO is called 'actor': params, statistics, returns"),
+    (("actor",), "no part of PPO is called 'actor': params, statistics, scaling"),
     (("policy.torso", "pol"), "no part of PPO is called 'pol'"),
     (("policy.head",), "nothing of 'policy.head' fits .*: params.policy.head.linear.weight is "
                        r"float32\[4, 3\] here, float32\[4, 2\] there"),

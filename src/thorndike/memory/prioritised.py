@@ -25,7 +25,7 @@ class Prioritised(Uniform):
     """
 
     alpha: NonNegative = 0.6  # 0: uniform; 1: proportional to the error
-    beta: Fraction = Linear(0.4, 1.0)  # type: ignore[assignment]  # how far the weights undo the priorities
+    beta: Fraction = Linear(0.4, 1.0)  # how far the weights undo the priorities
     by: Literal["td_error", "loss"] = "td_error"  # which metric of an update is a row's priority
 
     def init(self, example: Rollout) -> Memory:

@@ -81,7 +81,7 @@ class DQN:
     carry that acting had.
     """
 
-    learning_rate: NonNegative = Linear(2e-3)  # type: ignore[assignment]  # step size
+    learning_rate: NonNegative = Linear(2e-3)  # step size
     discount: Fraction = 0.99  # γ
     double: bool = True  # choose a' with θ, value it with θ⁻
     target_period: int = 100  # updates between copies θ⁻ <- θ⁻ + τ (θ - θ⁻)
