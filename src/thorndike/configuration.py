@@ -281,17 +281,19 @@ def from_json(data: Any, known: Callable[[str], type | None]) -> Any:
 
 
 def swept_fields(value: Any) -> dict[str, list[float]]:
-    """The float fields of a config that hold arrays, by their dotted names, and their values."""
-    leaves = jax.tree_util.tree_leaves_with_path(value)
-    return {
-        jax.tree_util.keystr(path, simple=True, separator="."): np.asarray(x).tolist()
-        for path, x in leaves
-        if np.ndim(x) == 1
-    }
+    """The float fields of a config that hold arrays, by their dotted names, and their values, with float32's digits."""
+    arrays = [(path, np.float32(x)) for path, x in jax.tree_util.tree_leaves_with_path(value) if np.ndim(x) == 1]
+    return {jax.tree_util.keystr(path, simple=True, separator="."): [float(str(v)) for v in x] for path, x in arrays}
+
+
+def sweep_of(algorithm: Any, env: Any) -> dict[str, list[float]]:
+    """All that a run sweeps, by dotted names; those of an environment begin with "env."."""
+    around = swept_fields(env) if is_config(env) else {}
+    return {**swept_fields(algorithm), **{f"env.{name}": values for name, values in around.items()}}
 
 
 def swept(value: Any) -> int | None:
-    """The common length of the arrays among a config's float fields; None if there is no array.
+    """The common length of the arrays among the float fields of one or more configs; None if there is no array.
 
     Raises `ConfigError` where two lengths differ.
     """

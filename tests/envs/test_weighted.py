@@ -78,3 +78,32 @@ def test_learning_follows_the_weights(tmp_path):
         env = td.Weighted(env=Runner(), weights={"speed": 1.0, "energy": energy})
         run = td.train(ppo, env, 8_000, out=tmp_path / str(best), progress=False)
         assert run.agent().act(np.zeros(1, np.float32)) == best
+
+
+def test_one_program_trains_for_several_weights(tmp_path):
+    """The trade-off between two objectives: speed where energy costs little, rest where it costs much."""
+    ppo = td.PPO(torso=td.Torso(widths=(8,)), num_envs=8, rollout_length=16, minibatch_size=64, learning_rate=1e-2)
+    env = td.Weighted(env=Runner(), weights={"speed": 1.0, "energy": np.array([0.1, 2.0], np.float32)})
+    run = td.train(ppo, env, 8_000, seeds=2, out=tmp_path / "run", progress=False, evaluate_every=4_000)
+    members = run.members()
+    assert [(m["seed"], round(m["env.weights.energy"], 3)) for m in members] == [(0, 0.1), (1, 0.1), (0, 2.0), (1, 2.0)]
+    row = {name: values[-1] for name, values in run.metrics().items() if name != "steps"}
+    np.testing.assert_allclose(row["eval/ep_speed_mean"], [10, 10, 0, 0])
+    assert row["rollout/ep_energy_mean"][2] > row["rollout/ep_energy_mean"][0]
+    again = td.open_run(run.path, classes=[Runner])
+    found = again.evaluate(4)
+    np.testing.assert_allclose(found.earned["speed"], [[10] * 4, [10] * 4, [0] * 4, [0] * 4])
+    np.testing.assert_allclose(found.per_run, [10 - 0.1 * 20, 10 - 0.1 * 20, 0, 0], rtol=1e-5)
+    assert [str(key) for key, _ in found.by_configuration()] == [f"{{'env.weights.energy': {x}}}" for x in (0.1, 2.0)]
+    alone = td.Weighted(env=Runner(), weights={"speed": 1.0, "energy": 2.0})
+    single = td.train(ppo, alone, 8_000, seed=1, out=tmp_path / "single", progress=False)
+    np.testing.assert_allclose(
+        single.metrics()["rollout/ep_rew_mean"][:, 0], run.metrics()["rollout/ep_rew_mean"][:, 3], rtol=1e-4
+    )
+    td.resume(run.path, steps=10_000, classes=[Runner], progress=False)
+
+
+def test_lengths_of_sweeps_agree(tmp_path):
+    env = td.Weighted(env=Runner(), weights={"speed": 1.0, "energy": np.array([0.1, 2.0], np.float32)})
+    with pytest.raises(td.ConfigError, match=r"one length, got lengths \[2, 3\]"):
+        td.train(td.PPO(clip=np.array([0.1, 0.2, 0.3])), env, 8_000, out=tmp_path / "run", progress=False)

@@ -59,13 +59,13 @@ def test_a_run_stopped_at_an_evaluation_goes_on_bit_for_bit(where, tmp_path, mon
     whole = small.train("PPO", tmp_path / "whole", seeds=2, **EVERY)
     play, left = Evaluator.play, [96, 288]
 
-    def stopping(self, algorithm, actors, seed, interrupted):
+    def stopping(self, algorithm, actors, env, seed, interrupted):
         if left and seed == SEEDS + left[0]:
             left.pop(0)
             os.kill(os.getpid(), signal.SIGINT)
             if where == "before":
                 return None
-        return play(self, algorithm, actors, seed, interrupted)
+        return play(self, algorithm, actors, env, seed, interrupted)
 
     monkeypatch.setattr(Evaluator, "play", stopping)
     with pytest.raises(KeyboardInterrupt):

@@ -41,9 +41,9 @@ def earned_in(info: dict[str, Any], lead: int) -> Earned:
     return jax.tree.map(jnp.float32, Earned(sums, lasts))
 
 
-def metric_of(name: str) -> str:
-    """What the mean over episodes is called in metrics."""
-    return "rollout/success_rate" if name == "success" else f"rollout/ep_{name}_mean"
+def metric_of(name: str, of: str = "rollout") -> str:
+    """What the mean over episodes is called in metrics: of training, or "eval"."""
+    return f"{of}/success_rate" if name == "success" else f"{of}/ep_{name}_mean"
 
 
 def nothing_earned(info: dict[str, Any], n: int) -> Earned:

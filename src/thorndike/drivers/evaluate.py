@@ -159,7 +159,7 @@ def compiled(
 
 @jax.jit
 def _begin(algorithm: Any, world: Batched, actor: PyTree, keys: Array) -> Playing:
-    def one(algorithm: Any, actor: PyTree, key: Array) -> Playing:
+    def one(algorithm: Any, world: Batched, actor: PyTree, key: Array) -> Playing:
         n = world.num_envs
         reset_key, key = jax.random.split(key)
         zero, none, now = jnp.zeros(n), jnp.zeros(n, jnp.int32), world.reset(reset_key)
@@ -168,7 +168,7 @@ def _begin(algorithm: Any, world: Batched, actor: PyTree, keys: Array) -> Playin
         info = jax.eval_shape(step, carry=carry, now=now, key=key)[2].info
         return Playing(now, carry, key, zero, none, nothing_earned(info, n), zero > 0, none)
 
-    return jax.vmap(one, in_axes=(axes(algorithm), 0, 0))(algorithm, actor, keys)
+    return jax.vmap(one, in_axes=(axes(algorithm), axes(world), 0, 0))(algorithm, world, actor, keys)
 
 
 @partial(jax.jit, static_argnames="explore", donate_argnums=3)
@@ -176,7 +176,7 @@ def _advance(algorithm: Any, world: Batched, actor: PyTree, state: Playing, n: A
     """At most n steps later; with it what it says of faults, lengths and whether all is over, [R, ...]."""
     how = "explore" if explore else "exploit"
 
-    def step(algorithm: Any, actor: PyTree, state: Playing) -> Playing:
+    def step(algorithm: Any, world: Batched, actor: PyTree, state: Playing) -> Playing:
         now, carry, key, returns, lengths, earned, over, _ = state
         key, skey = jax.random.split(key)
         now, carry, seen = step_world(algorithm, world, actor, carry, now, skey, how)
@@ -185,11 +185,11 @@ def _advance(algorithm: Any, world: Batched, actor: PyTree, state: Playing, n: A
         earned = so_far(earned, earned_in(seen.info, lead=1), over)
         return Playing(now, carry, key, returns, lengths + ~over, earned, over | seen.ended, wrong)
 
-    def one(algorithm: Any, actor: PyTree, state: Playing) -> Playing:
+    def one(algorithm: Any, world: Batched, actor: PyTree, state: Playing) -> Playing:
         going = lambda carry: (carry[0] < n) & carry[1].going  # noqa: E731
-        return jax.lax.while_loop(going, lambda c: (c[0] + 1, step(algorithm, actor, c[1])), (0, state))[1]
+        return jax.lax.while_loop(going, lambda c: (c[0] + 1, step(algorithm, world, actor, c[1])), (0, state))[1]
 
-    state = jax.vmap(one, in_axes=(axes(algorithm), 0, 0))(algorithm, actor, state)
+    state = jax.vmap(one, in_axes=(axes(algorithm), axes(world), 0, 0))(algorithm, world, actor, state)
     return state, state.wrong, state.lengths, ~jax.vmap(lambda s: s.going)(state)
 
 

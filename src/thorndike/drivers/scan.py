@@ -143,27 +143,32 @@ def iterate(algorithm: Any, world: Batched, state: RunState, warm: bool, warmup:
     return RunState(agent, memory, now, carry, key, steps, state.total, state.iterations + 1, episodes, tally)
 
 
-def axes(algorithm: Any) -> Any:
-    """`vmap` axes of an algorithm's leaves: 0 for the arrays of a sweep, None for numbers."""
-    return jax.tree.map(lambda leaf: 0 if jnp.ndim(leaf) == 1 else None, algorithm)
+def axes(config: Any) -> Any:
+    """`vmap` axes of the leaves of an algorithm or an environment: 0 for the arrays of a sweep, None for numbers."""
+    return jax.tree.map(lambda leaf: 0 if jnp.ndim(leaf) == 1 else None, config)
 
 
-def member(algorithm: Any, index: Any) -> Any:
-    """The algorithm of one run: the numbers at `index` of the arrays of a sweep."""
-    return jax.tree.map(lambda x: jnp.asarray(x)[index] if jnp.ndim(x) else x, algorithm)
+def member(config: Any, index: Any) -> Any:
+    """The algorithm, or the environment, of one run: the numbers at `index` of the arrays of a sweep."""
+    return jax.tree.map(lambda x: jnp.asarray(x)[index] if np.ndim(x) else x, config)
+
+
+def members_of(config: Any, index: np.ndarray) -> Any:
+    """The algorithm, or the environment, of several runs."""
+    return jax.tree.map(lambda x: np.asarray(x)[index] if np.ndim(x) else x, config)
 
 
 def _chunk(
     algorithm: Any, world: Batched, state: RunState, n: Array, fresh: Array, most: Array, warm: bool, warmup: str
 ) -> RunState:
     state = state._replace(tally=state.tally.restart(fresh))
-    runs, swept = state.steps.shape[0], axes(algorithm)
+    runs = state.steps.shape[0]
     one = partial(iterate, warm=warm, warmup=warmup)
     if runs == 1:  # without a batch axis the kernels are the plain ones
-        algorithm, state = member(algorithm, 0), jax.tree.map(lambda x: x[0], state)
+        algorithm, world, state = member(algorithm, 0), member(world, 0), jax.tree.map(lambda x: x[0], state)
         step = lambda s: one(algorithm, world, s)  # noqa: E731
     else:
-        step = lambda s: jax.vmap(one, in_axes=(swept, None, 0))(algorithm, world, s)  # noqa: E731
+        step = lambda s: jax.vmap(one, in_axes=(axes(algorithm), axes(world), 0))(algorithm, world, s)  # noqa: E731
     last = state.episodes.count + most
 
     def going(carry):
@@ -197,13 +202,14 @@ class ScanDriver:
         self._shapes: Any = None
         self._tracing = Lock()
         self.mesh = Mesh(np.array(jax.devices()[: devices_for(runs)]), ("runs",))
-        swept = jax.tree.map(lambda axis: P() if axis is None else P("runs"), axes(algorithm), is_leaf=_none)
 
         def advance(algorithm, world, state, n, fresh, most, warm):
             f = partial(_chunk, warm=warm, warmup=warmup)
             if self.mesh.size == 1:
                 return f(algorithm, world, state, n, fresh, most)
-            specs = (swept, P(), P("runs"), P(), P(), P())
+            shared = lambda axis: P() if axis is None else P("runs")  # noqa: E731
+            swept = (jax.tree.map(shared, axes(config), is_leaf=_none) for config in (algorithm, world))
+            specs = (*swept, P("runs"), P(), P(), P())
             return jax.shard_map(f, mesh=self.mesh, in_specs=specs, out_specs=P("runs"), check_vma=False)(
                 algorithm, world, state, n, fresh, most
             )
@@ -222,7 +228,7 @@ class ScanDriver:
         """Of `outline`: traced once, by the thread that first needs them."""
         with self._tracing:
             if self._shapes is None:
-                self._shapes = outline(member(self.algorithm, 0), self.world, self.spec)
+                self._shapes = outline(member(self.algorithm, 0), member(self.world, 0), self.spec)
             return self._shapes
 
     @property
@@ -235,14 +241,15 @@ class ScanDriver:
         shapes = self.shapes
 
         def one(i):
-            return init_run(member(self.algorithm, i), self.world, self.spec, shapes, keys[i])
+            return init_run(member(self.algorithm, i), member(self.world, i), self.spec, shapes, keys[i])
 
         return self.place(once(lambda: jax.lax.map(one, jnp.arange(self.runs))))
 
     def like(self) -> RunState:
         """Shapes of the state, and how it lies on the devices."""
-        algorithm, keys = member(self.algorithm, 0), jax.vmap(random_key)(jnp.zeros(self.runs, jnp.uint32))
-        shapes = jax.eval_shape(jax.vmap(partial(init_run, algorithm, self.world, self.spec, self.shapes)), keys)
+        algorithm, world = member(self.algorithm, 0), member(self.world, 0)
+        keys = jax.vmap(random_key)(jnp.zeros(self.runs, jnp.uint32))
+        shapes = jax.eval_shape(jax.vmap(partial(init_run, algorithm, world, self.spec, self.shapes)), keys)
         return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self.layout), shapes)
 
     @property

@@ -47,9 +47,9 @@ def actors_at(run: Any, step: Step = None) -> Actors:
     return Actors(jax.tree.map(lambda *xs: np.stack(xs), *each), algorithm, diverged)
 
 
-def expand(algorithm: Any, seeds: int) -> Any:
-    """The algorithm with arrays of hyperparameters repeated for each seed: [C] to [C·seeds]."""
-    return jax.tree.map(lambda x: np.repeat(np.asarray(x, np.float32), seeds) if np.ndim(x) else x, algorithm)
+def expand(config: Any, seeds: int) -> Any:
+    """An algorithm, or an environment, with the arrays of its numbers repeated for each seed: [C] to [C·seeds]."""
+    return jax.tree.map(lambda x: np.repeat(np.asarray(x, np.float32), seeds) if np.ndim(x) else x, config)
 
 
 def stacked_init(algorithm: Any, spec: Spec, runs: int) -> PyTree:

@@ -12,7 +12,7 @@ from thorndike.configuration import from_json, swept, to_json
 from thorndike.drivers.evaluate import check_episodes, evaluate
 from thorndike.drivers.evaluation import Evaluation
 from thorndike.drivers.match import Match, Trained, against_random, match
-from thorndike.drivers.scan import member
+from thorndike.drivers.scan import member, members_of
 from thorndike.envs import make
 from thorndike.envs.host.guard import starts_within
 from thorndike.errors import CheckpointError, ConfigError, DivergedError, ThorndikeError
@@ -84,7 +84,7 @@ class Run:
     @property
     def spec(self) -> Spec:
         """What the algorithm knows of the environment."""
-        return describe(self.env, self.info["steps"], self._described["id"])
+        return describe(member(self.env, 0), self.info["steps"], self._described["id"])
 
     @property
     def stepping(self) -> dict[str, Any]:
@@ -183,12 +183,12 @@ class Run:
         check_episodes(episodes)
         actors, algorithm, diverged = self._trained(step)
         well = np.array([i for i in range(self.runs) if i not in diverged])
-        algorithm = jax.tree.map(lambda x: x[well] if np.ndim(x) else x, algorithm)
+        algorithm, env = members_of(algorithm, well), members_of(expand(self.env, self.seeds), well)
         actors = _rows(actors, well)
         if self.spec.players > 1:
-            found = against_random(algorithm, actors, self.env, episodes, seed)
+            found = against_random(algorithm, actors, env, episodes, seed)
         else:
-            found = evaluate(algorithm, actors, self.env, episodes, seed, self.stepping, explore)
+            found = evaluate(algorithm, actors, env, episodes, seed, self.stepping, explore)
         return found.among(well, self.members())
 
     def settled(self, step: int | None = None) -> Any:
@@ -249,7 +249,7 @@ class Run:
         from thorndike.runs.results.record import record
 
         path, agent = new(out or self.path / "dataset"), self.agent(step=step)
-        found = record(agent, self.env, episodes, seed, explore, self.stepping)
+        found = record(agent, member(self.env, 0), episodes, seed, explore, self.stepping)
         about = {"environment": self._described["id"], "algorithm": to_json(agent.algorithm), "seed": seed}
         return Dataset.write(path, found, about)
 
@@ -283,7 +283,7 @@ class Run:
         name = f"{step or self.status['steps']}{'_explore' if explore else ''}.gif"
         out = Path(out or self.path / "video" / name).expanduser()
         agent, timeout = self.agent(seed, step=step), self.info["env_timeout"]
-        return film(agent, self.env, out, episodes, frames, timeout=timeout, explore=explore)
+        return film(agent, member(self.env, 0), out, episodes, frames, timeout=timeout, explore=explore)
 
     def picture(self, out: str | Path | None = None, seed: int | None = None) -> Any:
         """Tabular agents on a grid: values and greedy actions as a matplotlib figure."""

@@ -9,13 +9,15 @@ from typing import Any
 import jax
 import numpy as np
 
+from thorndike.drivers.earned import metric_of
 from thorndike.drivers.evaluate import compiled, hosted, open_batch
 from thorndike.drivers.evaluation import Evaluation
 from thorndike.drivers.match import against_random
-from thorndike.drivers.scan import axes
+from thorndike.drivers.scan import axes, members_of
 from thorndike.drivers.state import RunState
 from thorndike.envs.batched import is_jax
 from thorndike.ops.keys import random_key
+from thorndike.runs.results.actors import expand
 from thorndike.runs.results.run import Run
 from thorndike.schedules import settled
 from thorndike.types import PyTree
@@ -35,7 +37,7 @@ class Evaluator:
     def __init__(self, run: Run, algorithm: Any, episodes: int):
         """`algorithm` has the numbers of all runs [R]."""
         self.run, self.algorithm, self.episodes = run, algorithm, episodes
-        self.env = getattr(run.env, "evaluation", run.env)
+        self.env = expand(getattr(run.env, "evaluation", run.env), run.seeds)
         self.batch: Any = None
 
     def __call__(self, state: RunState, lost: np.ndarray, interrupted: Callable[[], bool]) -> Evaluation | None:
@@ -43,19 +45,21 @@ class Evaluator:
         well, steps = np.flatnonzero(~lost), int(state.steps[0])
         count = int(np.max(state.episodes.count))
         algorithm = settled(self.algorithm, steps, self.run.info["steps"], count)
-        algorithm = jax.tree.map(lambda x: x[well] if np.ndim(x) else x, algorithm)
+        algorithm, env = members_of(algorithm, well), members_of(self.env, well)
         actors = actors_of(algorithm, jax.tree.map(lambda x: x[well], state.agent))
         actors = jax.device_put(actors, jax.devices()[0])
-        found = self.play(algorithm, actors, SEEDS + steps, interrupted)
+        found = self.play(algorithm, actors, env, SEEDS + steps, interrupted)
         return None if found is None else found.among(well, self.run.members())
 
-    def play(self, algorithm: Any, actors: PyTree, seed: int, interrupted: Callable[[], bool]) -> Evaluation | None:
+    def play(
+        self, algorithm: Any, actors: PyTree, env: Any, seed: int, interrupted: Callable[[], bool]
+    ) -> Evaluation | None:
         """The agents' episodes, in whichever kind of environment this is."""
-        if getattr(self.env, "players", 1) > 1:
-            return against_random(algorithm, actors, self.env, self.episodes, seed)
+        if getattr(env, "players", 1) > 1:
+            return against_random(algorithm, actors, env, self.episodes, seed)
         key = random_key(seed)
-        if is_jax(self.env):
-            return compiled(algorithm, actors, self.env, self.episodes, key, interrupted=interrupted)
+        if is_jax(env):
+            return compiled(algorithm, actors, env, self.episodes, key, interrupted=interrupted)
         if self.batch is None:
             # An environment that a user has made is stepped itself where one is needed, and may be in training.
             least = 2 if getattr(self.env, "single", False) else 1
@@ -81,4 +85,5 @@ def values_of(found: Evaluation) -> dict[str, np.ndarray]:
         "eval/mean_reward": found.returns.mean(1),
         "eval/std": found.returns.std(1),
         "eval/ep_len_mean": np.where(lost, np.nan, found.lengths.mean(1)),
+        **{metric_of(name, "eval"): x.mean(1) for name, x in found.earned.items()},
     }

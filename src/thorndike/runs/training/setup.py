@@ -62,7 +62,7 @@ def driver_of(run: Run) -> Any:
         return OfflineDriver(algorithm, run.spec, run.runs, Dataset(run.info["dataset"]))
     warmup = "explore" if run.info["start"] else "random"  # who starts from elsewhere knows something already
     if is_jax(run.env):
-        return ScanDriver(algorithm, run.env, run.spec, run.runs, warmup)
+        return ScanDriver(algorithm, expand(run.env, run.seeds), run.spec, run.runs, warmup)
     done = run.status["steps"]  # a run that goes on begins other episodes than it began with
     seeds = [member["seed"] + done * AFRESH for member in run.members()]
     return HostDriver(algorithm, run.env, run.spec, seeds, warmup, **run.stepping)

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from thorndike.configuration import require, swept
+from thorndike.configuration import require
 from thorndike.drivers.state import RunState
 from thorndike.errors import ConfigError
 from thorndike.runs.results.actors import expand, stacked_init
@@ -157,12 +157,11 @@ class Start:
         return {**self.source.record, "taken": ["all"] if self.whole else self.paths}
 
 
-def start_from(start: Any, parts: Any, algorithm: Any, spec: Spec, seeds: int) -> Start | None:
-    """The `Start` that `td.train` is asked for; None where agents are fresh."""
+def start_from(start: Any, parts: Any, algorithm: Any, spec: Spec, seeds: int, runs: int) -> Start | None:
+    """The `Start` that `td.train` is asked for, of so many runs in all; None where agents are fresh."""
     if start is None:
         require(not parts, "parts say what is taken of start=...: give that too")
         return None
-    runs = seeds * (swept(algorithm) or 1)
     fresh = settled(expand(algorithm, seeds), 0, spec.steps, 0)
     agents = jax.eval_shape(lambda: stacked_init(fresh, spec, runs))
     return Start(source_of(start), algorithm, agents, (parts,) if isinstance(parts, str) else parts)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from thorndike.configuration import is_config, plain, swept_fields, to_json, types_in
+from thorndike.configuration import is_config, plain, sweep_of, swept, to_json, types_in
 from thorndike.drivers.learner import steps_of
 from thorndike.envs import make
 from thorndike.envs.batched import is_masked
@@ -73,7 +73,8 @@ def train(
 
     Args:
         algorithm: a value (`td.PPO(learning_rate=1e-3)`), used as it is; or a name ("ppo"), which takes the preset
-            for this environment where there is one. Float hyperparameters may be 1-D arrays: a sweep.
+            for this environment where there is one. Float hyperparameters may be 1-D arrays: a sweep. So may the
+            numbers of a JAX environment, such as the weights of `td.Weighted`: one program trains for each.
         env: an id, a JAX environment, or a `gymnasium.Env` class, instance or factory; see `td.make`.
         steps: environment steps for each agent, rounded up to whole rollouts. Default: the preset's, or 100,000.
         seed: first seed; the same seed gives the same result.
@@ -163,7 +164,8 @@ def train(
         validate_batch(algorithm, world)
     else:
         data.fit(describe(world, steps, ""))
-    begins = start_from(start, parts, algorithm, describe(world, steps, ""), seeds)
+    runs = seeds * (swept((algorithm, world)) or 1)
+    begins = start_from(start, parts, algorithm, describe(world, steps, ""), seeds, runs)
     described = describe_environment(world, id, kwargs)
     try:
         json.dumps(described)
@@ -176,7 +178,7 @@ def train(
         "name": name,
         "algorithm": to_json(algorithm),
         "environment": described,
-        "sweep": swept_fields(algorithm),
+        "sweep": sweep_of(algorithm, world),
         "base": base,
         "changed": changed,
         "steps": -(-steps // chunk) * chunk,

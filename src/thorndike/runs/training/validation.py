@@ -14,6 +14,7 @@ from gymnasium.spaces import Dict, Tuple
 from thorndike.algorithms import algorithm_class, entries
 from thorndike.configuration import check, is_config, is_whole, require, swept
 from thorndike.drivers.learner import gradient_steps, random_action, replays
+from thorndike.drivers.scan import member
 from thorndike.envs.batched import Batched, is_jax
 from thorndike.envs.wrappers.base import layers
 from thorndike.envs.wrappers.randomised import numbers
@@ -25,7 +26,7 @@ from thorndike.nets.torso import leaves
 from thorndike.ops.keys import random_key
 from thorndike.runs.storage.environments import describe
 from thorndike.runs.storage.spaces import space_to_json
-from thorndike.schedules import is_schedule
+from thorndike.schedules import is_schedule, scheduled
 from thorndike.types import Spec
 
 
@@ -36,8 +37,11 @@ def validate(algorithm: Any, env: Any, steps: int, seeds: int) -> None:
     check_algorithm(algorithm)
     check(algorithm)
     if is_config(env):
-        require(swept(env) is None, "only an algorithm's numbers may be arrays, not an environment's")
+        require(not scheduled(env), "schedules are for an algorithm's numbers, not an environment's")
         check(env)
+        several = swept((algorithm, env)) and swept(env)
+        require(not several or getattr(env, "players", 1) == 1, "the numbers of a game cannot be swept")
+        env = member(env, 0)
     if is_jax(env):
         limit: Any = getattr(env, "max_steps", None)
         name = type(env).__name__
@@ -48,7 +52,6 @@ def validate(algorithm: Any, env: Any, steps: int, seeds: int) -> None:
         check_spaces(env)
         check_answers(env)
         check_shaping(algorithm, env)
-    swept(algorithm)
     check_visits(algorithm)
     if replays(algorithm) and hasattr(algorithm, "replay_ratio"):
         gradient_steps(algorithm)
