@@ -60,8 +60,10 @@ def train_arguments(args: list[str]) -> tuple[list[Any], str, TrainOptions]:
     name, env, *rest = args if len(args) > 1 and not args[1].startswith("-") else [args[0], "ENV", *args[1:]]
     cls = algorithm_class(name)
     from thorndike.command_values import combined, grid
+    from thorndike.envs import full_id
     from thorndike.presets import preset_for
 
+    env = full_id(env)
     settings, steps = ({}, None) if {"--no-preset", "--no_preset"} & set(rest) else preset_for(cls, env)
     preset = dataclasses.replace(cls(), **settings)
     found = [_parsed(cls, preset, name, env, steps, words) for words in grid(cls, rest)]

@@ -28,6 +28,30 @@ BUILT_IN = {  # id: (module, factory); where Gymnasium has one of that id, parit
 ADAPTERS = ("pgx", "gymnax", "brax", "playground", "envpool", "pettingzoo")  # prefixes of ids
 
 
+def full_id(name: str) -> str:
+    """`name` with the version that it stands for where it has none: the newest, built in or Gymnasium's.
+
+    "Taxi" is "Taxi-v4", and "gymnasium/Ant" is "gymnasium/Ant-v5". A name of another library or module stays as it is,
+    and so does one that is unknown. Nothing is imported to find out.
+    """
+    if name.partition("/")[0] in ADAPTERS or ":" in name or name in BUILT_IN:
+        return name
+    import gymnasium
+
+    backend, plain = _backend(name)
+    known = [] if backend == "gymnasium" else list(BUILT_IN)
+    known += [] if backend == "thorndike" else list(gymnasium.registry)
+    parts = [(id, *id.rpartition("-v")[::2]) for id in known]
+    versions = {int(version): id for id, stem, version in parts if stem == plain and version.isdigit()}
+    return name.removesuffix(plain) + versions[max(versions)] if versions and plain not in known else name
+
+
+def _backend(name: str) -> tuple[str, str]:
+    """ "gymnasium" or "thorndike" where an id begins with that, else "", and the rest of it."""
+    backend, _, plain = name.partition("/") if name.startswith(("gymnasium/", "thorndike/")) else ("", "", name)
+    return backend, plain
+
+
 def built_in(name: str, **kwargs: Any) -> Any:
     """The built-in JAX environment of that name."""
     from thorndike.errors import ConfigError
@@ -45,8 +69,9 @@ def make(env: Any, **kwargs: Any) -> Any:
     Args:
         env: an id, a JAX environment, or a `gymnasium.Env` class, instance or factory. "CartPole-v1" takes the
             built-in twin where there is one, else Gymnasium's; "gymnasium/CartPole-v1" and "thorndike/CartPole-v1"
-            force one. Other libraries': "pgx/tic_tac_toe", "gymnax/Breakout-MinAtar", "brax/ant",
-            "playground/CartpoleBalance", "envpool/Pong-v5", "pettingzoo/simple_spread_v3".
+            force one. Without a version it is the newest: see `full_id`. Other libraries': "pgx/tic_tac_toe",
+            "gymnax/Breakout-MinAtar", "brax/ant", "playground/CartpoleBalance", "envpool/Pong-v5",
+            "pettingzoo/simple_spread_v3".
         **kwargs: given to the environment's constructor.
 
     Raises:
@@ -60,7 +85,7 @@ def make(env: Any, **kwargs: Any) -> Any:
         library, _, name = env.partition("/")
         return _adapted(library, name, kwargs)
     if isinstance(env, str):
-        backend, _, name = env.partition("/") if env.startswith(("gymnasium/", "thorndike/")) else ("", "", env)
+        backend, name = _backend(full_id(env))
         if name in BUILT_IN and backend != "gymnasium":
             return built_in(name, **kwargs)
         if backend == "thorndike":

@@ -21,7 +21,7 @@ from thorndike.drivers.host import HostDriver
 from thorndike.drivers.learner import steps_of
 from thorndike.drivers.offline import OfflineDriver
 from thorndike.drivers.scan import ScanDriver
-from thorndike.envs import make
+from thorndike.envs import full_id, make
 from thorndike.envs.batched import is_jax, is_masked
 from thorndike.envs.host.batch import cores
 from thorndike.envs.host.guard import starts_within
@@ -103,6 +103,7 @@ def train(
     prepare_jax()
     seed, seeds, keep = (int(x) if isinstance(x, np.integer) else x for x in (seed, seeds, keep))
     kwargs = dict(env_kwargs or {})
+    env = full_id(env) if isinstance(env, str) else env
     name = env if isinstance(env, str) else None
     validate_stepping(workers, env_timeout, on_env_error)
     with starts_within(env_timeout):
