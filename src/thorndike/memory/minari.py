@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from thorndike.envs.masks import KEY
-from thorndike.errors import ConfigError, MissingExtraError
+from thorndike.errors import ConfigError
+from thorndike.extras import importing
 from thorndike.memory.episodes import STEPS, Stored
 
 JPEG = (0xFF, 0xD8, 0xFF)  # how such a file begins
@@ -17,10 +18,8 @@ JPEG = (0xFF, 0xD8, 0xFF)  # how such a file begins
 
 def read_minari(path: Path) -> Stored:
     """The episodes in the file at `path`; raises `ConfigError` where there are none, or it is damaged."""
-    try:
+    with importing("h5py", "a dataset of Minari's"):
         import h5py
-    except ImportError:
-        raise MissingExtraError('Minari\'s files need one more package: pip install "thorndike[minari]"') from None
     try:
         with h5py.File(path, "r") as file:
             episodes = [_episode(file[f"episode_{i}"]) for i in range(len(file))]

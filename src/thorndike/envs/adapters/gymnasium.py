@@ -22,17 +22,11 @@ from thorndike.envs.host.layout import Layout, stored_space
 from thorndike.envs.host.legal import place_of_masks, telling
 from thorndike.envs.host.worker import CATCH, checked_reset
 from thorndike.envs.masks import KEY, flat_mask, legal_sample, without_mask
-from thorndike.errors import ConfigError, EnvError, IncompatibleError, MissingExtraError, UnknownNameError
+from thorndike.errors import ConfigError, EnvError, IncompatibleError, UnknownNameError
+from thorndike.extras import missing
 
 QUICK = 300e-6  # seconds: a step of the whole batch that takes less is not worth sending to processes
 
-_INSTALL = {  # what a message about a missing package mentions -> what to install
-    "box2d": '"thorndike[box2d]"',
-    "mujoco": '"thorndike[mujoco]"',
-    "ale_py": "ale-py",
-    "pygame": '"gymnasium[classic-control]"',
-    "cv2": '"gymnasium[other]"',
-}
 _FAMILIES = {"ALE/": "ale_py", "MiniGrid-": "minigrid", "BabyAI-": "minigrid"}  # which package registers them
 
 
@@ -215,7 +209,7 @@ class GymnasiumEnvironment:
             try:
                 env = make()
             except (gymnasium.error.DependencyNotInstalled, ModuleNotFoundError) as error:
-                raise _missing(self._name, error) from None
+                raise missing(self._name, error) from error
         if isinstance(env, gymnasium.Env):
             return env
         hint = _hint(env).removesuffix("; or ")
@@ -232,7 +226,7 @@ def _spec(name: str) -> gymnasium.envs.registration.EnvSpec:
         try:
             importlib.import_module(package)
         except ModuleNotFoundError as error:
-            raise _missing(name, error) from None
+            raise missing(name, error) from error
     known = gymnasium.registry
     versions = [spec for spec in known.values() if spec.id.rpartition("-v")[0] == plain]
     if versions and plain not in known:
@@ -243,15 +237,6 @@ def _spec(name: str) -> gymnasium.envs.registration.EnvSpec:
         near = difflib.get_close_matches(plain, list(known), n=3, cutoff=0.6)
         hint = f"Did you mean {' or '.join(map(repr, near))}?" if near else str(error)
         raise UnknownNameError(f"Gymnasium has no environment {name!r}. {hint}") from None
-
-
-def _missing(name: str, error: Exception) -> MissingExtraError:
-    text = str(getattr(error, "name", None) or error)
-    known = [install for word, install in _INSTALL.items() if word in text.lower()]
-    package = known[0] if known else getattr(error, "name", None)
-    return MissingExtraError(
-        f"{name} needs a package that is not installed: {f'pip install {package}' if package else text}"
-    )
 
 
 def _space(env: gymnasium.Env, which: str) -> gymnasium.Space:

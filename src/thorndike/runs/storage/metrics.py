@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from thorndike.errors import CheckpointError, MissingExtraError
+from thorndike.errors import CheckpointError
+from thorndike.extras import importing
 from thorndike.files import open_regular, replace
 
 TAIL = 2**20  # bytes at the end of a file that `newest` looks at: hundreds of rows of a run, a few of a thousand runs
@@ -98,10 +99,6 @@ def table(rows: list[dict[str, Any]]) -> dict[str, np.ndarray]:
 
 def summary_writer() -> Any:
     """TensorBoard's; raises `MissingExtraError`."""
-    try:
+    with importing("tensorboardX", "a log for TensorBoard"):
         from tensorboardX import SummaryWriter
-    except ModuleNotFoundError:
-        raise MissingExtraError(
-            'TensorBoard logs need one more package: pip install "thorndike[tensorboard]"'
-        ) from None
     return SummaryWriter
