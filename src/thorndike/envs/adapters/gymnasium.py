@@ -20,6 +20,7 @@ from thorndike.envs.host.batch import HostBatch, cores
 from thorndike.envs.host.guard import Overdue, alarm, guarded, in_main_thread, put_away, starts_within, where
 from thorndike.envs.host.layout import Layout, stored_space
 from thorndike.envs.host.legal import place_of_masks, telling
+from thorndike.envs.host.statistics import layers, warn_of_statistics
 from thorndike.envs.host.worker import CATCH, checked_reset
 from thorndike.envs.masks import KEY, flat_mask, legal_sample, without_mask
 from thorndike.errors import ConfigError, EnvError, IncompatibleError, UnknownNameError
@@ -77,6 +78,7 @@ class GymnasiumEnvironment:
         self.id: str = env.spec.id if env.spec is not None else self._name
         self._space, self.action_space = _space(env, "observation_space"), _space(env, "action_space")
         self.max_steps: int | None = _time_limit(env)
+        warn_of_statistics(env, self.id)
         if not isinstance(self.action_space, (Discrete, Box, MultiDiscrete, MultiBinary)):
             raise IncompatibleError(
                 f"{self.id} has the action space {self.action_space}; Discrete, Box, MultiDiscrete and "
@@ -263,12 +265,8 @@ def _hint(env: Any) -> str:
 
 
 def _time_limit(env: gymnasium.Env) -> int | None:
-    inner: Any = env
-    while isinstance(inner, gymnasium.Wrapper):
-        if isinstance(inner, gymnasium.wrappers.TimeLimit):
-            return inner._max_episode_steps
-        inner = inner.env
-    return None
+    limits = [layer for layer in layers(env) if isinstance(layer, gymnasium.wrappers.TimeLimit)]
+    return limits[0]._max_episode_steps if limits else None
 
 
 def _takes_render_mode(source: Callable) -> bool:
