@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import time
 from collections.abc import Callable
 from functools import partial
@@ -22,8 +23,11 @@ from thorndike.ops.keys import random_key
 from thorndike.ops.summary import bootstrap_interval, iqm
 from thorndike.types import Array, PyTree, Timestep
 
+log = logging.getLogger("thorndike")
+
 LONGEST = 100_000  # steps that an episode may have where its environment has no time limit
 CHUNK_SECONDS = 0.25  # of compiled work, while Python hears no signal
+SIDE_BY_SIDE = 8  # environments on the host that play an evaluation's episodes
 APART = 2**20  # added to seeds of environments on the host: other episodes than those of training
 
 
@@ -272,16 +276,40 @@ def look(algorithm: Any, actor: PyTree, carry: PyTree, now: Timestep, explore: b
     return {name: x for name, x in told.items() if not (isinstance(x, tuple) and not x)}
 
 
+def side_by_side(env: Any, n: int, seed: int, how: dict[str, Any]) -> Any:
+    """A batch of `n` copies of an environment on the host, or of one where there cannot be more: a robot, a port.
+
+    With `agents` it has a row for each agent of each copy. Raises `EnvError`.
+    """
+    agents, n = getattr(env, "agents", 1), n if getattr(env, "copyable", True) else 1
+    try:
+        return env.batch(n * agents, seed=seed + APART, **how)
+    except EnvError as error:
+        if n == 1:
+            raise
+        try:
+            batch = env.batch(agents, seed=seed + APART, **how)
+        except EnvError:
+            raise error from None
+        log.warning("episodes are played one after the other, as there can be no %s at once: %s", n, _first_line(error))
+        return batch
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
+
+
 def _host(
     algorithm: Any, actors: PyTree, env: Any, episodes: int, seed: int, how: dict[str, Any], explore: bool
 ) -> Evaluation:
     """One run after the other in the same environments, which begin anew for each: all play the same episodes."""
     runs = jax.tree.leaves(actors)[0].shape[0]
-    agents, n = getattr(env, "agents", 1), min(episodes, 8)
-    quota = np.array([len(range(i, episodes, n)) for i in range(n)])  # the same for all, so that short ones don't win
+    agents, n = getattr(env, "agents", 1), min(episodes, SIDE_BY_SIDE)
     returns, lengths = [], []
     for run in range(runs):
-        with env.batch(n * agents, seed=seed + APART, **how) as batch:
+        with side_by_side(env, n, seed, how) as batch:
+            n = batch.num_envs // agents
+            quota = np.array([len(range(i, episodes, n)) for i in range(n)])  # equal, so that short ones don't win
             one, actor = member(algorithm, run), jax.tree.map(lambda x, run=run: x[run], actors)
             now, carry, key = batch.reset(), algorithm.carry(actor, n * agents), random_key(seed)
             total, length, lost = np.zeros(n), np.zeros(n, int), 0

@@ -98,12 +98,15 @@ class GymnasiumEnvironment:
         """A new environment, with that render mode if given; raises `ConfigError` where it takes none."""
         if render_mode is None:
             return self._made(self._telling(self._make))
-        if _takes_render_mode(self._make):
+        if self.copyable and _takes_render_mode(self._make):
             return self._made(self._telling(partial(self._make, render_mode=render_mode)))
-        env = self._made(self._telling(self._make))
-        if env.render_mode == render_mode:
-            return env
-        env.close()
+        if self._instance is None or self.copyable:
+            env = self._made(self._telling(self._make))
+            if env.render_mode == render_mode:
+                return env
+            env.close()
+        if self._instance is not None:
+            raise ConfigError(f"{self.id} was made without render_mode={render_mode!r}: make it with that")
         raise ConfigError(f"{self.id} takes no render_mode: its class or function needs such a parameter")
 
     def batch(
@@ -143,11 +146,21 @@ class GymnasiumEnvironment:
     def drawing(
         self, seed: int, timeout: float, wrapper: Callable[[gymnasium.Env], gymnasium.Env]
     ) -> tuple[HostBatch, gymnasium.Env]:
-        """A batch of one, stepped in this thread, and its environment in `wrapper`, which draws; raises as `make_one`
-        does."""
-        env = wrapper(self.make_one(render_mode="rgb_array"))
-        how = {"mask_key": self.mask_key, "timeout": timeout}
+        """A batch of one, stepped in this thread, and its environment in `wrapper`, which draws: a user's instance
+        itself, where that draws. Raises as `make_one` does."""
+        itself = self._instance is not None and self._instance.render_mode == "rgb_array"
+        made = self._telling(lambda: self._instance)() if itself else self.make_one(render_mode="rgb_array")
+        env = wrapper(made)
+        how = {"mask_key": self.mask_key, "timeout": timeout, "owned": not itself}
         return HostBatch(lambda: env, self._space, self.action_space, 1, seed, **how), env  # type: ignore[arg-type]
+
+    @cached_property
+    def copyable(self) -> bool:
+        """Whether there can be several: not of a user's instance that cannot be copied, such as a robot."""
+        try:
+            return self._make is not None
+        except ConfigError:
+            return False
 
     @cached_property
     def _make(self) -> Callable[..., Any]:
@@ -166,7 +179,7 @@ class GymnasiumEnvironment:
                     return make
             raise ConfigError(
                 f"cannot copy the environment {self._name} ({type(error).__name__}: {error}); "
-                "pass its class or a function that makes one, not an instance"
+                "pass its class or a function that makes one, or step it alone, with num_envs=1"
             ) from None
         return partial(copy.deepcopy, original)
 
