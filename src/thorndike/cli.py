@@ -20,6 +20,7 @@ from thorndike.errors import (
     UnknownNameError,
 )
 from thorndike.names import did_you_mean
+from thorndike.own_modules import arguments, on_path
 from thorndike.runs.training.signals import at_work
 from thorndike.train_options import TrainOptions, train_arguments
 
@@ -117,6 +118,7 @@ def _train(algorithm: Any, env: str, options: TrainOptions) -> None:
         seed=options.seed,
         seeds=options.seeds,
         out=options.out,
+        env_kwargs=arguments(options.env_kwargs),
         checkpoint_every=options.checkpoint_every,
         keep=options.keep,
         workers=options.workers,
@@ -163,7 +165,7 @@ def resume(run: Path, /, steps: int | None = None, json: bool = False, env: str 
     from thorndike.runs.training.train import resume as start
 
     _require_run(run)
-    _report(start(run, steps, env=env, progress=True), json)
+    _report(start(run, steps, env=env and on_path(env), progress=True), json)
 
 
 def evaluate(
@@ -365,7 +367,7 @@ def _open(path: Path, env: str | None = None) -> Any:
     from thorndike.runs.training.train import prepare_jax
 
     prepare_jax()
-    return Run(path, env)
+    return Run(path, env and on_path(env))
 
 
 def _require_run(path: Path) -> None:

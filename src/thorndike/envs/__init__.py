@@ -69,7 +69,8 @@ def make(env: Any, **kwargs: Any) -> Any:
     Args:
         env: an id, a JAX environment, or a `gymnasium.Env` class, instance or factory. "CartPole-v1" takes the
             built-in twin where there is one, else Gymnasium's; "gymnasium/CartPole-v1" and "thorndike/CartPole-v1"
-            force one. Without a version it is the newest: see `full_id`. Other libraries': "pgx/tic_tac_toe",
+            force one. Without a version it is the newest: see `full_id`. "my_envs:Maze-v0" is what the module `my_envs`
+            registers, "my_envs:Maze" a class, function or environment in it. Other libraries': "pgx/tic_tac_toe",
             "gymnax/Breakout-MinAtar", "brax/ant", "playground/CartpoleBalance", "envpool/Pong-v5",
             "pettingzoo/simple_spread_v3".
         **kwargs: given to the environment's constructor.
@@ -95,6 +96,9 @@ def make(env: Any, **kwargs: Any) -> Any:
             raise UnknownNameError(f"no environment {name!r} (did you mean {lowered[name.lower()]!r}?)")
         from thorndike.envs.adapters.gymnasium import GymnasiumEnvironment
 
+        own = _own(name) if ":" in name else None
+        if own is not None:
+            return make(own, **kwargs)
         try:
             return GymnasiumEnvironment(name, **kwargs)
         except UnknownNameError:
@@ -128,6 +132,27 @@ def make(env: Any, **kwargs: Any) -> Any:
     raise IncompatibleError(
         f"{env!r} is not an environment: give an id, a JAX environment, or a gymnasium.Env class, instance or factory"
     )
+
+
+def _own(name: str) -> Any:
+    """The class, function or environment that "my_envs:Maze" names; None where that is an id which `my_envs` registers.
+
+    Raises `UnknownNameError` for what is neither.
+    """
+    import gymnasium
+
+    from thorndike.envs.adapters.gymnasium import own_module
+    from thorndike.errors import UnknownNameError
+    from thorndike.names import did_you_mean
+
+    module, plain = own_module(name), name.rpartition(":")[2]
+    if plain in gymnasium.registry or any(id.rpartition("-v")[0] == plain for id in gymnasium.registry):
+        return None
+    if hasattr(module, plain):
+        return getattr(module, plain)
+    mine = [word for word, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__]
+    near = did_you_mean(plain, [*mine, *gymnasium.registry])
+    raise UnknownNameError(f"{module.__name__} neither registers {plain!r} nor has anything of that name{near}")
 
 
 def _adapted(library: str, name: str, kwargs: dict[str, Any]) -> Any:

@@ -24,7 +24,7 @@ from thorndike.envs.host.statistics import layers, warn_of_statistics
 from thorndike.envs.host.worker import CATCH, checked_reset
 from thorndike.envs.masks import KEY, flat_mask, legal_sample, without_mask
 from thorndike.errors import ConfigError, EnvError, IncompatibleError, UnknownNameError
-from thorndike.extras import missing
+from thorndike.extras import importing, missing
 
 QUICK = 300e-6  # seconds: a step of the whole batch that takes less is not worth sending to processes
 
@@ -236,12 +236,12 @@ class GymnasiumEnvironment:
 def _spec(name: str) -> gymnasium.envs.registration.EnvSpec:
     """The registered spec of `name`, the latest where it names no version. Raises `UnknownNameError`."""
     module, _, plain = name.rpartition(":")
-    families = [family for prefix, family in _FAMILIES.items() if name.startswith(prefix)]
-    for package in [module] if module else families:
-        try:
-            importlib.import_module(package)
-        except ModuleNotFoundError as error:
-            raise missing(name, error) from error
+    if module:
+        own_module(name)
+    for prefix, package in _FAMILIES.items():
+        if name.startswith(prefix):
+            with importing(package, name):
+                importlib.import_module(package)
     known = gymnasium.registry
     versions = [spec for spec in known.values() if spec.id.rpartition("-v")[0] == plain]
     if versions and plain not in known:
@@ -252,6 +252,19 @@ def _spec(name: str) -> gymnasium.envs.registration.EnvSpec:
         near = difflib.get_close_matches(plain, list(known), n=3, cutoff=0.6)
         hint = f"Did you mean {' or '.join(map(repr, near))}?" if near else str(error)
         raise UnknownNameError(f"Gymnasium has no environment {name!r}. {hint}") from None
+
+
+def own_module(name: str) -> Any:
+    """The module that `name` begins with, imported; raises `UnknownNameError` where Python does not find it."""
+    module = name.rpartition(":")[0]
+    with guarded(f"the module {module} failed in its import"):
+        try:
+            return importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            if not f"{module}.".startswith(f"{error.name}."):
+                raise missing(name, error) from error
+            where = "is it in the working directory, or installed?"
+            raise UnknownNameError(f"{name} is in the module {module!r}, which Python does not find: {where}") from None
 
 
 def _space(env: gymnasium.Env, which: str) -> gymnasium.Space:
