@@ -20,6 +20,7 @@ from thorndike.envs.host.batch import HostBatch, cores
 from thorndike.envs.host.guard import Overdue, alarm, guarded, in_main_thread, put_away, starts_within, where
 from thorndike.envs.host.layout import Layout, stored_space
 from thorndike.envs.host.legal import place_of_masks, telling
+from thorndike.envs.host.registry import portable
 from thorndike.envs.host.statistics import layers, warn_of_statistics
 from thorndike.envs.host.worker import CATCH, checked_reset
 from thorndike.envs.masks import KEY, flat_mask, legal_sample, without_mask
@@ -54,7 +55,7 @@ class GymnasiumEnvironment:
     def __init__(self, source: Any, **kwargs: Any):
         self._instance = source if isinstance(source, gymnasium.Env) else None
         if isinstance(source, str):
-            spec = _spec(source)
+            spec = portable(_spec(source))
             self._given: Callable[..., Any] = partial(gymnasium.make, spec, **{"disable_env_checker": True, **kwargs})
         elif self._instance is not None:
             if kwargs:
@@ -173,7 +174,9 @@ class GymnasiumEnvironment:
         except Exception as error:
             if original.spec is not None:
                 limit = None if isinstance(original, gymnasium.Wrapper) else -1  # -1: none, as it has no wrapper
-                make = partial(gymnasium.make, original.spec, max_episode_steps=limit, render_mode=original.render_mode)
+                make = partial(
+                    gymnasium.make, portable(original.spec), max_episode_steps=limit, render_mode=original.render_mode
+                )
                 with contextlib.suppress(Exception):  # such as a wrapper that its spec cannot name
                     make().close()
                     return make

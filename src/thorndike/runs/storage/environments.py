@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import reprlib
 import sys
 from typing import Any
 
@@ -13,6 +14,8 @@ from thorndike.envs.batched import is_jax, is_masked
 from thorndike.errors import ConfigError
 from thorndike.exports import known_configs
 from thorndike.types import Spec
+
+MOST = 1_000_000  # bytes that an argument of an environment may have as JSON
 
 
 def describe(env: Any, steps: int, name: str) -> Spec:
@@ -31,6 +34,22 @@ def describe_environment(env: Any, name: str | None, kwargs: dict[str, Any]) -> 
     if name is not None:
         return {"id": name, "kwargs": kwargs}
     return {"id": getattr(env, "id", type(env).__name__), "object": True}
+
+
+def check_kept(described: dict[str, Any]) -> None:
+    """Raise `ConfigError` where the arguments of an environment cannot be kept in `run.json`: arrays, functions."""
+    for name, value in described.get("kwargs", {}).items():
+        try:
+            large = len(json.dumps(value)) > MOST
+            why = f"it has more than {MOST:,} bytes of JSON" if large else ""
+        except (TypeError, ValueError) as error:
+            why = str(error)
+        if why:
+            short = " ".join(reprlib.repr(value).split())
+            raise ConfigError(
+                f"the environment's argument {name}={short} cannot be kept in run.json: {why}. Give plain values, or, "
+                f"in the place of the id, a function: lambda: gymnasium.make({described['id']!r}, {name}=...)"
+            )
 
 
 def remake(described: dict[str, Any], classes: Any = ()) -> Any:

@@ -25,14 +25,13 @@ from thorndike.envs import full_id, make
 from thorndike.envs.batched import is_jax, is_masked
 from thorndike.envs.host.batch import cores
 from thorndike.envs.host.guard import starts_within
-from thorndike.errors import ConfigError
 from thorndike.exports import VERSION
 from thorndike.files import write_json
 from thorndike.memory.dataset import Dataset
 from thorndike.presets import based_on, preset_for
 from thorndike.runs.results.run import Run, expand
 from thorndike.runs.storage.directory import begun, new_directory, training, unused
-from thorndike.runs.storage.environments import describe, describe_environment
+from thorndike.runs.storage.environments import check_kept, describe, describe_environment
 from thorndike.runs.storage.journal import FORMAT
 from thorndike.runs.training.loop import Loop
 from thorndike.runs.training.validation import (
@@ -120,10 +119,7 @@ def train(
     else:
         data.fit(describe(world, steps, ""))
     described = describe_environment(world, name, kwargs)
-    try:
-        json.dumps(described)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"env_kwargs {kwargs} cannot be kept in run.json: {error}; give plain values") from None
+    check_kept(described)
     base, changed = based_on(algorithm, described["id"])
     path = new_directory(out, algorithm, described["id"])
     chunk = 1 if data is not None else steps_of(algorithm)
