@@ -312,6 +312,23 @@ def test_the_dataset_of_a_run_may_not_disappear(tmp_path):
         td.resume(run.path, 40, progress=False)
 
 
+def test_a_run_does_not_go_on_with_another_dataset(tmp_path):
+    """One of the same shapes, at the same place; the same one, written again, is none."""
+
+    def fill(bonus):
+        shutil.rmtree(tmp_path / "data", ignore_errors=True)
+        wide = [e._replace(observations=np.tile(e.observations, 2), actions=e.actions - 5) for e in episodes()]
+        return write(tmp_path / "data", [e._replace(rewards=e.rewards + bonus) for e in wide])
+
+    run = td.train(BC, "CartPole-v1", 20, dataset=fill(0), out=tmp_path / "run", progress=False)
+    assert run.info["dataset_digest"] == Dataset(tmp_path / "data").digest()
+    fill(1)
+    with pytest.raises(td.ConfigError, match="data has changed since this run began to learn from it"):
+        td.resume(run.path, 40, progress=False)
+    fill(0)
+    assert td.resume(run.path, 40, progress=False).status["steps"] == 40
+
+
 def test_the_command_line(expert, tmp_path, capsys):
     data = tmp_path / "data"
     assert main(["record", str(expert.path), "--episodes", "2", "--out", str(data)]) == 0

@@ -7,6 +7,7 @@ The names are Minari's: `observations` (of each episode one more than its steps)
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -30,6 +31,8 @@ from thorndike.nets.torso import example
 from thorndike.types import Spec, Transition
 
 FORMAT = 1
+HASHED = 2**26  # bytes of an array that a digest reads at most
+ROWS = 2**12  # that it reads at once
 
 
 class Dataset:
@@ -98,6 +101,19 @@ class Dataset:
     def returns(self) -> np.ndarray:
         """The return of each episode."""
         return np.add.reduceat(np.asarray(self.rewards, float), self._ends - self.lengths)
+
+    def digest(self) -> str:
+        """SHA-256 of what was recorded, by which another dataset is told apart. Of an array with more than 64 MB it
+        reads rows that are spread evenly over it, so many that they have that size."""
+        sha = hashlib.sha256(self.lengths.astype("<i8").tobytes())
+        masks = [] if self.masks is None else [self.masks]
+        for x in (*self.observations, self.actions, self.rewards, self.terminations, self.truncations, *masks):
+            sha.update(f"{x.dtype.str} {x.shape}".encode())
+            most = max(1, HASHED // max(1, x.nbytes // len(x)))
+            rows = np.linspace(0, len(x) - 1, min(len(x), most)).astype(np.int64)
+            for some in np.array_split(rows, -(-len(rows) // ROWS)):
+                sha.update(np.ascontiguousarray(x[some]).tobytes())
+        return sha.hexdigest()
 
     def fit(self, spec: Spec) -> Dataset:
         """Itself, if it can be from an environment with these spaces; raises `ConfigError` if not."""

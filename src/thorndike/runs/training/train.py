@@ -27,9 +27,9 @@ from thorndike.envs.host.batch import cores
 from thorndike.envs.host.guard import starts_within
 from thorndike.exports import VERSION
 from thorndike.files import write_json
-from thorndike.memory.dataset import Dataset
 from thorndike.presets import based_on, preset_for
 from thorndike.runs.results.run import Run, expand
+from thorndike.runs.storage.datasets import dataset_of
 from thorndike.runs.storage.directory import begun, new_directory, training, unused
 from thorndike.runs.storage.environments import check_kept, describe, describe_environment
 from thorndike.runs.storage.journal import FORMAT
@@ -141,6 +141,7 @@ def train(
         "env_timeout": env_timeout,
         "on_env_error": on_env_error,
         "dataset": None if data is None else str(data.path.resolve()),
+        "dataset_digest": None if data is None else data.digest(),
         "made": time.strftime("%Y-%m-%dT%H:%M:%S"),
         "versions": versions(),
     }
@@ -229,7 +230,7 @@ def driver_of(run: Run) -> Any:
     """The driver for a run's environment."""
     algorithm = expand(run.algorithm, run.seeds)
     if run.info.get("dataset"):
-        return OfflineDriver(algorithm, run.env, run.spec, run.runs, Dataset(run.info["dataset"]), run.stepping)
+        return OfflineDriver(algorithm, run.env, run.spec, run.runs, dataset_of(run.info), run.stepping)
     if is_jax(run.env):
         return ScanDriver(algorithm, run.env, run.spec, run.runs)
     done = run.status["steps"]  # a run that goes on begins other episodes than it began with
