@@ -141,6 +141,7 @@ class Dataset:
                 raise ConfigError(f"{self.path} has actions that are not in {spec.action}")
         elif not np.isfinite(self.actions).all():
             raise ConfigError(f"{self.path} has actions that are not finite")
+        self._check_finite()
         if self.masks is not None:
             self._check_masks(spec)
         self.structure = jax.tree.structure(example(spec.observation))
@@ -148,6 +149,22 @@ class Dataset:
         self.real = isinstance(spec.action, Box)  # algorithms know its whole numbers, of whatever size, as floats
         self.start = np.asarray(spec.action.start) if isinstance(spec.action, (Discrete, MultiDiscrete)) else None
         return self
+
+    def _check_finite(self) -> None:
+        """Raise `ConfigError` where a reward or an observation is not finite as the float32 that is learned from."""
+        starts = self._ends - self.lengths  # of episodes, in steps
+        shown = starts + np.arange(len(starts))  # the same in observations
+        columns = [("rewards", self.rewards, starts), *(("observations", x, shown) for x in self.observations)]
+        for what, x, first in columns:
+            for i in range(0, len(x) if x.dtype.kind == "f" else 0, ROWS):
+                with np.errstate(over="ignore"):
+                    some = np.asarray(x[i : i + ROWS], np.float32)
+                bad = ~np.isfinite(some).reshape(len(some), -1).all(1)
+                if bad.any():
+                    row = i + int(np.argmax(bad))
+                    episode = int(np.searchsorted(first, row, "right")) - 1
+                    at = row - first[episode]
+                    raise ConfigError(f"{self.path} has {what} that are not finite: row {at} of episode {episode}")
 
     def _check_masks(self, spec: Spec) -> None:
         sizes = mask_sizes(spec.action)

@@ -16,12 +16,12 @@ import gymnasium
 import numpy as np
 from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 
+from thorndike.envs.host.advice import layers, warn_of_rounding, warn_of_statistics
 from thorndike.envs.host.batch import HostBatch, cores
 from thorndike.envs.host.guard import Overdue, alarm, guarded, in_main_thread, put_away, starts_within, where
 from thorndike.envs.host.layout import Layout, stored_space
 from thorndike.envs.host.legal import place_of_masks, telling
 from thorndike.envs.host.registry import portable
-from thorndike.envs.host.statistics import layers, warn_of_statistics
 from thorndike.envs.host.worker import CATCH, checked_reset
 from thorndike.envs.masks import KEY, flat_mask, legal_sample, without_mask
 from thorndike.errors import ConfigError, EnvError, IncompatibleError, UnknownNameError
@@ -88,6 +88,8 @@ class GymnasiumEnvironment:
         Layout(self._space, self.action_space)  # raises for what has no fixed shape
         with guarded(f"{self.id} failed in its first reset"):
             obs, info = checked_reset(env.reset(seed=0))
+            with contextlib.suppress(Exception):  # an observation that does not fit its space: stepping says so
+                warn_of_rounding(env.observation_space, obs, self.id)
             place = place_of_masks(env, obs, info, self.id)
         self.masked: bool = place is not None
         self.mask_key = KEY if self.masked else None

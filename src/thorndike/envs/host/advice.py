@@ -1,4 +1,4 @@
-"""Wrappers of Gymnasium's that normalise by running statistics, which no agent has: what to warn of."""
+"""What may go wrong with a Gymnasium environment though it keeps its contract: warnings in the log."""
 
 from __future__ import annotations
 
@@ -7,6 +7,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import gymnasium
+import numpy as np
+from gymnasium import Space
+from gymnasium.spaces import Box, Dict, Tuple
+
+COARSE = 1.0  # a distance between neighbouring numbers of float32 that is warned of: from 2^24 on
 
 log = logging.getLogger("thorndike")
 
@@ -39,6 +44,31 @@ def warn_of_statistics(env: gymnasium.Env, name: str) -> None:
                 "on another scale. Leave the wrapper out and give the algorithm normalize_observation=True",
                 own,
             )
+
+
+def warn_of_rounding(space: Space, obs: Any, name: str) -> None:
+    """Log a warning where an observation has float64 numbers, such as seconds since 1970, so large that float32, in
+    which observations are kept, has none within 1 of them."""
+    largest = max((float(np.abs(part).max(initial=0.0)) for part in _doubles(space, obs)), default=0.0)
+    apart = float(np.spacing(np.float32(largest)))
+    if np.isfinite(largest) and apart >= COARSE:
+        log.warning(
+            "%s: its first observation has %g, and observations are kept in float32, where such numbers are %g apart: "
+            "differences below that are lost. Subtract a constant from it in the environment",
+            name,
+            largest,
+            apart,
+        )
+
+
+def _doubles(space: Space, obs: Any) -> Iterator[np.ndarray]:
+    """The parts of an observation that are kept as float32 and have more digits."""
+    if isinstance(space, Box) and space.dtype == np.float64:
+        yield np.asarray(obs, np.float64)
+    elif isinstance(space, (Dict, Tuple)):
+        parts = space.spaces.items() if isinstance(space, Dict) else enumerate(space.spaces)
+        for key, part in parts:
+            yield from _doubles(part, obs[key])
 
 
 def _running(layer: gymnasium.Wrapper) -> bool:

@@ -1,4 +1,4 @@
-"""Wrappers that normalise by statistics of their own: what a user is warned of, and that it is so."""
+"""What a user is warned of, and that it is so: statistics of wrappers' own, numbers that float32 cannot tell apart."""
 
 import logging
 import re
@@ -6,7 +6,7 @@ import re
 import gymnasium as gym
 import numpy as np
 import pytest
-from gymnasium.spaces import Box, Discrete
+from gymnasium.spaces import Box, Dict, Discrete, Tuple
 from gymnasium.wrappers import NormalizeObservation, NormalizeReward, TimeLimit
 
 import thorndike as td
@@ -99,3 +99,48 @@ def test_copies_scale_apart():
         batch.reset()
         seen = [batch.step(np.zeros(8, int)).final_obs for _ in range(3)][-1]
     assert len(set(np.round(seen.ravel(), 3))) > 2
+
+
+class Shows(gym.Env):
+    """Shows one thing."""
+
+    action_space = Discrete(2)
+
+    def __init__(self, space, shown):
+        self.observation_space, self.shown = space, shown
+
+    def reset(self, *, seed=None, options=None):
+        return self.shown, {}
+
+    def step(self, action):
+        return self.shown, 0.0, False, True, {}
+
+
+def double(*numbers):
+    return Box(-np.inf, np.inf, (len(numbers),), np.float64), np.array(numbers)
+
+
+CLOCK, METRES = double(0.5, 1.7e9), double(0.5, -5e6)
+
+
+@pytest.mark.parametrize(
+    ("space", "shown", "apart"),
+    [
+        (*CLOCK, 128),
+        (Dict({"a": METRES[0], "t": CLOCK[0]}), {"a": METRES[1], "t": CLOCK[1]}, 128),
+        (Tuple([METRES[0], CLOCK[0]]), (METRES[1], CLOCK[1]), 128),
+        (*double(-(2.0**24)), 2),
+        (*METRES, None),
+        (*double(), None),
+        (Box(-np.inf, np.inf, (1,), np.float32), np.array([1.7e9], np.float32), None),
+        (Box(0, 2**31 - 1, (1,), np.int64), np.array([1_700_000_000]), None),
+    ],
+)
+def test_numbers_that_float32_cannot_tell_apart_are_warned_of(space, shown, apart, caplog):
+    with caplog.at_level(logging.WARNING, "thorndike"):
+        GymnasiumEnvironment(lambda: Shows(space, shown))
+    found = [f"such numbers are {apart} apart" in record.getMessage() for record in caplog.records]
+    assert found == [True] * bool(apart)
+    if apart:
+        largest = max(np.abs(part).max() for part in ([shown] if isinstance(shown, np.ndarray) else [CLOCK[1]]))
+        assert np.float32(largest + apart / 4) == np.float32(largest)
