@@ -146,10 +146,13 @@ def _report(run: Any, as_json: bool) -> None:
     games = run.spec.players > 1
     what = "of the last evaluation's episodes" if run.info.get("dataset") else "of the last 100 training episodes"
     what = "of the last 100 games against itself" if games else what
-    print(f"return   {score}  (mean {what}{', per seed' if len(known) > 1 else ''})")
+    recorded = getattr(run.env, "recorded", False)  # then nothing was played
+    if not recorded:
+        print(f"return   {score}  (mean {what}{', per seed' if len(known) > 1 else ''})")
     print(f"time     {status['seconds']:.1f} s, and {status['compile_seconds']:.1f} s of compilation")
     see = ["play"] * playable(run.env) if games else ["watch"] * filmable(run.env)
-    steps = [f"thorndike {command} {run.journal.shell}" for command in ("evaluate", *see)]
+    see = [] if recorded else ["evaluate", *see]
+    steps = [f"thorndike {command} {run.journal.shell}" for command in see]
     print("next     " + "    ".join([*steps, f"thorndike plot {run.journal.shell_path}"]))
 
 

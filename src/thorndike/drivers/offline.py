@@ -118,7 +118,9 @@ class OfflineDriver:
         return state
 
     def evaluated(self, state: RunState) -> RunState:
-        """With the returns of an evaluation in the environment as the run's last episodes."""
+        """With the returns of an evaluation as the run's last episodes, if there is an environment to play in."""
+        if getattr(self.env, "recorded", False):
+            return state
         algorithm = settled(self.algorithm, int(state.steps[0]), int(state.total[0]), 0)
         actors = [member(algorithm, i).actor(jax.tree.map(lambda x, i=i: x[i], state.agent)) for i in range(self.runs)]
         actor = jax.tree.map(lambda *xs: jnp.stack(xs), *actors)

@@ -67,7 +67,8 @@ def make(env: Any, **kwargs: Any) -> Any:
     """An environment that `td.train` can use.
 
     Args:
-        env: an id, a JAX environment, or a `gymnasium.Env` class, instance or factory. "CartPole-v1" takes the
+        env: an id, a JAX environment, a `gymnasium.Env` class, instance or factory, or, to learn from a dataset where
+            there is nothing to step in, the pair of spaces (observation, action). "CartPole-v1" takes the
             built-in twin where there is one, else Gymnasium's; "gymnasium/CartPole-v1" and "thorndike/CartPole-v1"
             force one. Without a version it is the newest: see `full_id`. "my_envs:Maze-v0" is what the module `my_envs`
             registers, "my_envs:Maze" a class, function or environment in it. Other libraries': "pgx/tic_tac_toe",
@@ -129,8 +130,15 @@ def make(env: Any, **kwargs: Any) -> Any:
 
     if callable(env) or hasattr(env, "step"):
         return GymnasiumEnvironment(env, **kwargs)
+    from gymnasium import Space
+
+    from thorndike.envs.recorded import Recorded
+
+    if isinstance(env, tuple) and len(env) == 2 and all(isinstance(space, Space) for space in env):
+        return Recorded(*env)
     raise IncompatibleError(
-        f"{env!r} is not an environment: give an id, a JAX environment, or a gymnasium.Env class, instance or factory"
+        f"{env!r} is not an environment: give an id, a JAX environment, or a gymnasium.Env class, instance or factory; "
+        "to learn from a dataset without any, the pair of its spaces, (observation, action)"
     )
 
 

@@ -25,6 +25,8 @@ from thorndike.envs import full_id, make
 from thorndike.envs.batched import is_jax, is_masked
 from thorndike.envs.host.batch import cores
 from thorndike.envs.host.guard import starts_within
+from thorndike.envs.recorded import Recorded
+from thorndike.errors import ConfigError
 from thorndike.exports import VERSION
 from thorndike.files import write_json
 from thorndike.presets import based_on, preset_for
@@ -69,7 +71,8 @@ def train(
     Args:
         algorithm: a value (`td.PPO(learning_rate=1e-3)`), used as it is; or a name ("ppo"), which takes the preset
             for this environment where there is one. Float hyperparameters may be 1-D arrays: a sweep.
-        env: an id, a JAX environment, or a `gymnasium.Env` class, instance or factory; see `td.make`.
+        env: an id, a JAX environment, or a `gymnasium.Env` class, instance or factory; see `td.make`. With a dataset
+            also the pair of its spaces, (observation, action), where there is no environment; nothing is played then.
         steps: environment steps for each agent, rounded up to whole rollouts. Default: the preset's, or 100,000.
         seed: first seed; the same seed gives the same result.
         seeds: how many seeds, `seed` to `seed + seeds - 1`; as an axis of one program, each like its own run.
@@ -112,6 +115,10 @@ def train(
     steps = whole_steps(steps)
     validate(algorithm, world, steps, seeds)
     data = open_dataset(algorithm, dataset, is_masked(world))
+    if isinstance(world, Recorded):
+        if data is None:
+            raise ConfigError("spaces alone are enough only to learn from a dataset: give one, or an environment")
+        world.id, world.masked = data.path.name, data.masks is not None
     validate_options(seed, seeds, log_every, checkpoint_every, keep, tensorboard)
     validate_restarts(world, on_env_error)
     if data is None:
