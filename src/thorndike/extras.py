@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from gymnasium.error import DependencyNotInstalled
-
 from thorndike.errors import MissingExtraError
 
 INSTALL = {  # a module, in lower case: what pip is told to install for it
@@ -44,6 +42,8 @@ def missing(what: str, error: BaseException, package: str = "a package") -> Miss
 
     `error` is what Python raised, or what was raised from that, as Gymnasium's `DependencyNotInstalled` is.
     """
+    from gymnasium.error import DependencyNotInstalled  # here, as listing runs needs no Gymnasium
+
     if isinstance(error.__cause__, ImportError):
         error = error.__cause__
     if isinstance(error, DependencyNotInstalled):
