@@ -20,6 +20,7 @@ from thorndike.errors import (
     UnknownNameError,
 )
 from thorndike.names import did_you_mean
+from thorndike.own_modules import arguments, on_path
 from thorndike.runs.training.signals import at_work
 from thorndike.train_options import ResumeOptions, TrainOptions, resume_arguments, train_arguments
 
@@ -127,6 +128,8 @@ def _train(algorithm: Any, env: str, options: TrainOptions) -> None:
         evaluate_episodes=options.evaluate_episodes,
         stop_at=options.stop_at,
         patience=options.patience,
+        env_kwargs=arguments(options.env_kwargs),
+        log_info=options.log_info,
         checkpoint_every=options.checkpoint_every,
         checkpoint_steps=options.checkpoint_steps,
         keep=options.keep,
@@ -164,10 +167,13 @@ def _report(run: Any, as_json: bool) -> None:
     games = run.spec.players > 1
     what = "of the last evaluation's episodes" if run.info.get("dataset") else "of the last 100 training episodes"
     what = "of the last 100 games against itself" if games else what
-    print(f"return   {score}  (mean {what}{', per seed' if len(known) > 1 else ''})")
+    recorded = getattr(run.env, "recorded", False)  # then nothing was played
+    if not recorded:
+        print(f"return   {score}  (mean {what}{', per seed' if len(known) > 1 else ''})")
     print(f"time     {status['seconds']:.1f} s, and {status['compile_seconds']:.1f} s of compilation")
     see = ["play"] * playable(run.env) if games else ["watch"] * filmable(run.env)
-    steps = [f"thorndike {command} {run.journal.shell}" for command in ("evaluate", *see)]
+    see = [] if recorded else ["evaluate", *see]
+    steps = [f"thorndike {command} {run.journal.shell}" for command in see]
     print("next     " + "    ".join([*steps, f"thorndike plot {run.journal.shell_path}"]))
 
 
@@ -176,7 +182,8 @@ def resume(path: Path, options: ResumeOptions, change: dict[str, Any]) -> None:
     from thorndike.runs.training.resume import resume as start
 
     _require_run(path)
-    run = start(path, options.steps, env=options.env, progress=True, change=change, on_row=_sinks(options))
+    env = options.env and on_path(options.env)
+    run = start(path, options.steps, env=env, progress=True, change=change, on_row=_sinks(options))
     _report(run, options.json)
 
 
@@ -411,7 +418,7 @@ def _open(path: Path, env: str | None = None) -> Any:
     from thorndike.runs.training.setup import prepare_jax
 
     prepare_jax()
-    return Run(path, env)
+    return Run(path, env and on_path(env))
 
 
 def _require_run(path: Path) -> None:

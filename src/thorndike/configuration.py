@@ -282,7 +282,8 @@ def from_json(data: Any, known: Callable[[str], type | None]) -> Any:
 
 def swept_fields(value: Any) -> dict[str, list[float]]:
     """The float fields of a config that hold arrays, by their dotted names, and their values, with float32's digits."""
-    arrays = [(path, np.float32(x)) for path, x in jax.tree_util.tree_leaves_with_path(value) if np.ndim(x) == 1]
+    leaves = jax.tree_util.tree_leaves_with_path(value)
+    arrays = [(path, np.asarray(x, np.float32)) for path, x in leaves if np.ndim(x) == 1]
     return {jax.tree_util.keystr(path, simple=True, separator="."): [float(str(v)) for v in x] for path, x in arrays}
 
 

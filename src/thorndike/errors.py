@@ -21,7 +21,7 @@ class IncompatibleError(ThorndikeError, TypeError):
 
 
 class MissingExtraError(ThorndikeError, ImportError):
-    """An optional dependency that is not installed; says what to install."""
+    """An optional dependency that is not installed or cannot be imported; says which, and what to install."""
 
 
 class EnvError(ThorndikeError, RuntimeError):

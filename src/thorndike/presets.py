@@ -7,16 +7,18 @@ from typing import Any
 
 from thorndike.algorithms import algorithm_class
 from thorndike.configuration import to_json, type_name
+from thorndike.envs import full_id
 from thorndike.settings import changes, flat
 
 
 def preset_for(cls: type, env: str | None) -> tuple[dict[str, Any], int | None]:
     """Field values and steps for a class and an environment's id; ({}, None) where nothing is known.
 
-    What is known of `CartPole-v1` holds for `gymnasium/CartPole-v1` too; what is known of a whole id only for that.
+    What is known of `CartPole-v1` holds for `gymnasium/CartPole-v1` and for `CartPole` too; what is known of a whole id
+    only for that.
     """
     table: dict[str, dict[str, Any]] = cls.presets() if hasattr(cls, "presets") else {}
-    env = env or ""
+    env = full_id(env or "")
     found = dict(table.get(env) or table.get(env.split("/")[-1], {}))
     return found, found.pop("steps", None)
 

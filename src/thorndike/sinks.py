@@ -14,7 +14,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from thorndike.errors import MissingExtraError
+from thorndike.extras import importing
 from thorndike.files import read_json, write_json
 from thorndike.settings import flat
 
@@ -39,7 +39,7 @@ class WandB:
 
         Raises `MissingExtraError`.
         """
-        self.wandb = _package("wandb", "Weights & Biases", "wandb")
+        self.wandb = _package("wandb", "Weights & Biases")
         self.options = {"project": project, **options}
         self.session: Any = None
 
@@ -75,7 +75,7 @@ class MLflow:
 
         Raises `MissingExtraError`.
         """
-        self.mlflow = _package("mlflow", "MLflow", "mlflow")
+        self.mlflow = _package("mlflow", "MLflow")
         self.experiment, self.options = experiment, options
         self.id: str | None = None
 
@@ -110,7 +110,7 @@ class TensorBoard:
 
     def __init__(self) -> None:
         """Raises `MissingExtraError`."""
-        self.library = _package("tensorboardX", "TensorBoard logs", '"thorndike[tensorboard]"')
+        self.library = _package("tensorboardX", "TensorBoard logs")
         self.writers: list[Any] = []
 
     def __call__(self, run: Any, row: dict[str, Any]) -> None:
@@ -143,13 +143,10 @@ class TensorBoard:
         self.writers = []
 
 
-def _package(name: str, what: str, install: str) -> Any:
-    try:
+def _package(name: str, what: str) -> Any:
+    """Raises `MissingExtraError`."""
+    with importing(name, what):
         return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name != name:
-            raise
-        raise MissingExtraError(f"{what} needs one more package: pip install {install}") from None
 
 
 def _called(run: Any) -> str:

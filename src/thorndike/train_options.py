@@ -49,8 +49,12 @@ class TrainOptions:
     """what to do when a Gymnasium environment raises, hangs, dies or breaks its contract"""
     env_timeout: float = 60.0
     """seconds that a Gymnasium environment may take for a step; C code is stopped in processes only"""
+    env_kwargs: tuple[str, ...] = ()
+    """arguments of the environment: --env-kwargs size=5 name=big"""
     dataset: Path | None = None
     """recorded episodes to learn from (thorndike record); steps are then batches"""
+    log_info: tuple[str, ...] = ()
+    """numbers in the info of a Gymnasium environment to log, such as is_success or energy"""
     tensorboard: bool = False
     """also write TensorBoard logs"""
     track: tuple[Literal["wandb", "mlflow", "tensorboard"], ...] = ()
@@ -80,8 +84,11 @@ def train_arguments(args: list[str]) -> tuple[list[Any], str, TrainOptions]:
     name, env, *rest = args if len(args) > 1 and not args[1].startswith("-") else [args[0], "ENV", *args[1:]]
     cls = algorithm_class(name)
     from thorndike.command_values import combined, grid
+    from thorndike.envs import full_id
+    from thorndike.own_modules import on_path
     from thorndike.presets import preset_for
 
+    env = full_id(on_path(env))
     settings, steps = ({}, None) if {"--no-preset", "--no_preset"} & set(rest) else preset_for(cls, env)
     preset = dataclasses.replace(cls(), **settings)
     options, prog = TrainOptions(steps=steps), f"thorndike train {name} {env}"

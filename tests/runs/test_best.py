@@ -24,7 +24,7 @@ KEPT = {"evaluate_every": 64, "evaluate_episodes": 2, "checkpoint_steps": 64, "k
 def scripted(monkeypatch, returns: dict[int, list[float]]) -> None:
     """Evaluations find these mean returns, one for each agent."""
 
-    def play(self, algorithm, actors, seed, interrupted):
+    def play(self, algorithm, actors, env, seed, interrupted):
         each = np.repeat(np.array(returns[seed - SEEDS], float)[:, None], 2, 1)
         return Evaluation(each, np.ones(each.shape, int))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -13,6 +14,7 @@ from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete
 from peak import Peak
 
 import thorndike as td
+from thorndike.memory import dataset as dataset_module
 from thorndike.memory.dataset import STEPS, Dataset, Episode, write
 
 BC = td.BC(torso=td.Torso(widths=(8,)), batch_size=16)
@@ -271,3 +273,61 @@ def test_what_cannot_learn_from_a_dataset_says_so(tmp_path):
     with pytest.raises(td.ConfigError, match="exists already"):
         write(path, episodes())
     assert not (tmp_path / "run").exists()
+
+
+# --- telling datasets apart -------------------------------------------------------------------------------------------
+
+
+def digest(tmp_path, name, change=lambda found: found):
+    return Dataset.write(tmp_path / name, change(episodes())).digest()
+
+
+def test_a_copy_has_the_digest_of_the_original(tmp_path):
+    one = digest(tmp_path, "one")
+    shutil.copytree(tmp_path / "one", tmp_path / "copy")
+    assert Dataset(tmp_path / "copy").digest() == Dataset(tmp_path / "one").digest() == one
+    assert digest(tmp_path, "again") == one
+
+
+def changed(**columns):
+    """Episode 1, of one step, with other columns."""
+    return lambda found: [found[0], found[1]._replace(**columns), found[2]]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        changed(rewards=np.array([1.5])),
+        changed(actions=np.array([6])),
+        changed(observations=np.array([[1, 0], [1, 2]], np.float32)),
+        changed(terminations=np.array([False]), truncations=np.array([True])),
+        lambda found: found[:2],
+        lambda found: found[::-1],
+        lambda found: [episode._replace(rewards=episode.rewards.astype(np.float32)) for episode in found],
+        lambda found: [episode._replace(masks=np.ones((len(episode.rewards) + 1, 2), bool)) for episode in found],
+    ],
+)
+@pytest.mark.parametrize("hashed", [dataset_module.HASHED, 64])
+def test_what_differs_has_another_digest(change, hashed, tmp_path, monkeypatch):
+    monkeypatch.setattr(dataset_module, "HASHED", hashed)
+    assert digest(tmp_path, "one") != digest(tmp_path, "other", change)
+
+
+def test_of_large_arrays_a_digest_reads_a_part(tmp_path, monkeypatch):
+    many = Episode(
+        np.zeros((1001, 2)), np.zeros(1000, int), np.arange(1000.0), np.zeros(1000, bool), np.ones(1000, bool)
+    )
+    data = Dataset.write(tmp_path / "many", [many])
+    read = []
+
+    class Watched(np.ndarray):
+        def __getitem__(self, index):
+            read.append(len(index))
+            return np.asarray(self)[index]
+
+    data.rewards = data.rewards.view(Watched)
+    for hashed, rows in ((dataset_module.HASHED, 1000), (800, 100), (1, 1)):
+        monkeypatch.setattr(dataset_module, "HASHED", hashed)
+        read.clear()
+        data.digest()
+        assert sum(read) == rows

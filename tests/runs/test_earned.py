@@ -114,6 +114,18 @@ def test_metrics_have_sums_and_last_values_of_episodes(tmp_path):
     assert "rollout/success_rate" not in small.rows(small.train("PPO", tmp_path / "plain", steps=96))[-1]
 
 
+def test_numbers_of_info_are_logged_on_the_host(tmp_path):
+    run = td.train(PPO, HostCounter, 96, out=tmp_path / "run", log_info=NAMES, evaluate_every=48, progress=False)
+    row = small.rows(run)[-1]
+    assert (row["rollout/ep_cost_mean"], row["rollout/success_rate"], row["rollout/ep_height_mean"]) == (60.0, 1.0, 9.0)
+    assert (row["eval/ep_cost_mean"], row["eval/success_rate"]) == (60.0, 1.0)
+    found = td.open_run(run.path, HostCounter).evaluate(3)
+    np.testing.assert_array_equal(found.earned["cost"], [[60.0] * 3])
+    assert "cost 60; height 9; success 1" in str(found)
+    with pytest.raises(td.ConfigError, match=r"CartPole is another: a JAX environment names them itself"):
+        td.train(PPO, "CartPole-v1", 96, log_info=["energy"], out=tmp_path / "jax", progress=False)
+
+
 def test_costs_of_repeated_actions_add_up():
     env = td.ActionRepeat(env=Counter(), times=2)
     key = jax.random.key(0)

@@ -313,12 +313,12 @@ class NoModule(Counting):
 
 
 @pytest.mark.parametrize(
-    ("env", "says"), [(NoBrush, "pygame is not installed, run"), (NoModule, "No module named 'not_there'")]
+    ("env", "says"), [(NoBrush, ": pygame is not installed, run"), (NoModule, " needs the module 'not_there', which")]
 )
 def test_a_package_that_drawing_lacks_is_said_in_one_line(env, says, tmp_path):
     with pytest.raises(td.MissingExtraError) as caught:
         filmed(GymnasiumEnvironment(env), tmp_path / "film.gif")
-    assert str(caught.value).startswith(f"{env.__name__} cannot be drawn: {says}")
+    assert str(caught.value).startswith(f"drawing {env.__name__}{says}")
     assert "\n" not in str(caught.value)
 
 
@@ -329,7 +329,9 @@ def test_so_does_the_command_line(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "pygame", None)
     assert main(["watch", str(run.path)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("error: FrozenLake-v1 cannot be drawn: pygame is not installed")
+    assert line.startswith(
+        "error: drawing FrozenLake-v1 needs the module 'pygame', which is not installed: pip install"
+    )
 
 
 def test_a_large_film_is_not_kept_in_the_notebook(tmp_path, monkeypatch):

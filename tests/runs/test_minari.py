@@ -189,6 +189,31 @@ def minari_file(path):
             group[name] = np.zeros(9 if name == "observations" else 8, np.float32)
 
 
+@pytest.mark.parametrize(
+    ("column", "rows", "says"),
+    [
+        ("observations", 8, "episode 1 has 8 observations and 8 rewards, one for each step: it should have 9"),
+        ("observations", 11, "episode 1 has 11 observations and 8 rewards, one for each step: it should have 9"),
+        ("actions", 7, "episode 1 has 7 actions and 8 rewards, one for each step: it should have 8"),
+        ("infos/action_mask", 8, "episode 1 has 8 action_mask and 8 rewards, one for each step: it should have 9"),
+    ],
+)
+def test_an_episode_of_another_length_is_named(column, rows, says, tmp_path):
+    """The others are whole, and the sum of all lengths may be, too."""
+    import h5py
+
+    minari_file(tmp_path / "data")
+    with h5py.File(tmp_path / "data" / "main_data.hdf5", "r+") as file:
+        for i in (1, 2):
+            file.copy("episode_0", f"episode_{i}")
+        for i in range(3):
+            file[f"episode_{i}"]["infos/action_mask"] = np.ones((9, 2), np.int8)
+        del file["episode_1"][column]
+        file["episode_1"][column] = np.zeros((rows, 2) if "mask" in column else rows, np.float32)
+    with pytest.raises(td.ConfigError, match=f"main_data.hdf5: {says}.* To leave it out, write the others"):
+        Dataset(tmp_path / "data")
+
+
 def test_a_minari_file_with_actions_in_parts_is_refused(tmp_path):
     import h5py
 

@@ -243,26 +243,25 @@ def test_an_update_that_changes_the_kind_of_its_state_is_refused(ten, tmp_path, 
         td.train(BC, "CartPole-v1", 20, dataset=ten, out=tmp_path / "run")
 
 
-def test_a_reward_of_a_dataset_that_is_nan_stops_learning(tmp_path):
-    found = [Episode(np.zeros((9, 4), np.float32), np.zeros(8, int), np.ones(8), np.arange(8) == 7, np.zeros(8, bool))]
-    found[0].rewards[3] = np.nan
-    with pytest.raises(td.DivergedError, match=r"reward_mean was the first .* at step 1\..*or in the dataset"):
+@pytest.mark.parametrize("value", [np.nan, -np.inf, 1e300])  # the last is infinite in float32
+@pytest.mark.parametrize("column", ["rewards", "observations"])
+def test_what_is_not_finite_is_found_in_its_episode(column, value, tmp_path):
+    steps = lambda: (np.zeros(8, int), np.ones(8), np.arange(8) == 7, np.zeros(8, bool))  # noqa: E731
+    found = [Episode(np.zeros((9, 4)), *steps()) for _ in range(3)]
+    getattr(found[1], column)[-1] = value
+    row = 7 if column == "rewards" else 8
+    with pytest.raises(td.ConfigError, match=f"data has {column} that are not finite: row {row} of episode 1"):
         td.train(BC, "CartPole-v1", 20, dataset=write(tmp_path / "data", found), out=tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("row", [3, 8])  # 8 is that after the last step
-@pytest.mark.parametrize("value", [500.0, np.nan])
-def test_observations_outside_of_the_space(row, value, tmp_path, capfd):
-    """A cart that is nowhere, in one row of the dataset, stops learning; one far beyond its track is said."""
+def test_observations_outside_of_the_space(row, tmp_path, capfd):
+    """A cart far beyond its track, in one row of the dataset, is said."""
     found = [Episode(np.zeros((9, 4), np.float32), np.zeros(8, int), np.ones(8), np.arange(8) == 7, np.zeros(8, bool))]
-    found[0].observations[row, 0] = value
-    given = {"dataset": write(tmp_path / "data", found), "out": tmp_path / "run", "progress": False}
-    if np.isnan(value):
-        with pytest.raises(td.DivergedError, match=r"observation_max.*or in the dataset, was not finite"):
-            td.train(BC, "CartPole-v1", 20, **given)
-    else:
-        td.train(BC, "CartPole-v1", 20, **given)
-        assert "warning: an observation was as large as 500, outside of its space" in capfd.readouterr().err
+    found[0].observations[row, 0] = 500.0
+    td.train(BC, "CartPole-v1", 20, dataset=write(tmp_path / "data", found), out=tmp_path / "run", progress=False)
+    assert "warning: an observation was as large as 500, outside of its space" in capfd.readouterr().err
 
 
 def test_transitions_need_an_environment(tmp_path):
@@ -311,6 +310,23 @@ def test_the_dataset_of_a_run_may_not_disappear(tmp_path):
     assert run.evaluate(2).mean > 0
     with pytest.raises(td.ConfigError, match="there is no dataset at"):
         td.resume(run.path, 40, progress=False)
+
+
+def test_a_run_does_not_go_on_with_another_dataset(tmp_path):
+    """One of the same shapes, at the same place; the same one, written again, is none."""
+
+    def fill(bonus):
+        shutil.rmtree(tmp_path / "data", ignore_errors=True)
+        wide = [e._replace(observations=np.tile(e.observations, 2), actions=e.actions - 5) for e in episodes()]
+        return write(tmp_path / "data", [e._replace(rewards=e.rewards + bonus) for e in wide])
+
+    run = td.train(BC, "CartPole-v1", 20, dataset=fill(0), out=tmp_path / "run", progress=False)
+    assert run.info["dataset_digest"] == Dataset(tmp_path / "data").digest()
+    fill(1)
+    with pytest.raises(td.ConfigError, match="data has changed since this run began to learn from it"):
+        td.resume(run.path, 40, progress=False)
+    fill(0)
+    assert td.resume(run.path, 40, progress=False).status["steps"] == 40
 
 
 def test_the_command_line(expert, tmp_path, capsys):

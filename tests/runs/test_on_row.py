@@ -283,8 +283,8 @@ def test_tensorboard_shows_each_row_once_after_a_kill(tmp_path):
 
 
 @pytest.mark.parametrize(("sink", "module", "line"), [
-    ("WandB", "wandb", "pip install wandb"),
-    ("MLflow", "mlflow", "pip install mlflow"),
+    ("WandB", "wandb", r"thorndike\[wandb\]"),
+    ("MLflow", "mlflow", r"thorndike\[mlflow\]"),
     ("TensorBoard", "tensorboardX", r'pip install "thorndike\[tensorboard\]"'),
 ])  # fmt: skip
 def test_a_missing_package_is_named_before_anything_starts(sink, module, line, monkeypatch, tmp_path, capsys):

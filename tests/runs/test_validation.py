@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 
+import gymnasium
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -129,7 +130,7 @@ class Idle(small.FiveSteps):
         ({"env_timeout": "5"}, ConfigError, "env_timeout is seconds, more than 0, got '5'"),
         ({"env_kwargs": {"nonsense": 1.0}}, ConfigError, "CartPole has no field 'nonsense'"),
         ({"env": td.CartPole(), "env_kwargs": {"gravity": 1.0}}, ConfigError, "CartPole exists already and takes no"),
-        ({"env": td.RewardScale(env=td.CartPole(), clip=np.ones(2))}, ConfigError, "not an environment's"),
+        ({"env": td.RewardScale(env=td.CartPole(), scale=td.Linear(1.0))}, ConfigError, "not an environment's"),
         ({"env": Walk()}, ConfigError, "the spaces of Walk depend on its float fields"),
         ({"env": td.FrameStack(env=Walk())}, ConfigError, "the spaces of FrameStack depend on its float fields"),
         ({"workers": "treads"}, ConfigError, "workers must be one of auto, serial, process, got 'treads'"),
@@ -168,6 +169,30 @@ def test_what_cannot_work_is_refused_before_anything_is_written(change, error, t
     with pytest.raises(error, match=text):
         td.train(arguments.pop("algorithm"), arguments.pop("env"), **arguments)
     assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("table", "why"),
+    [
+        (np.ones((50, 50)), r"table=array\(\[\[1\..{5,30} cannot be kept in run.json: Object of type ndarray is not"),
+        (lambda: 1, "table=<function .* cannot be kept in run.json: Object of type function is not JSON"),
+        ([0.1] * 300_000, r"table=\[0.1, .{5,40} cannot be kept in run.json: it has more than 1,000,000 bytes of JSON"),
+    ],
+)
+def test_data_for_an_environment_by_its_id(table, why, tmp_path, monkeypatch):
+    def make(table=()):
+        return small.FiveSteps()
+
+    spec = gymnasium.envs.registration.EnvSpec("WithTable-v0", entry_point=make)
+    monkeypatch.setitem(gymnasium.registry, "WithTable-v0", spec)
+    with pytest.raises(ConfigError, match=why) as caught:
+        small.train("PPO", tmp_path / "run", env="WithTable-v0", env_kwargs={"table": table})
+    assert "a function: lambda: gymnasium.make('WithTable-v0', table=...)" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 350
+    assert not (tmp_path / "run").exists()
+    env = lambda: gymnasium.make("WithTable-v0", table=table)  # noqa: E731
+    assert small.train("PPO", tmp_path / "run", env=env, steps=16).status["state"] == "finished"
 
 
 @pytest.mark.parametrize("env", ["CartPole-v1", "gymnasium/CartPole-v1"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -22,6 +23,8 @@ from thorndike.envs.host.worker import LIMIT
 from thorndike.errors import EnvError
 from thorndike.ops.keys import random_key
 from thorndike.types import Array, PyTree, Timestep
+
+log = logging.getLogger("thorndike")
 
 LONGEST = 100_000  # steps that an episode may have where its environment has no time limit
 CHUNK_SECONDS = 0.25  # of compiled work, while Python hears no signal
@@ -217,10 +220,32 @@ def look(algorithm: Any, actor: PyTree, carry: PyTree, now: Timestep, explore: b
     return {name: x for name, x in told.items() if not (isinstance(x, tuple) and not x)}
 
 
+def side_by_side(env: Any, n: int, seed: int, how: dict[str, Any]) -> Any:
+    """A batch of `n` copies of an environment on the host, or of one where there cannot be more: a robot, a port.
+
+    With `agents` it has a row for each agent of each copy. Raises `EnvError`.
+    """
+    agents, n = getattr(env, "agents", 1), n if getattr(env, "copyable", True) else 1
+    try:
+        return env.batch(n * agents, seed=seed + APART, **how)
+    except EnvError as error:
+        if n == 1:
+            raise
+        try:
+            batch = env.batch(agents, seed=seed + APART, **how)
+        except EnvError:
+            raise error from None
+        log.warning("episodes are played one after the other, as there can be no %s at once: %s", n, _first_line(error))
+        return batch
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
+
+
 def open_batch(env: Any, episodes: int, seed: int, how: dict[str, Any] | None = None, least: int = 1) -> Any:
     """Up to `SIDE_BY_SIDE` environments on the host, but no fewer than `least`, in which to play so many episodes."""
-    n = max(min(episodes, SIDE_BY_SIDE), least) * getattr(env, "agents", 1)
-    return env.batch(n, seed=seed + APART, **(how or {}))
+    return side_by_side(env, max(min(episodes, SIDE_BY_SIDE), least), seed, how or {})
 
 
 def hosted(

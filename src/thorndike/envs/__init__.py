@@ -28,6 +28,30 @@ BUILT_IN = {  # id: (module, factory); where Gymnasium has one of that id, parit
 ADAPTERS = ("pgx", "gymnax", "brax", "playground", "envpool", "pettingzoo")  # prefixes of ids
 
 
+def full_id(name: str) -> str:
+    """`name` with the version that it stands for where it has none: the newest, built in or Gymnasium's.
+
+    "Taxi" is "Taxi-v4", and "gymnasium/Ant" is "gymnasium/Ant-v5". A name of another library or module stays as it is,
+    and so does one that is unknown. Nothing is imported to find out.
+    """
+    if name.partition("/")[0] in ADAPTERS or ":" in name or name in BUILT_IN:
+        return name
+    import gymnasium
+
+    backend, plain = _backend(name)
+    known = [] if backend == "gymnasium" else list(BUILT_IN)
+    known += [] if backend == "thorndike" else list(gymnasium.registry)
+    parts = [(id, *id.rpartition("-v")[::2]) for id in known]
+    versions = {int(version): id for id, stem, version in parts if stem == plain and version.isdigit()}
+    return name.removesuffix(plain) + versions[max(versions)] if versions and plain not in known else name
+
+
+def _backend(name: str) -> tuple[str, str]:
+    """ "gymnasium" or "thorndike" where an id begins with that, else "", and the rest of it."""
+    backend, _, plain = name.partition("/") if name.startswith(("gymnasium/", "thorndike/")) else ("", "", name)
+    return backend, plain
+
+
 def built_in(name: str, **kwargs: Any) -> Any:
     """The built-in JAX environment of that name."""
     from thorndike.errors import ConfigError
@@ -43,10 +67,13 @@ def make(env: Any, **kwargs: Any) -> Any:
     """An environment that `td.train` can use.
 
     Args:
-        env: an id, a JAX environment, or a `gymnasium.Env` class, instance or factory. "CartPole-v1" takes the
+        env: an id, a JAX environment, a `gymnasium.Env` class, instance or factory, or, to learn from a dataset where
+            there is nothing to step in, the pair of spaces (observation, action). "CartPole-v1" takes the
             built-in twin where there is one, else Gymnasium's; "gymnasium/CartPole-v1" and "thorndike/CartPole-v1"
-            force one. Other libraries': "pgx/tic_tac_toe", "gymnax/Breakout-MinAtar", "brax/ant",
-            "playground/CartpoleBalance", "envpool/Pong-v5", "pettingzoo/simple_spread_v3".
+            force one. Without a version it is the newest: see `full_id`. "my_envs:Maze-v0" is what the module `my_envs`
+            registers, "my_envs:Maze" a class, function or environment in it. Other libraries': "pgx/tic_tac_toe",
+            "gymnax/Breakout-MinAtar", "brax/ant", "playground/CartpoleBalance", "envpool/Pong-v5",
+            "pettingzoo/simple_spread_v3".
         **kwargs: given to the environment's constructor.
 
     Raises:
@@ -60,7 +87,7 @@ def make(env: Any, **kwargs: Any) -> Any:
         library, _, name = env.partition("/")
         return _adapted(library, name, kwargs)
     if isinstance(env, str):
-        backend, _, name = env.partition("/") if env.startswith(("gymnasium/", "thorndike/")) else ("", "", env)
+        backend, name = _backend(full_id(env))
         if name in BUILT_IN and backend != "gymnasium":
             return built_in(name, **kwargs)
         if backend == "thorndike":
@@ -70,6 +97,9 @@ def make(env: Any, **kwargs: Any) -> Any:
             raise UnknownNameError(f"no environment {name!r} (did you mean {lowered[name.lower()]!r}?)")
         from thorndike.envs.adapters.gymnasium import GymnasiumEnvironment
 
+        own = _own(name) if ":" in name else None
+        if own is not None:
+            return make(own, **kwargs)
         try:
             return GymnasiumEnvironment(name, **kwargs)
         except UnknownNameError:
@@ -100,9 +130,37 @@ def make(env: Any, **kwargs: Any) -> Any:
 
     if callable(env) or hasattr(env, "step"):
         return GymnasiumEnvironment(env, **kwargs)
+    from gymnasium import Space
+
+    from thorndike.envs.recorded import Recorded
+
+    if isinstance(env, tuple) and len(env) == 2 and all(isinstance(space, Space) for space in env):
+        return Recorded(*env)
     raise IncompatibleError(
-        f"{env!r} is not an environment: give an id, a JAX environment, or a gymnasium.Env class, instance or factory"
+        f"{env!r} is not an environment: give an id, a JAX environment, or a gymnasium.Env class, instance or factory; "
+        "to learn from a dataset without any, the pair of its spaces, (observation, action)"
     )
+
+
+def _own(name: str) -> Any:
+    """The class, function or environment that "my_envs:Maze" names; None where that is an id which `my_envs` registers.
+
+    Raises `UnknownNameError` for what is neither.
+    """
+    import gymnasium
+
+    from thorndike.envs.adapters.gymnasium import own_module
+    from thorndike.errors import UnknownNameError
+    from thorndike.names import did_you_mean
+
+    module, plain = own_module(name), name.rpartition(":")[2]
+    if plain in gymnasium.registry or any(id.rpartition("-v")[0] == plain for id in gymnasium.registry):
+        return None
+    if hasattr(module, plain):
+        return getattr(module, plain)
+    mine = [word for word, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__]
+    near = did_you_mean(plain, [*mine, *gymnasium.registry])
+    raise UnknownNameError(f"{module.__name__} neither registers {plain!r} nor has anything of that name{near}")
 
 
 def _adapted(library: str, name: str, kwargs: dict[str, Any]) -> Any:

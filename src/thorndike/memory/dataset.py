@@ -7,6 +7,7 @@ The names are Minari's: `observations` (of each episode one more than its steps)
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -30,6 +31,8 @@ from thorndike.nets.torso import example
 from thorndike.types import Spec, Transition
 
 FORMAT = 1
+HASHED = 2**26  # bytes of an array that a digest reads at most
+ROWS = 2**12  # that it reads at once
 
 
 class Dataset:
@@ -99,6 +102,19 @@ class Dataset:
         """The return of each episode."""
         return np.add.reduceat(np.asarray(self.rewards, float), self._ends - self.lengths)
 
+    def digest(self) -> str:
+        """SHA-256 of what was recorded, by which another dataset is told apart. Of an array with more than 64 MB it
+        reads rows that are spread evenly over it, so many that they have that size."""
+        sha = hashlib.sha256(self.lengths.astype("<i8").tobytes())
+        masks = [] if self.masks is None else [self.masks]
+        for x in (*self.observations, self.actions, self.rewards, self.terminations, self.truncations, *masks):
+            sha.update(f"{x.dtype.str} {x.shape}".encode())
+            most = max(1, HASHED // max(1, x.nbytes // len(x)))
+            rows = np.linspace(0, len(x) - 1, min(len(x), most)).astype(np.int64)
+            for some in np.array_split(rows, -(-len(rows) // ROWS)):
+                sha.update(np.ascontiguousarray(x[some]).tobytes())
+        return sha.hexdigest()
+
     def fit(self, spec: Spec) -> Dataset:
         """Itself, if it can be from an environment with these spaces; raises `ConfigError` if not."""
         parts, leaves = jax.tree.leaves(example(spec.observation)), self.observations
@@ -125,6 +141,7 @@ class Dataset:
                 raise ConfigError(f"{self.path} has actions that are not in {spec.action}")
         elif not np.isfinite(self.actions).all():
             raise ConfigError(f"{self.path} has actions that are not finite")
+        self._check_finite()
         if self.masks is not None:
             self._check_masks(spec)
         self.structure = jax.tree.structure(example(spec.observation))
@@ -132,6 +149,22 @@ class Dataset:
         self.real = isinstance(spec.action, Box)  # algorithms know its whole numbers, of whatever size, as floats
         self.start = np.asarray(spec.action.start) if isinstance(spec.action, (Discrete, MultiDiscrete)) else None
         return self
+
+    def _check_finite(self) -> None:
+        """Raise `ConfigError` where a reward or an observation is not finite as the float32 that is learned from."""
+        starts = self._ends - self.lengths  # of episodes, in steps
+        shown = starts + np.arange(len(starts))  # the same in observations
+        columns = [("rewards", self.rewards, starts), *(("observations", x, shown) for x in self.observations)]
+        for what, x, first in columns:
+            for i in range(0, len(x) if x.dtype.kind == "f" else 0, ROWS):
+                with np.errstate(over="ignore"):
+                    some = np.asarray(x[i : i + ROWS], np.float32)
+                bad = ~np.isfinite(some).reshape(len(some), -1).all(1)
+                if bad.any():
+                    row = i + int(np.argmax(bad))
+                    episode = int(np.searchsorted(first, row, "right")) - 1
+                    at = row - first[episode]
+                    raise ConfigError(f"{self.path} has {what} that are not finite: row {at} of episode {episode}")
 
     def _check_masks(self, spec: Spec) -> None:
         sizes = mask_sizes(spec.action)

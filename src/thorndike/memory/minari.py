@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from thorndike.envs.masks import KEY
-from thorndike.errors import ConfigError, MissingExtraError
+from thorndike.errors import ConfigError
+from thorndike.extras import importing
 from thorndike.memory.episodes import STEPS, Stored
 
 JPEG = (0xFF, 0xD8, 0xFF)  # how such a file begins
@@ -17,13 +18,11 @@ JPEG = (0xFF, 0xD8, 0xFF)  # how such a file begins
 
 def read_minari(path: Path) -> Stored:
     """The episodes in the file at `path`; raises `ConfigError` where there are none, or it is damaged."""
-    try:
+    with importing("h5py", "a dataset of Minari's"):
         import h5py
-    except ImportError:
-        raise MissingExtraError('Minari\'s files need one more package: pip install "thorndike[minari]"') from None
     try:
         with h5py.File(path, "r") as file:
-            episodes = [_episode(file[f"episode_{i}"]) for i in range(len(file))]
+            episodes = [_fitting(_episode(file[f"episode_{i}"]), f"{path}: episode {i}") for i in range(len(file))]
         if not episodes:
             raise ConfigError(f"{path} has no episodes")
         observations, columns, masks = ([np.concatenate(x) for x in zip(*side, strict=True)] for side in zip(*episodes))
@@ -33,6 +32,20 @@ def read_minari(path: Path) -> Stored:
         raise
     except Exception as error:  # whatever HDF5 and Pillow make of what is no such file
         raise ConfigError(f"{path} is not a dataset of Minari's, or damaged: {error}") from None
+
+
+def _fitting(episode: Any, which: str) -> Any:
+    """The episode, if its arrays are as long as its number of rewards asks for; raises `ConfigError`."""
+    observations, columns, masks = episode
+    steps = len(columns[1])
+    found = [(what, x, steps + 1) for what, parts in (("observations", observations), (KEY, masks)) for x in parts]
+    for what, x, rows in [*found, *((name, x, steps) for name, x in zip(STEPS, columns))]:
+        if len(x) != rows:
+            raise ConfigError(
+                f"{which} has {len(x)} {what} and {steps} rewards, one for each step: it should have {rows}. To leave "
+                "it out, write the others with td.Dataset.write"
+            )
+    return episode
 
 
 def _episode(group: Any) -> tuple[list[np.ndarray], list[np.ndarray], list[np.ndarray]]:

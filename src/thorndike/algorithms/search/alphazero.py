@@ -12,7 +12,7 @@ from gymnasium.spaces import Discrete
 
 from thorndike.configuration import algorithm, require
 from thorndike.domains import NonNegative, Positive, Static
-from thorndike.errors import MissingExtraError
+from thorndike.extras import importing
 from thorndike.memory.replay import Uniform
 from thorndike.nets.mlp import Dense
 from thorndike.nets.torso import Network, Torso
@@ -277,8 +277,6 @@ def results(reward: Array, terminated: Array, truncated: Array, player: Array, v
 
 
 def _mctx() -> Any:
-    try:
+    with importing("mctx", "search"):
         import mctx
-    except ImportError:
-        raise MissingExtraError('search needs mctx: pip install "thorndike[boards]"') from None
     return mctx

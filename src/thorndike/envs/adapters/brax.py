@@ -15,7 +15,8 @@ from gymnasium.spaces import Box, Dict
 
 from thorndike.configuration import check, config, require
 from thorndike.envs.wrappers.standard import ActionRepeat
-from thorndike.errors import ConfigError, EnvError, MissingExtraError, UnknownNameError
+from thorndike.errors import ConfigError, EnvError, UnknownNameError
+from thorndike.extras import importing
 from thorndike.names import did_you_mean
 from thorndike.types import Array, PyTree, Step
 
@@ -106,18 +107,14 @@ def _names(simulator: str) -> list[str]:
 
 
 def _brax() -> Any:
-    try:
+    with importing("brax", "a robot of Brax's"):
         import brax.envs
-    except ImportError:
-        raise MissingExtraError('Brax is not installed: pip install "thorndike[brax]"') from None
     return brax.envs
 
 
 def _playground() -> Any:
-    try:
+    with importing("mujoco_playground", "a robot of MuJoCo Playground's"):
         from mujoco_playground import registry
-    except ImportError:
-        raise MissingExtraError('MuJoCo Playground is not installed: pip install "thorndike[playground]"') from None
     return registry
 
 

@@ -14,7 +14,8 @@ from thorndike.configuration import require
 from thorndike.envs.batched import to_environment
 from thorndike.envs.host.layout import Layout, Leaf, leaf_of, stored_space
 from thorndike.envs.host.worker import env_seeds
-from thorndike.errors import ConfigError, EnvError, IncompatibleError, MissingExtraError, UnknownNameError
+from thorndike.errors import ConfigError, EnvError, IncompatibleError, UnknownNameError
+from thorndike.extras import importing
 from thorndike.names import did_you_mean
 from thorndike.types import PyTree, Timestep
 
@@ -228,10 +229,8 @@ def _quiet() -> Iterator[None]:
 
 
 def _envpool() -> Any:
-    try:
+    with importing("envpool", "an environment of EnvPool's"):
         import envpool
-    except ImportError:
-        raise MissingExtraError('EnvPool is not installed: pip install "thorndike[envpool]"') from None
     return envpool
 
 

@@ -16,23 +16,19 @@ import gymnasium
 import numpy as np
 from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 
+from thorndike.envs.host.advice import layers, warn_of_rounding, warn_of_statistics
 from thorndike.envs.host.batch import HostBatch, cores
 from thorndike.envs.host.guard import Overdue, alarm, guarded, in_main_thread, put_away, starts_within, where
 from thorndike.envs.host.layout import Layout, stored_space
 from thorndike.envs.host.legal import place_of_masks, telling
+from thorndike.envs.host.registry import portable
 from thorndike.envs.host.worker import CATCH, checked_reset
 from thorndike.envs.masks import KEY, flat_mask, legal_sample, without_mask
-from thorndike.errors import ConfigError, EnvError, IncompatibleError, MissingExtraError, UnknownNameError
+from thorndike.errors import ConfigError, EnvError, IncompatibleError, UnknownNameError
+from thorndike.extras import importing, missing
 
 QUICK = 300e-6  # seconds: a step of the whole batch that takes less is not worth sending to processes
 
-_INSTALL = {  # what a message about a missing package mentions -> what to install
-    "box2d": '"thorndike[box2d]"',
-    "mujoco": '"thorndike[mujoco]"',
-    "ale_py": "ale-py",
-    "pygame": '"gymnasium[classic-control]"',
-    "cv2": '"gymnasium[other]"',
-}
 _FAMILIES = {"ALE/": "ale_py", "MiniGrid-": "minigrid", "BabyAI-": "minigrid"}  # which package registers them
 
 
@@ -60,7 +56,7 @@ class GymnasiumEnvironment:
         self._instance = source if isinstance(source, gymnasium.Env) else None
         self.single = self._instance is not None
         if isinstance(source, str):
-            spec = _spec(source)
+            spec = portable(_spec(source))
             self._given: Callable[..., Any] = partial(gymnasium.make, spec, **{"disable_env_checker": True, **kwargs})
         elif self._instance is not None:
             if kwargs:
@@ -85,6 +81,7 @@ class GymnasiumEnvironment:
         self.id: str = env.spec.id if env.spec is not None and self._by_id else _called(env)
         self._space, self.action_space = _space(env, "observation_space"), _space(env, "action_space")
         self.max_steps: int | None = _time_limit(env)
+        warn_of_statistics(env, self.id)
         if not isinstance(self.action_space, (Discrete, Box, MultiDiscrete, MultiBinary)):
             raise IncompatibleError(
                 f"{self.id} has the action space {self.action_space}; Discrete, Box, MultiDiscrete and "
@@ -93,6 +90,8 @@ class GymnasiumEnvironment:
         Layout(self._space, self.action_space)  # raises for what has no fixed shape
         with guarded(f"{self.id} failed in its first reset"):
             obs, info = checked_reset(env.reset(seed=0))
+            with contextlib.suppress(Exception):  # an observation that does not fit its space: stepping says so
+                warn_of_rounding(env.observation_space, obs, self.id)
             place = place_of_masks(env, obs, info, self.id)
         self.masked: bool = place is not None
         self.mask_key = KEY if self.masked else None
@@ -104,12 +103,15 @@ class GymnasiumEnvironment:
         """A new environment, with that render mode if given; raises `ConfigError` where it takes none."""
         if render_mode is None:
             return self._made(self._telling(self._make))
-        if _takes_render_mode(self._make):
+        if self.copyable and _takes_render_mode(self._make):
             return self._made(self._telling(partial(self._make, render_mode=render_mode)))
-        env = self._made(self._telling(self._make))
-        if env.render_mode == render_mode:
-            return env
-        env.close()
+        if self._instance is None or self.copyable:
+            env = self._made(self._telling(self._make))
+            if env.render_mode == render_mode:
+                return env
+            env.close()
+        if self._instance is not None:
+            raise ConfigError(f"{self.id} was made without render_mode={render_mode!r}: make it with that")
         raise ConfigError(f"{self.id} takes no render_mode: its class or function needs such a parameter")
 
     def batch(
@@ -149,11 +151,21 @@ class GymnasiumEnvironment:
     def drawing(
         self, seed: int, timeout: float, wrapper: Callable[[gymnasium.Env], gymnasium.Env]
     ) -> tuple[HostBatch, gymnasium.Env]:
-        """A batch of one, stepped in this thread, and its environment in `wrapper`, which draws; raises as `make_one`
-        does."""
-        env = wrapper(self.make_one(render_mode="rgb_array"))
-        how = {"mask_key": self.mask_key, "timeout": timeout}
+        """A batch of one, stepped in this thread, and its environment in `wrapper`, which draws: a user's instance
+        itself, where that draws. Raises as `make_one` does."""
+        itself = self._instance is not None and self._instance.render_mode == "rgb_array"
+        made = self._telling(lambda: self._instance)() if itself else self.make_one(render_mode="rgb_array")
+        env = wrapper(made)
+        how = {"mask_key": self.mask_key, "timeout": timeout, "owned": not itself}
         return HostBatch(lambda: env, self._space, self.action_space, 1, seed, **how), env  # type: ignore[arg-type]
+
+    @cached_property
+    def copyable(self) -> bool:
+        """Whether there can be several: not of a user's instance that cannot be copied, such as a robot."""
+        try:
+            return self._make is not None
+        except ConfigError:
+            return False
 
     @cached_property
     def _make(self) -> Callable[..., Any]:
@@ -166,13 +178,15 @@ class GymnasiumEnvironment:
         except Exception as error:
             if original.spec is not None:
                 limit = None if isinstance(original, gymnasium.Wrapper) else -1  # -1: none, as it has no wrapper
-                make = partial(gymnasium.make, original.spec, max_episode_steps=limit, render_mode=original.render_mode)
+                make = partial(
+                    gymnasium.make, portable(original.spec), max_episode_steps=limit, render_mode=original.render_mode
+                )
                 with contextlib.suppress(Exception):  # such as a wrapper that its spec cannot name
                     make().close()
                     return make
             raise ConfigError(
                 f"cannot copy the environment {self._name} ({type(error).__name__}: {error}); "
-                "pass its class or a function that makes one, not an instance"
+                "pass its class or a function that makes one, or step it alone, with num_envs=1"
             ) from None
         return partial(copy.deepcopy, original)
 
@@ -217,7 +231,7 @@ class GymnasiumEnvironment:
             try:
                 env = make()
             except (gymnasium.error.DependencyNotInstalled, ModuleNotFoundError) as error:
-                raise _missing(self._name, error) from None
+                raise missing(self._name, error) from error
         if isinstance(env, gymnasium.Env):
             return env
         hint = _hint(env).removesuffix("; or ")
@@ -229,12 +243,12 @@ class GymnasiumEnvironment:
 def _spec(name: str) -> gymnasium.envs.registration.EnvSpec:
     """The registered spec of `name`, the latest where it names no version. Raises `UnknownNameError`."""
     module, _, plain = name.rpartition(":")
-    families = [family for prefix, family in _FAMILIES.items() if name.startswith(prefix)]
-    for package in [module] if module else families:
-        try:
-            importlib.import_module(package)
-        except ModuleNotFoundError as error:
-            raise _missing(name, error) from None
+    if module:
+        own_module(name)
+    for prefix, package in _FAMILIES.items():
+        if name.startswith(prefix):
+            with importing(package, name):
+                importlib.import_module(package)
     known = gymnasium.registry
     versions = [spec for spec in known.values() if spec.id.rpartition("-v")[0] == plain]
     if versions and plain not in known:
@@ -247,13 +261,17 @@ def _spec(name: str) -> gymnasium.envs.registration.EnvSpec:
         raise UnknownNameError(f"Gymnasium has no environment {name!r}. {hint}") from None
 
 
-def _missing(name: str, error: Exception) -> MissingExtraError:
-    text = str(getattr(error, "name", None) or error)
-    known = [install for word, install in _INSTALL.items() if word in text.lower()]
-    package = known[0] if known else getattr(error, "name", None)
-    return MissingExtraError(
-        f"{name} needs a package that is not installed: {f'pip install {package}' if package else text}"
-    )
+def own_module(name: str) -> Any:
+    """The module that `name` begins with, imported; raises `UnknownNameError` where Python does not find it."""
+    module = name.rpartition(":")[0]
+    with guarded(f"the module {module} failed in its import"):
+        try:
+            return importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            if not f"{module}.".startswith(f"{error.name}."):
+                raise missing(name, error) from error
+            where = "is it in the working directory, or installed?"
+            raise UnknownNameError(f"{name} is in the module {module!r}, which Python does not find: {where}") from None
 
 
 def _space(env: gymnasium.Env, which: str) -> gymnasium.Space:
@@ -280,12 +298,8 @@ def _hint(env: Any) -> str:
 
 
 def _time_limit(env: gymnasium.Env) -> int | None:
-    inner: Any = env
-    while isinstance(inner, gymnasium.Wrapper):
-        if isinstance(inner, gymnasium.wrappers.TimeLimit):
-            return inner._max_episode_steps
-        inner = inner.env
-    return None
+    limits = [layer for layer in layers(env) if isinstance(layer, gymnasium.wrappers.TimeLimit)]
+    return limits[0]._max_episode_steps if limits else None
 
 
 def _takes_render_mode(source: Callable) -> bool:

@@ -13,6 +13,7 @@ import numpy as np
 
 from thorndike.configuration import check, config, require
 from thorndike.errors import ConfigError, EnvError, IncompatibleError, MissingExtraError, UnknownNameError
+from thorndike.extras import importing
 from thorndike.names import did_you_mean
 from thorndike.types import Array, PyTree, Step
 
@@ -135,10 +136,8 @@ def _base() -> Any:
 def load(name: str, options: tuple) -> Loaded:
     """gymnax's own environment with what belongs to it."""
     with jax.ensure_compile_time_eval():  # arrays made here must not belong to a trace
-        try:
+        with importing("gymnax", f"gymnax/{name}"):
             import gymnax
-        except ImportError:
-            raise MissingExtraError('gymnax is not installed: pip install "thorndike[gymnax]"') from None
         if not hasattr(_base(), "is_truncated"):
             raise MissingExtraError('gymnax is too old, it has to be 1.0 or later: pip install "thorndike[gymnax]"')
         known = list(gymnax.registered_envs)

@@ -19,6 +19,7 @@ from thorndike.envs.host.guard import guarded, in_main_thread, put_away
 from thorndike.envs.host.layout import Fault, leaf_of
 from thorndike.envs.masks import KEY, take_mask, without_mask
 from thorndike.errors import ConfigError, IncompatibleError, MissingExtraError, UnknownNameError
+from thorndike.extras import importing, missing
 from thorndike.names import did_you_mean
 
 PACKAGES = ("mpe2", "pettingzoo.butterfly", "pettingzoo.sisl", "pettingzoo.classic", "pettingzoo.atari")
@@ -48,7 +49,7 @@ class ParallelEnvironment:
             try:
                 env = make()
             except ImportError as error:
-                raise MissingExtraError(f"{self.id} needs a package that is not installed: {error}") from None
+                raise missing(self.id, error) from error
             except Exception as error:
                 raise ConfigError(f"{self.id} cannot be made with {kwargs}: {type(error).__name__}: {error}") from None
         parallel = hasattr(env, "possible_agents") and hasattr(env, "observation_space")
@@ -247,12 +248,9 @@ def make(name: str, /, **kwargs: Any) -> ParallelEnvironment:
         raise MissingExtraError('PettingZoo is not installed: pip install "thorndike[pettingzoo]"')
     if name not in known:
         raise UnknownNameError(f"PettingZoo and mpe2 have no environment {name!r}{did_you_mean(name, known)}")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            module = importlib.import_module(f"{known[name]}.{name}")
-    except ImportError as error:
-        raise MissingExtraError(f"{name} needs a package that is not installed: {error.name or error}") from None
+    with importing(known[name], name), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        module = importlib.import_module(f"{known[name]}.{name}")
     if not hasattr(module, "parallel_env"):
         raise IncompatibleError(f"{name} has no parallel_env: its agents take turns, which is not supported")
     return ParallelEnvironment(module.parallel_env, name=name, **kwargs)
@@ -262,8 +260,10 @@ def _modules(package: str) -> list[str]:
     """Names of the versioned environments of an installed package."""
     try:
         spec = importlib.util.find_spec(package)
-    except ImportError:
-        return []
+    except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and error.name == package.partition(".")[0]:
+            return []
+        raise missing(package, error, package.partition(".")[0]) from error
     places = spec.submodule_search_locations if spec is not None else None
     return [found.name for found in pkgutil.iter_modules(places) if re.search(r"_v\d+$", found.name)] if places else []
 

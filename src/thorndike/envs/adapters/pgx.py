@@ -12,7 +12,8 @@ from gymnasium import Space
 from gymnasium.spaces import Box, Discrete, MultiBinary
 
 from thorndike.configuration import check, config, require
-from thorndike.errors import ConfigError, MissingExtraError, UnknownNameError
+from thorndike.errors import ConfigError, UnknownNameError
+from thorndike.extras import importing
 from thorndike.names import did_you_mean
 from thorndike.types import Array, PyTree, Step
 
@@ -21,11 +22,11 @@ from thorndike.types import Array, PyTree, Step
 def load(name: str, options: tuple = ()) -> Any:
     """pgx's own game; raises `MissingExtraError`, `UnknownNameError` and `ConfigError`."""
     with jax.ensure_compile_time_eval():  # pgx makes arrays when it is imported: they must not belong to a trace
-        extra = "minatar" if name.startswith("minatar") else "boards"
-        try:
+        if name.startswith("minatar"):  # these are a package of their own, which brings pgx
+            with importing("pgx_minatar", f"pgx/{name}"):
+                import pgx_minatar  # noqa: F401
+        with importing("pgx", f"pgx/{name}"):
             import pgx
-        except ImportError:
-            raise MissingExtraError(f'pgx is not installed: pip install "thorndike[{extra}]"') from None
         known = pgx.available_envs()
         if name not in known:
             raise UnknownNameError(f"pgx has no game {name!r}{did_you_mean(name, known)}; it has {', '.join(known)}")
@@ -38,8 +39,6 @@ def load(name: str, options: tuple = ()) -> Any:
             return type(game)(**dict(options))
         except TypeError as error:
             raise ConfigError(f"pgx's {name} cannot be made with {dict(options)}: {error}") from None
-        except ImportError:
-            raise MissingExtraError(f'pgx\'s {name} needs another package: pip install "thorndike[minatar]"') from None
 
 
 def make(name: str, /, max_steps: int | None = None, **options: Any) -> PgxGame:

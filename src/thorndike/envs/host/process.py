@@ -4,7 +4,8 @@ The driver asks with b"r" (reset) or b"s" (step). The worker answers b"." done, 
 same with notes (JSON follows), b"f" a failure (JSON follows). Observations and rewards are in memory that both see.
 
 A worker starts here (`serve`) and imports NumPy and Gymnasium only, never JAX. It is not a `multiprocessing` child: the
-user's script is not imported again, so scripts need no `if __name__ == "__main__"`.
+user's script is not imported again, so scripts need no `if __name__ == "__main__"`. What it registered with Gymnasium
+is sent along.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ import cloudpickle
 import numpy as np
 
 from thorndike.envs.host.layout import Block
+from thorndike.envs.host.registry import register, registered_here
 from thorndike.envs.host.worker import CATCH, CONSTRUCTION, GRACE, Failure, Job, Lost, Slice, named
 from thorndike.errors import ConfigError
 
@@ -48,7 +50,7 @@ class Process:
         self.job = job
         self.notes: list[str] = []
         try:
-            self._payload = cloudpickle.dumps(make)
+            self._payload = pickle.dumps((registered_here(), cloudpickle.dumps(make)))
         except Exception as error:
             raise ConfigError(
                 f"the environment cannot be sent to a worker process ({type(error).__name__}: {error}). Pass "
@@ -229,7 +231,9 @@ def _serve(sock: socket.socket, job: Job, block: Block) -> None:
     envs = None
     try:
         try:
-            envs = Slice(pickle.loads(receive(sock)), job, block)
+            specs, make = pickle.loads(receive(sock))
+            register(specs)
+            envs = Slice(pickle.loads(make), job, block)
             envs.build()
             sock.sendall(b".")
         except Failure as failure:

@@ -14,6 +14,7 @@ from gymnasium import Space
 from gymnasium.spaces import Box, MultiBinary
 
 from thorndike.configuration import config, require
+from thorndike.domains import Positive
 from thorndike.envs.wrappers.base import Wrapped, Wrapper, allowed, refuse
 from thorndike.envs.wrappers.shaping import refuse_shaped
 from thorndike.nets.cnn import channels_first
@@ -45,12 +46,11 @@ class RewardScale(Wrapper):
     """Rewards times `scale`, then clipped to [-clip, clip] where `clip` is given; those of evaluations too."""
 
     scale: float = 1.0
-    clip: float | None = None
+    clip: Positive | None = None
 
     def check(self) -> None:
-        """A bound that leaves something."""
+        """Nothing inside that clipping would break."""
         refuse(self)
-        require(self.clip is None or self.clip > 0, f"RewardScale.clip must be positive, got {self.clip}")
         if self.clip is not None:
             refuse_shaped(self, "clips what it adds")
 

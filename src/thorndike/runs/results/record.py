@@ -7,13 +7,19 @@ from typing import Any
 import jax
 import numpy as np
 
-from thorndike.drivers.evaluate import APART, act, check_ends, check_episodes, too_many, watched
+from thorndike.drivers.evaluate import (
+    SIDE_BY_SIDE,
+    act,
+    check_ends,
+    check_episodes,
+    side_by_side,
+    too_many,
+    watched,
+)
 from thorndike.envs.batched import Batched, is_jax, to_environment
 from thorndike.memory.dataset import Episode
 from thorndike.ops.keys import random_key
 from thorndike.runs.results.agent import Agent
-
-SIDE_BY_SIDE = 8
 
 
 def record(
@@ -28,14 +34,13 @@ def record(
     """
     check_episodes(episodes)
     env, n = getattr(env, "evaluation", env), min(episodes, SIDE_BY_SIDE)
-    quota = [len(range(i, episodes, n)) for i in range(n)]
+    quotas = lambda n: [len(range(i, episodes, n)) for i in range(n)]  # noqa: E731
     if is_jax(env):
         world, key = Batched(env, n), random_key(seed)
-        return _record(agent, env, jax.jit(world.reset)(key), watched(world), quota, seed, explore)
+        return _record(agent, env, jax.jit(world.reset)(key), watched(world), quotas(n), seed, explore)
     agents = getattr(env, "agents", 1)  # each of whom gives episodes of its own
-    n = -(-n // agents) * agents
-    quota = [len(range(i, episodes, n)) for i in range(n)]
-    with env.batch(n, seed=seed + APART, **(how or {})) as batch:
+    with side_by_side(env, -(-n // agents), seed, how or {}) as batch:
+        quota = quotas(batch.num_envs)
         hosted = lambda now, action, key: batch.step(np.asarray(action))  # noqa: E731
         return _record(agent, env, batch.reset(), hosted, quota, seed, explore, batch)
 

@@ -8,12 +8,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from thorndike.configuration import from_json, swept, to_json
+from thorndike.configuration import from_json, is_config, swept, to_json, types_in
 from thorndike.drivers.evaluate import check_episodes, evaluate
 from thorndike.drivers.evaluation import Evaluation
 from thorndike.drivers.match import Match, Trained, against_random, match
 from thorndike.drivers.scan import member, members_of
-from thorndike.envs import make
+from thorndike.envs import full_id, make
 from thorndike.envs.host.guard import starts_within
 from thorndike.errors import CheckpointError, ConfigError, DivergedError, ThorndikeError
 from thorndike.exports import known_configs
@@ -54,10 +54,13 @@ class Run:
                 raise ConfigError(f"{self.algorithm!r} is no algorithm")
         except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise CheckpointError(f"{self.path / 'run.json'} is not the description of a run: {error}") from None
-        kwargs = self._described.get("kwargs") if isinstance(env, str) and env == self._described["id"] else None
+        self._classes = [classes] if isinstance(classes, type) else classes
+        same = isinstance(env, str) and full_id(env) == self._described["id"]  # then with its arguments in training
+        kwargs = self._described.get("kwargs") if same else None
         with starts_within(self.info["env_timeout"]):
             self._env = None if env is None else make(env, **(kwargs if isinstance(kwargs, dict) else {}))
-        self._classes = [classes] if isinstance(classes, type) else classes
+        if same and "fields" in self._described and is_config(self._env):
+            self._env = remake(self._described, [*self._classes, *types_in(self._env)])
         self._newest: tuple[int, Any] | None = (
             None  # the step of the newest checkpoint when it was read, and what is in it
         )
@@ -94,6 +97,7 @@ class Run:
             "workers": "auto" if workers == "thread" else workers,  # which older runs may say
             "timeout": self.info["env_timeout"],
             "on_error": self.info["on_env_error"],
+            **({"log_info": tuple(self.info["log_info"])} if self.info.get("log_info") else {}),
         }
 
     def members(self) -> list[dict[str, Any]]:

@@ -23,6 +23,7 @@ from thorndike.drivers.evaluate import APART, act, check_episodes, watched
 from thorndike.envs.batched import Batched, is_jax, to_environment
 from thorndike.envs.host.guard import guarded, starts_within
 from thorndike.errors import ConfigError, MissingExtraError
+from thorndike.extras import missing
 from thorndike.ops.keys import random_key
 from thorndike.runs.results.agent import Agent
 from thorndike.runs.results.frames import fit, frame_of, seen
@@ -184,7 +185,7 @@ class Drawing(gymnasium.Wrapper):
         try:
             return frame_of(self.env.render(), name)
         except (DependencyNotInstalled, ModuleNotFoundError) as error:
-            raise MissingExtraError(f"{name} cannot be drawn: {error}") from None
+            raise missing(f"drawing {name}", error) from error
 
 
 def _seen(now: Any) -> np.ndarray:

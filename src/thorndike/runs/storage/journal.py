@@ -131,7 +131,7 @@ class Journal:
     def shell(self) -> str:
         """What follows `thorndike COMMAND`: the directory, and the environment where it is in a module of its own."""
         name = self.environment["id"]
-        own = "kwargs" in self.environment and ":" in name
+        own = "object" not in self.environment and ":" in name
         return self.shell_path + (f" --env {shlex.quote(name)}" if own else "")
 
     @property

@@ -32,7 +32,7 @@ class Log:
         self.log_every, evaluate_every = run.info["log_every"], run.info["evaluate_every"]
         self.evaluate_every = evaluate_every and evaluate_every // driver.chunk
         self.save_every = run.info["checkpoint_steps"] and run.info["checkpoint_steps"] // driver.chunk
-        if run.info.get("dataset") and evaluate_every is None:
+        if run.info.get("dataset") and evaluate_every is None and not getattr(run.env, "recorded", False):
             self.evaluate_every = self.log_every
         self.evaluator = Evaluator(run, driver.algorithm, run.info["evaluate_episodes"])
         self.callbacks, self.stopped = callbacks, ""  # why training stops, where it is to

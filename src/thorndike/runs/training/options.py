@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from typing import Any
 
@@ -75,6 +76,16 @@ def validate_restarts(env: Any, on_error: str) -> None:
     restarts = on_error == "raise" or getattr(env, "restartable", not is_jax(env))
     why = "they are part of the compiled program" if is_jax(env) else "they are not made one by one"
     require(restarts, f'these environments cannot be restarted, {why}: on_env_error has to be "raise"')
+
+
+def logged(env: Any, names: Any) -> list[str]:
+    """The names of numbers in `info` that are to be logged."""
+    names = [names] if isinstance(names, str) else list(names)
+    require(all(isinstance(name, str) and name for name in names), f"log_info names numbers in info, got {names}")
+    knows = not is_jax(env) and "log_info" in inspect.signature(env.batch).parameters
+    why = 'a JAX environment names them itself, in Step(info={"log": {...}})' if is_jax(env) else "it shows no info"
+    require(knows or not names, f"log_info is for Gymnasium's environments, and {type(env).__name__} is another: {why}")
+    return names
 
 
 def validate_name(name: Any) -> None:

@@ -19,10 +19,10 @@ from thorndike.drivers.scan import ScanDriver
 from thorndike.envs.batched import is_jax
 from thorndike.envs.host.batch import cores
 from thorndike.exports import VERSION
-from thorndike.memory.dataset import Dataset
 from thorndike.presets import preset_for
 from thorndike.runs.results.actors import expand
 from thorndike.runs.results.run import Run
+from thorndike.runs.storage.datasets import dataset_of
 
 
 def prepare_jax() -> None:
@@ -59,7 +59,7 @@ def driver_of(run: Run) -> Any:
     """The driver for a run's environment."""
     algorithm = expand(run.algorithm, run.seeds)
     if run.info.get("dataset"):
-        return OfflineDriver(algorithm, run.spec, run.runs, Dataset(run.info["dataset"]))
+        return OfflineDriver(algorithm, run.spec, run.runs, dataset_of(run.info))
     warmup = "explore" if run.info["start"] else "random"  # who starts from elsewhere knows something already
     if is_jax(run.env):
         return ScanDriver(algorithm, expand(run.env, run.seeds), run.spec, run.runs, warmup)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,20 +11,22 @@ import numpy as np
 
 from thorndike.configuration import is_config, plain, sweep_of, swept, to_json, types_in
 from thorndike.drivers.learner import steps_of
-from thorndike.envs import make
+from thorndike.envs import full_id, make
 from thorndike.envs.batched import is_masked
 from thorndike.envs.host.guard import starts_within
+from thorndike.envs.recorded import Recorded
 from thorndike.errors import ConfigError
 from thorndike.files import write_json
 from thorndike.presets import based_on
 from thorndike.runs.results.run import Run
 from thorndike.runs.storage.directory import begun, new_directory, training, unused
-from thorndike.runs.storage.environments import describe, describe_environment
+from thorndike.runs.storage.environments import check_kept, describe, describe_environment
 from thorndike.runs.storage.journal import FORMAT
 from thorndike.runs.training.callbacks import functions_of
 from thorndike.runs.training.estimate import estimate
 from thorndike.runs.training.loop import Loop
 from thorndike.runs.training.options import (
+    logged,
     rollouts,
     validate_games,
     validate_goals,
@@ -59,6 +60,7 @@ def train(
     checkpoint_every: float = 60.0,
     checkpoint_steps: int | None = None,
     keep: int = 3,
+    log_info: Sequence[str] = (),
     on_row: Any = None,
     tensorboard: bool = False,
     start: Any = None,
@@ -75,7 +77,8 @@ def train(
         algorithm: a value (`td.PPO(learning_rate=1e-3)`), used as it is; or a name ("ppo"), which takes the preset
             for this environment where there is one. Float hyperparameters may be 1-D arrays: a sweep. So may the
             numbers of a JAX environment, such as the weights of `td.Weighted`: one program trains for each.
-        env: an id, a JAX environment, or a `gymnasium.Env` class, instance or factory; see `td.make`.
+        env: an id, a JAX environment, or a `gymnasium.Env` class, instance or factory; see `td.make`. With a dataset
+            also the pair of its spaces, (observation, action), where there is no environment; nothing is played then.
         steps: environment steps for each agent, rounded up to whole rollouts. Default: the preset's, or 100,000.
         seed: first seed; the same seed gives the same result.
         seeds: how many seeds, `seed` to `seed + seeds - 1`; as an axis of one program, each like its own run.
@@ -99,6 +102,10 @@ def train(
         checkpoint_steps: also save one every so many steps, rounded to whole rollouts, and never delete those.
             Replay memories are in the newest two of all checkpoints only.
         keep: how many of the other checkpoints are kept, the newest.
+        log_info: names of numbers in the `info` of an environment on the host: ("is_success", "energy"). Of "cost" rows
+            have the sum over an episode, "rollout/ep_cost_mean"; of others the value at its end,
+            "rollout/ep_energy_mean", and of "is_success" or "success" its mean, "rollout/success_rate". Evaluations
+            report them. JAX environments name theirs in `td.Step.info`.
         on_row: a function, or a list of them, called between chunks with `(run, row)` for each row of `metrics.jsonl`,
             just before it is written. A row is {"steps": n, tag: number}, with a list of numbers where there are
             several agents and None for what is not known. It may answer `td.STOP`, which ends training, or a dict of
@@ -136,6 +143,7 @@ def train(
     prepare_jax()
     seed, seeds, keep = (int(x) if isinstance(x, np.integer) else x for x in (seed, seeds, keep))
     kwargs = dict(env_kwargs or {})
+    env = full_id(env) if isinstance(env, str) else env
     id = env if isinstance(env, str) else None
     validate_stepping(workers, env_timeout, on_env_error)
     with starts_within(env_timeout):
@@ -145,6 +153,10 @@ def train(
     steps = whole_steps(steps)
     validate(algorithm, world, steps, seeds)
     data = open_dataset(algorithm, dataset, is_masked(world))
+    if isinstance(world, Recorded):
+        if data is None:
+            raise ConfigError("spaces alone are enough only to learn from a dataset: give one, or an environment")
+        world.id, world.masked = data.path.name, data.masks is not None
     validate_name(name)
     validate_options(
         seed=seed,
@@ -157,9 +169,11 @@ def train(
         keep=keep,
     )
     functions = functions_of(on_row, tensorboard)
-    validate_goals(stop_at, patience, evaluate_every is not None or data is not None)
+    plays = not isinstance(world, Recorded)
+    validate_goals(stop_at, patience, plays and (evaluate_every is not None or data is not None))
     validate_games(world, evaluate_every, evaluate_episodes)
     validate_restarts(world, on_env_error)
+    log_info = logged(world, log_info)
     if data is None:
         validate_batch(algorithm, world)
     else:
@@ -167,10 +181,7 @@ def train(
     runs = seeds * (swept((algorithm, world)) or 1)
     begins = start_from(start, parts, algorithm, describe(world, steps, ""), seeds, runs)
     described = describe_environment(world, id, kwargs)
-    try:
-        json.dumps(described)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"env_kwargs {kwargs} cannot be kept in run.json: {error}; give plain values") from None
+    check_kept(described)
     base, changed = based_on(algorithm, described["id"])
     chunk = 1 if data is not None else steps_of(algorithm)
     info = {
@@ -197,7 +208,9 @@ def train(
         "workers": workers,
         "env_timeout": env_timeout,
         "on_env_error": on_env_error,
+        "log_info": log_info,
         "dataset": None if data is None else str(data.path.resolve()),
+        "dataset_digest": None if data is None else data.digest(),
         "made": time.strftime("%Y-%m-%dT%H:%M:%S"),
         "versions": versions(),
     }
