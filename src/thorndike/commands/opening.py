@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from thorndike.errors import ConfigError
-from thorndike.own_modules import on_path
+from thorndike.own_modules import classes_in, on_path
 
 Step = int | Literal["best"] | None  # which checkpoint
 
@@ -18,14 +18,20 @@ def parse(command: Any, words: list[str], name: str = "") -> Any:
     return command_line(command, words, prog=f"thorndike {name or command.__name__}")
 
 
-def open_run(path: Path, env: str | None = None) -> Any:
-    """The run at `path`, ready to be computed with; raises `ConfigError` where there is none."""
+def open_run(path: Path, env: str | None = None, classes: tuple[str, ...] = ()) -> Any:
+    """The run at `path`, ready to be computed with; raises `ConfigError` where there is none.
+
+    Args:
+        path: its directory.
+        env: the environment, where it is one of the user's own.
+        classes: files of the user's own classes.
+    """
     require_run(path)
     from thorndike.runs.results.run import Run
     from thorndike.runs.training.setup import prepare_jax
 
     prepare_jax()
-    return Run(path, env and on_path(env))
+    return Run(path, env and on_path(env), classes_in(classes))
 
 
 def require_run(path: Path) -> None:

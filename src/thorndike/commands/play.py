@@ -7,15 +7,16 @@ from pathlib import Path
 from thorndike.commands.opening import open_run, parse
 
 
-def play(run: Path, /, second: bool = False, seed: int = 0) -> None:
+def play(run: Path, /, second: bool = False, seed: int = 0, classes: tuple[str, ...] = ()) -> None:
     """Play against the trained agent.
 
     Args:
         run: the run's directory
         second: let the agent begin
         seed: of what is random in the game
+        classes: files of your own that the run was trained with (./my_algorithm.py)
     """
-    opened = open_run(run)
+    opened = open_run(run, classes=classes)
     from thorndike.runs.results.games import play as start
 
     start(opened, not second, seed)

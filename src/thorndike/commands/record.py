@@ -16,6 +16,7 @@ def record(
     explore: bool = False,
     step: Step = None,
     env: str | None = None,
+    classes: tuple[str, ...] = (),
 ) -> None:
     """Record episodes of the trained agent as a dataset: thorndike train bc ENV --dataset DIR.
 
@@ -26,9 +27,10 @@ def record(
         seed: of the environment
         explore: act as in training; by default the best action is taken
         step: of which checkpoint, a number of steps or best; by default the newest
-        env: the environment, where it is in a module of its own (my_package:MyEnv-v0)
+        env: the environment, where it is one of your own (./my_env.py:MyEnv)
+        classes: files of your own that the run was trained with (./my_algorithm.py)
     """
-    dataset = open_run(run, env).record(episodes, out, seed, explore, step)
+    dataset = open_run(run, env, classes).record(episodes, out, seed, explore, step)
     print(f"{dataset.path}: {len(dataset.lengths)} episodes, {len(dataset)} steps, return {dataset.returns.mean():.1f}")
 
 

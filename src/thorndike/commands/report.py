@@ -30,7 +30,7 @@ def report(run: Any, as_json: bool) -> None:
     print(f"time     {status['seconds']:.1f} s, and {status['compile_seconds']:.1f} s of compilation")
     see = ["play"] * playable(run.env) if games else ["watch"] * filmable(run.env)
     see = [] if recorded else ["evaluate", *see]
-    steps = [f"thorndike {command} {run.journal.shell}" for command in see]
+    steps = [f"thorndike {command} {run.shell}" for command in see]
     print("next     " + "    ".join([*steps, f"thorndike plot {run.journal.shell_path}"]))
 
 

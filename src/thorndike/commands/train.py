@@ -83,7 +83,7 @@ def train_arguments(args: list[str]) -> tuple[list[Any], str, TrainOptions]:
         if not args or args[0].startswith("-"):
             command_line(TrainOptions, ["--help"], prog="thorndike train ALGORITHM ENV")
     name, env, *rest = args if len(args) > 1 and not args[1].startswith("-") else [args[0], "ENV", *args[1:]]
-    cls = algorithm_class(name)
+    cls = algorithm_class(on_path(name))
     from thorndike.commands.values import combined, grid
     from thorndike.envs import full_id
     from thorndike.presets import preset_for

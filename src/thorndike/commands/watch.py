@@ -17,6 +17,7 @@ def watch(
     explore: bool = False,
     step: Step = None,
     env: str | None = None,
+    classes: tuple[str, ...] = (),
 ) -> None:
     """Film the trained agent.
 
@@ -28,9 +29,10 @@ def watch(
         frames: where the film stops, also in the midst of an episode
         explore: act as in training; by default the best action is taken
         step: of which checkpoint, a number of steps or best; by default the newest
-        env: the environment, where it is in a module of its own (my_package:MyEnv-v0)
+        env: the environment, where it is one of your own (./my_env.py:MyEnv)
+        classes: files of your own that the run was trained with (./my_algorithm.py)
     """
-    print(open_run(run, env).watch(video, seed, episodes, frames, explore, step=step))
+    print(open_run(run, env, classes).watch(video, seed, episodes, frames, explore, step=step))
 
 
 def main(words: list[str]) -> None:
