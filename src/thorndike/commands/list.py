@@ -78,9 +78,10 @@ def _for_environment(env: str, kwargs: dict[str, Any], json: bool) -> None:
     reasons: dict[str, list[str]] = {}
     for x in found:
         if x.problem:
+            reason = x.problem
             for space in (world.observation_space, world.action_space):
-                x = dataclasses.replace(x, problem=x.problem.replace(str(space), short(space)))
-            reasons.setdefault(x.problem, []).append(x.name)
+                reason = reason.replace(str(space), short(space))
+            reasons.setdefault(reason, []).append(x.name)
     if reasons:
         print("\ncannot\n" + wrapped([f"{', '.join(names)}: {reason}" for reason, names in reasons.items()]))
     first = next((x.name for x in found if not x.problem), None)
