@@ -95,7 +95,7 @@ def train_arguments(args: list[str]) -> tuple[list[Any], str, TrainOptions]:
     preset_wanted = not {"--no-preset", "--no_preset"} & set(rest)
     settings, steps = preset_for(cls, env) if preset_wanted else ({}, None)
     preset = dataclasses.replace(cls(), **settings)
-    options, prog = TrainOptions(steps=steps), f"thorndike train {name} {env}"
+    options, prog = TrainOptions(steps=steps), f"thorndike train {args[0]} {args[1] if rest != args[1:] else 'ENV'}"
     found = [parsed(preset, options, words, prog) for words in grid(cls, rest)]
     algorithms = [combined(algorithm) for algorithm, _ in found]
     if preset_wanted and not has_preset(cls, env) and known(env) and type_name(cls) == cls.__name__:
