@@ -39,6 +39,7 @@ PARTS = {  # all but the algorithms
     "nets.features": ("Polynomial", "Fourier", "TileCoding"),
     "nets.own": ("FromEquinox",),
     "ops.exploration": ("Epsilon", "Softmax"),
+    "ops.noise": ("Gaussian", "OrnsteinUhlenbeck", "Pink"),
     "ops.optimise": ("Adam", "RAdam", "RMSProp", "SGD"),
     "schedules": ("Linear", "Cosine", "Exponential", "Harmonic"),
     "envs.adapters.gymnasium": ("GymnasiumEnvironment",),
