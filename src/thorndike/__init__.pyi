@@ -74,6 +74,9 @@ from thorndike.nets.recurrent import LSTM as LSTM
 from thorndike.nets.torso import Torso as Torso
 from thorndike.ops.exploration import Epsilon as Epsilon
 from thorndike.ops.exploration import Softmax as Softmax
+from thorndike.ops.noise import Gaussian as Gaussian
+from thorndike.ops.noise import OrnsteinUhlenbeck as OrnsteinUhlenbeck
+from thorndike.ops.noise import Pink as Pink
 from thorndike.ops.optimise import Adam as Adam
 from thorndike.ops.optimise import RAdam as RAdam
 from thorndike.ops.optimise import RMSProp as RMSProp

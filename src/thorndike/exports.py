@@ -41,6 +41,7 @@ PARTS = {  # all but the algorithms
     "nets.policy": ("PolicyHead",),
     "nets.mlp": ("Dense",),
     "ops.exploration": ("Epsilon", "Softmax"),
+    "ops.noise": ("Gaussian", "OrnsteinUhlenbeck", "Pink"),
     "ops.optimise": ("Adam", "RAdam", "RMSProp", "SGD"),
     "ops.returns": ("gae",),
     "schedules": ("Linear", "Cosine", "Exponential", "Harmonic"),
