@@ -70,8 +70,14 @@ from thorndike.nets.own import FromEquinox as FromEquinox
 from thorndike.nets.recurrent import GRU as GRU
 from thorndike.nets.recurrent import LSTM as LSTM
 from thorndike.nets.torso import Torso as Torso
+from thorndike.nets.value import Categorical as Categorical
+from thorndike.nets.value import Implicit as Implicit
+from thorndike.nets.value import Mean as Mean
+from thorndike.nets.value import Quantiles as Quantiles
+from thorndike.ops.augment import Shift as Shift
 from thorndike.ops.exploration import Epsilon as Epsilon
 from thorndike.ops.exploration import Softmax as Softmax
+from thorndike.ops.munchausen import Munchausen as Munchausen
 from thorndike.ops.optimise import Adam as Adam
 from thorndike.ops.optimise import RAdam as RAdam
 from thorndike.ops.optimise import RMSProp as RMSProp
