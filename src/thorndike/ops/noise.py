@@ -7,6 +7,8 @@ an episode begins, and the noise begins anew. Noise is in network units: an acti
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax.numpy as jnp
 import numpy as np
 
@@ -45,7 +47,8 @@ class OrnsteinUhlenbeck:
 
     def check(self) -> None:
         """It is drawn back, and not beyond."""
-        theta, dt = (np.max(x.ends if is_schedule(x) else x) for x in (self.theta, self.dt))
+        most: Any = lambda x: np.max(x.ends if is_schedule(x) else x)  # noqa: E731
+        theta, dt = most(self.theta), most(self.dt)
         strongest = theta * dt
         require(strongest < 2, f"OrnsteinUhlenbeck grows without bounds where theta · dt is 2 or more: {strongest:g}")
 
