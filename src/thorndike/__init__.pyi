@@ -1,6 +1,8 @@
 # Written by tools/listings.py
 from thorndike import sinks as sinks
 from thorndike.algorithms.actor_critic.sac import SAC as SAC
+from thorndike.algorithms.actor_critic.td3 import DDPG as DDPG
+from thorndike.algorithms.actor_critic.td3 import TD3 as TD3
 from thorndike.algorithms.offline.bc import BC as BC
 from thorndike.algorithms.policy.ppo import PPO as PPO
 from thorndike.algorithms.search.alphazero import AlphaZero as AlphaZero
