@@ -1,6 +1,8 @@
 # Written by tools/listings.py
 from thorndike import sinks as sinks
 from thorndike.algorithms.actor_critic.sac import SAC as SAC
+from thorndike.algorithms.actor_critic.td3 import DDPG as DDPG
+from thorndike.algorithms.actor_critic.td3 import TD3 as TD3
 from thorndike.algorithms.offline.bc import BC as BC
 from thorndike.algorithms.policy.ppo import PPO as PPO
 from thorndike.algorithms.search.alphazero import AlphaZero as AlphaZero
@@ -72,8 +74,17 @@ from thorndike.nets.policy import PolicyHead as PolicyHead
 from thorndike.nets.recurrent import GRU as GRU
 from thorndike.nets.recurrent import LSTM as LSTM
 from thorndike.nets.torso import Torso as Torso
+from thorndike.nets.value import Categorical as Categorical
+from thorndike.nets.value import Implicit as Implicit
+from thorndike.nets.value import Mean as Mean
+from thorndike.nets.value import Quantiles as Quantiles
+from thorndike.ops.augment import Shift as Shift
 from thorndike.ops.exploration import Epsilon as Epsilon
 from thorndike.ops.exploration import Softmax as Softmax
+from thorndike.ops.munchausen import Munchausen as Munchausen
+from thorndike.ops.noise import Gaussian as Gaussian
+from thorndike.ops.noise import OrnsteinUhlenbeck as OrnsteinUhlenbeck
+from thorndike.ops.noise import Pink as Pink
 from thorndike.ops.optimise import Adam as Adam
 from thorndike.ops.optimise import RAdam as RAdam
 from thorndike.ops.optimise import RMSProp as RMSProp

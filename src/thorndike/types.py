@@ -61,9 +61,7 @@ class Timestep(NamedTuple):
     first: Array  # obs is the first of an episode: reset carries here
     info: dict[str, Array]  # of `SHOWN`: "mask" (legal actions at obs), "final_mask" (at final_obs)
     sim: PyTree = ()  # simulator state; JAX environments only, never stored
-    earned: dict[
-        str, PyTree
-    ] = {}  # by the step that led here: cost, success, terms, log; only until it is written down
+    earned: dict[str, PyTree] = {}  # of `EARNED`, by the step that led here; only until it is written down
 
 
 class Transition(NamedTuple):
@@ -99,6 +97,7 @@ class Look(NamedTuple):
     pi: Any = ()  # the distribution that it acts by, in network units, of legal actions; see `ops.distributions`
     value: PyTree = ()  # V(s), [E]
     q: PyTree = ()  # Q(s, a) of every action, [E, A]
+    returns: PyTree = ()  # their distributions: values [E, A, N], and the probabilities of these
 
 
 class Step(NamedTuple):
