@@ -46,6 +46,14 @@ def full_id(name: str) -> str:
     return name.removesuffix(plain) + versions[max(versions)] if versions and plain not in known else name
 
 
+def known(name: str) -> bool:
+    """Whether an id is likely to name an environment; nothing is imported to find out but Gymnasium."""
+    import gymnasium
+
+    plain = _backend(full_id(name))[1]
+    return plain in BUILT_IN or plain in gymnasium.registry or ":" in name or name.partition("/")[0] in ADAPTERS
+
+
 def _backend(name: str) -> tuple[str, str]:
     """ "gymnasium" or "thorndike" where an id begins with that, else "", and the rest of it."""
     backend, _, plain = name.partition("/") if name.startswith(("gymnasium/", "thorndike/")) else ("", "", name)
