@@ -21,6 +21,7 @@ from thorndike.envs.wrappers.randomised import numbers
 from thorndike.envs.wrappers.shaping import Shaping
 from thorndike.errors import CheckpointError, ConfigError, EnvError, IncompatibleError
 from thorndike.memory.dataset import Dataset
+from thorndike.memory.hindsight import Hindsight
 from thorndike.memory.sequences import Sequences
 from thorndike.nets.torso import leaves
 from thorndike.ops.keys import random_key
@@ -160,7 +161,7 @@ def open_dataset(algorithm: Any, dataset: Any, masked: bool) -> Dataset | None:
         if getattr(algorithm, "offline", False):
             raise ConfigError(f"{name} learns from a dataset: give one, dataset=... (--dataset DIR)")
         return None
-    whole = hasattr(algorithm, "experience") or isinstance(getattr(algorithm, "replay", None), Sequences)
+    whole = hasattr(algorithm, "experience") or isinstance(getattr(algorithm, "replay", None), (Sequences, Hindsight))
     if not replays(algorithm) or whole:
         raise IncompatibleError(
             f"{name} does not learn from single transitions, so not from a dataset: bc, dqn, sac do"
@@ -179,6 +180,8 @@ def serves(algorithm: Any, spec: Spec) -> str | None:
     if spec.players > 1 and getattr(algorithm, "players", 1) != spec.players:
         return f"{type(algorithm).__name__} learns for one player, and this game has {spec.players}"
     problem = algorithm.supports(spec)
+    replay: Any = getattr(algorithm, "replay", None)
+    problem = replay.supports(spec) if problem is None and hasattr(replay, "supports") else problem
     if problem is not None and not isinstance(problem, str):
         raise ConfigError(f"{type(algorithm).__name__}.supports must give None or what is missing, not {problem!r}")
     return problem
