@@ -31,8 +31,8 @@ class Spec:
     id: str = ""  # the name that made the environment
     masked: bool = False  # info["mask"] says which actions are legal
     model: Any = None  # the environment itself, where it is a JAX one: for algorithms that look ahead
+    horizon: int | None = None  # the environment's time limit: no episode has more steps; None: not known
     goal: Any = None  # rewards and terminations for other goals, where there are any: see `thorndike.envs.goals`
-    horizon: int | None = None  # steps of an episode at most, where there is a time limit
 
     @property
     def players(self) -> int:
@@ -63,9 +63,7 @@ class Timestep(NamedTuple):
     first: Array  # obs is the first of an episode: reset carries here
     info: dict[str, Array]  # of `SHOWN`: "mask" (legal actions at obs), "final_mask" (at final_obs)
     sim: PyTree = ()  # simulator state; JAX environments only, never stored
-    earned: dict[
-        str, PyTree
-    ] = {}  # by the step that led here: cost, success, terms, log; only until it is written down
+    earned: dict[str, PyTree] = {}  # of `EARNED`, by the step that led here; only until it is written down
 
 
 class Transition(NamedTuple):
@@ -101,6 +99,7 @@ class Look(NamedTuple):
     pi: Any = ()  # the distribution that it acts by, in network units, of legal actions; see `ops.distributions`
     value: PyTree = ()  # V(s), [E]
     q: PyTree = ()  # Q(s, a) of every action, [E, A]
+    returns: PyTree = ()  # their distributions: values [E, A, N], and the probabilities of these
 
 
 class Step(NamedTuple):

@@ -7,7 +7,7 @@ import dataclasses
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import trained
+from trained import trained
 
 import thorndike as td
 from thorndike.memory import hindsight

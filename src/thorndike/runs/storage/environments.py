@@ -8,6 +8,8 @@ import reprlib
 import sys
 from typing import Any
 
+import numpy as np
+
 from thorndike.configuration import from_json, require, to_json
 from thorndike.envs import make
 from thorndike.envs.batched import is_jax, is_masked
@@ -25,7 +27,8 @@ def describe(env: Any, steps: int, name: str) -> Spec:
     """What an algorithm may know of `env`."""
     model = env if is_jax(env) else None
     limit = getattr(env, "max_steps", None)
-    return Spec(env.observation_space, env.action_space, steps, name, is_masked(env), model, goal_of(env), limit)
+    horizon = None if limit is None else int(np.max(limit))  # a sweep may have several
+    return Spec(env.observation_space, env.action_space, steps, name, is_masked(env), model, horizon, goal_of(env))
 
 
 def describe_environment(env: Any, name: str | None, kwargs: dict[str, Any]) -> dict[str, Any]:
