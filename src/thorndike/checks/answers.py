@@ -84,7 +84,7 @@ def check_methods(algorithm: Any, env: Any, spec: Spec) -> None:
             return
         batch = jax.tree.map(lambda x: jnp.broadcast_to(x, (algorithm.batch_size, *jnp.shape(x)[1:])), done) if getattr(
             algorithm, "offline", False
-        ) else algorithm.replay.sample(collect(algorithm, init_memory(algorithm, rollout), rollout), key)  # fmt: skip
+        ) else algorithm.replay.sample(collect(algorithm, init_memory(algorithm, rollout, spec), rollout), key)  # fmt: skip
         rows = jnp.shape(jax.tree.leaves(batch)[0])[:1]
         _learned(f"{name}.update", state, ask("update", state, batch, key), rows)
 
