@@ -3,6 +3,7 @@ from thorndike import sinks as sinks
 from thorndike.algorithms.actor_critic.sac import SAC as SAC
 from thorndike.algorithms.offline.bc import BC as BC
 from thorndike.algorithms.policy.ppo import PPO as PPO
+from thorndike.algorithms.policy.reinforce import REINFORCE as REINFORCE
 from thorndike.algorithms.search.alphazero import AlphaZero as AlphaZero
 from thorndike.algorithms.tabular.td_control import ExpectedSARSA as ExpectedSARSA
 from thorndike.algorithms.tabular.td_control import QLearning as QLearning

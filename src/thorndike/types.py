@@ -31,6 +31,7 @@ class Spec:
     id: str = ""  # the name that made the environment
     masked: bool = False  # info["mask"] says which actions are legal
     model: Any = None  # the environment itself, where it is a JAX one: for algorithms that look ahead
+    horizon: int | None = None  # the environment's time limit: no episode has more steps; None: not known
 
     @property
     def players(self) -> int:
