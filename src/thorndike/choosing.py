@@ -45,6 +45,8 @@ def serves(algorithm: Any, spec: Spec) -> str | None:
     if spec.players > 1 and getattr(algorithm, "players", 1) != spec.players:
         return f"{type(algorithm).__name__} learns for one player, and this game has {spec.players}"
     problem = algorithm.supports(spec)
+    replay: Any = getattr(algorithm, "replay", None)
+    problem = replay.supports(spec) if problem is None and hasattr(replay, "supports") else problem
     if problem is not None and not isinstance(problem, str):
         raise ConfigError(f"{type(algorithm).__name__}.supports must give None or what is missing, not {problem!r}")
     return problem

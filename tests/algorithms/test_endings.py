@@ -16,7 +16,12 @@ from thorndike.checks.probes import PROBES, probe, values
 from thorndike.envs.batched import Batched
 from thorndike.envs.host.batch import HostBatch
 
-ITERATIONS = {"dqn": 600, "ppo": 250, "sac": 400}  # of each algorithm that learns values of such environments
+ITERATIONS = {
+    "dqn": 600,
+    "ppo": 250,
+    "sac": 400,
+    "reinforce": 600,
+}  # of each algorithm that learns values of such environments
 OTHERWISE = {  # those that are tested otherwise, and where
     "q-learning": "learning/test_tabular.py",
     "sarsa": "learning/test_tabular.py",

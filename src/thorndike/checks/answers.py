@@ -82,9 +82,11 @@ def check_methods(algorithm: Any, env: Any, spec: Spec) -> None:
         if not replays(algorithm):
             _learned(f"{name}.learn", state, ask("learn", state, rollout, key), ())
             return
-        batch = jax.tree.map(lambda x: jnp.broadcast_to(x, (algorithm.batch_size, *jnp.shape(x)[1:])), done) if getattr(
-            algorithm, "offline", False
-        ) else algorithm.replay.sample(collect(algorithm, init_memory(algorithm, rollout), rollout), key)  # fmt: skip
+        if getattr(algorithm, "offline", False):
+            batch = jax.tree.map(lambda x: jnp.broadcast_to(x, (algorithm.batch_size, *jnp.shape(x)[1:])), done)
+        else:
+            memory = collect(algorithm, init_memory(algorithm, rollout, spec), rollout)
+            batch = algorithm.replay.sample(memory, key)
         rows = jnp.shape(jax.tree.leaves(batch)[0])[:1]
         _learned(f"{name}.update", state, ask("update", state, batch, key), rows)
 

@@ -22,6 +22,7 @@ from thorndike.envs.wrappers.randomised import numbers
 from thorndike.envs.wrappers.shaping import Shaping
 from thorndike.errors import CheckpointError, ConfigError, EnvError, IncompatibleError
 from thorndike.memory.dataset import Dataset
+from thorndike.memory.hindsight import Hindsight
 from thorndike.memory.sequences import Sequences
 from thorndike.nets.torso import leaves
 from thorndike.ops.keys import random_key
@@ -164,7 +165,7 @@ def open_dataset(algorithm: Any, dataset: Any, masked: bool) -> Dataset | None:
         if getattr(algorithm, "offline", False):
             raise ConfigError(f"{name} learns from a dataset: give one, dataset=... (--dataset DIR)")
         return None
-    whole = hasattr(algorithm, "experience") or isinstance(getattr(algorithm, "replay", None), Sequences)
+    whole = hasattr(algorithm, "experience") or isinstance(getattr(algorithm, "replay", None), (Sequences, Hindsight))
     if not replays(algorithm) or whole:
         raise IncompatibleError(
             f"{name} does not learn from single transitions, so not from a dataset: bc, dqn, sac do"
