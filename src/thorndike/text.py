@@ -28,6 +28,12 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02} min" if minutes < 48 * 60 else f"{minutes / 1440:.0f} d"
 
 
+def age(seconds: float) -> str:
+    """How long ago something was, in its largest unit: "12 s", "3 min", "29 h", "3 d"."""
+    hours = seconds / 3600
+    return duration(seconds) if hours < 1.66 else f"{hours:.0f} h" if hours < 48 else f"{hours / 24:.0f} d"
+
+
 def wrapped(paragraphs: list[str], indent: int = 2) -> str:
     """Paragraphs, broken at the terminal's width; all but their first lines are indented twice."""
     first, rest = " " * indent, " " * (2 * indent)

@@ -27,6 +27,7 @@ def check(thing: str, /, env_kwargs: tuple[str, ...] = ()) -> None:
 def _found(name: str) -> object:
     """The algorithm's class, or the environment's id."""
     from thorndike.algorithms import algorithm_class, entry_of
+    from thorndike.envs import known, make
     from thorndike.errors import UnknownNameError
 
     if ":" in name:
@@ -37,6 +38,8 @@ def _found(name: str) -> object:
     try:
         return algorithm_class(entry_of(name).name)
     except UnknownNameError:
+        if not known(name):
+            make(name)  # which says what may be meant
         return name
 
 
