@@ -1,5 +1,7 @@
 # Written by tools/listings.py
 from thorndike import sinks as sinks
+from thorndike.algorithms.actor_critic.redq import DroQ as DroQ
+from thorndike.algorithms.actor_critic.redq import REDQ as REDQ
 from thorndike.algorithms.actor_critic.sac import SAC as SAC
 from thorndike.algorithms.actor_critic.td3 import DDPG as DDPG
 from thorndike.algorithms.actor_critic.td3 import TD3 as TD3
