@@ -76,8 +76,14 @@ from thorndike.nets.policy import PolicyHead as PolicyHead
 from thorndike.nets.recurrent import GRU as GRU
 from thorndike.nets.recurrent import LSTM as LSTM
 from thorndike.nets.torso import Torso as Torso
+from thorndike.nets.value import Categorical as Categorical
+from thorndike.nets.value import Implicit as Implicit
+from thorndike.nets.value import Mean as Mean
+from thorndike.nets.value import Quantiles as Quantiles
+from thorndike.ops.augment import Shift as Shift
 from thorndike.ops.exploration import Epsilon as Epsilon
 from thorndike.ops.exploration import Softmax as Softmax
+from thorndike.ops.munchausen import Munchausen as Munchausen
 from thorndike.ops.noise import Gaussian as Gaussian
 from thorndike.ops.noise import OrnsteinUhlenbeck as OrnsteinUhlenbeck
 from thorndike.ops.noise import Pink as Pink

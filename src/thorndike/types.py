@@ -97,6 +97,7 @@ class Look(NamedTuple):
     pi: Any = ()  # the distribution that it acts by, in network units, of legal actions; see `ops.distributions`
     value: PyTree = ()  # V(s), [E]
     q: PyTree = ()  # Q(s, a) of every action, [E, A]
+    returns: PyTree = ()  # their distributions: values [E, A, N], and the probabilities of these
 
 
 class Step(NamedTuple):

@@ -7,15 +7,13 @@ an episode begins, and the noise begins anew. Noise is in network units: an acti
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax.numpy as jnp
 import numpy as np
 
 from thorndike.configuration import config, require
 from thorndike.domains import NonNegative, Positive
 from thorndike.ops.keys import normal
-from thorndike.schedules import is_schedule
+from thorndike.schedules import ends
 from thorndike.types import Array, PyTree
 
 
@@ -47,8 +45,7 @@ class OrnsteinUhlenbeck:
 
     def check(self) -> None:
         """It is drawn back, and not beyond."""
-        most: Any = lambda x: np.max(x.ends if is_schedule(x) else x)  # noqa: E731
-        theta, dt = most(self.theta), most(self.dt)
+        theta, dt = (np.max(ends(x)) for x in (self.theta, self.dt))
         strongest = theta * dt
         require(strongest < 2, f"OrnsteinUhlenbeck grows without bounds where theta · dt is 2 or more: {strongest:g}")
 
