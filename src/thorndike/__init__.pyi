@@ -5,6 +5,7 @@ from thorndike.algorithms.actor_critic.redq import REDQ as REDQ
 from thorndike.algorithms.actor_critic.sac import SAC as SAC
 from thorndike.algorithms.actor_critic.td3 import DDPG as DDPG
 from thorndike.algorithms.actor_critic.td3 import TD3 as TD3
+from thorndike.algorithms.actor_critic.tqc import TQC as TQC
 from thorndike.algorithms.offline.bc import BC as BC
 from thorndike.algorithms.policy.ppo import PPO as PPO
 from thorndike.algorithms.search.alphazero import AlphaZero as AlphaZero

@@ -21,6 +21,7 @@ ITERATIONS = {
     "ppo": 250,
     "sac": 400,
     "td3": 800,
+    "tqc": 400,
 }  # of each algorithm that learns values of such environments
 OTHERWISE = {  # those that are tested otherwise, and where
     "q-learning": "learning/test_tabular.py",

@@ -16,6 +16,7 @@ MODULES = (  # the order in which algorithms are listed; families are folders
     "policy.ppo",
     "actor_critic.sac",
     "actor_critic.redq",
+    "actor_critic.tqc",
     "actor_critic.td3",
     "search.alphazero",
     "offline.bc",

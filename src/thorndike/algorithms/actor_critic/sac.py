@@ -106,7 +106,7 @@ class SAC:
         spec = shown(spec, self.normalize_observation)
         keys = jax.random.split(key, self.critics + 1)
         policy = Policy(keys[0], self.torso, spec)
-        critics = stacked(keys[1:], self.below, spec)
+        critics = stacked(keys[1:], self.below, spec, self.outputs)
         log_temperature = jnp.log(jnp.float32(self.initial_temperature))
         return State(
             policy,
@@ -118,6 +118,11 @@ class SAC:
             jnp.int32(0),
             running_tree(example(spec.observation)) if self.normalize_observation else (),
         )
+
+    @property
+    def outputs(self) -> int | None:
+        """How many numbers each critic says; None: Q itself."""
+        return None
 
     @property
     def below(self) -> Torso:
@@ -146,10 +151,10 @@ class SAC:
         return ()
 
     def look(self, actor: Actor, carry: PyTree, now: Timestep, explore: bool) -> tuple[Look, PyTree]:
-        """π(· | s), and min_i Q_i(s, a) of its median."""
+        """π(· | s), and Q(s, a) of its median, as the policy climbs it."""
         obs = normalise_tree(actor.statistics, now.obs)
         pi = actor.policy(obs)
-        return Look(pi, least(values(actor.critics, obs, pi.mode()))), carry
+        return Look(pi, self.climbed(actor.critics, obs, pi.mode())), carry
 
     def act(self, actor: Actor, carry: PyTree, now: Timestep, key: Array, explore: bool):
         """Sample from the policy, or take its median."""
