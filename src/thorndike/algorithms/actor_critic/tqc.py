@@ -31,7 +31,7 @@ class TQC(SAC):
 
     y_j = r + γ (1 - terminated) (z_j - α log π(a' | s')),   a' ~ π(· | s')
 
-    The critics minimise the quantile Huber loss to y, averaged over quantiles and critics; the policy climbs the mean of
+    The critics minimise the quantile Huber loss to y, averaged over quantiles and critics. The policy climbs the mean of
     all quantiles of all critics. Temperature and target copies are SAC's.
     """
 
