@@ -1,5 +1,6 @@
 # Written by tools/listings.py
 from thorndike import sinks as sinks
+from thorndike.algorithms.actor_critic.crossq import CrossQ as CrossQ
 from thorndike.algorithms.actor_critic.discrete_sac import DiscreteSAC as DiscreteSAC
 from thorndike.algorithms.actor_critic.redq import DroQ as DroQ
 from thorndike.algorithms.actor_critic.redq import REDQ as REDQ

@@ -22,6 +22,7 @@ ITERATIONS = {
     "sac": 400,
     "td3": 800,
     "tqc": 400,
+    "crossq": 400,
     "discrete-sac": 400,
 }  # of each algorithm that learns values of such environments
 OTHERWISE = {  # those that are tested otherwise, and where

@@ -15,6 +15,7 @@ MODULES = (  # the order in which algorithms are listed; families are folders
     "value.dqn",
     "policy.ppo",
     "actor_critic.sac",
+    "actor_critic.crossq",
     "actor_critic.discrete_sac",
     "actor_critic.redq",
     "actor_critic.tqc",

@@ -31,8 +31,8 @@ class TQC(SAC):
 
     y_j = r + γ (1 - terminated) (z_j - α log π(a' | s')),   a' ~ π(· | s')
 
-    The critics minimise the quantile Huber loss to y, averaged over quantiles and critics. The policy climbs the mean of
-    all quantiles of all critics. Temperature and target copies are SAC's.
+    The critics minimise the quantile Huber loss to y, averaged over quantiles and critics. The policy climbs the mean
+    of all quantiles of all critics. Temperature and target copies are SAC's.
     """
 
     critics: int = 5  # N
