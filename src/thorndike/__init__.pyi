@@ -1,8 +1,13 @@
 # Written by tools/listings.py
 from thorndike import sinks as sinks
+from thorndike.algorithms.actor_critic.crossq import CrossQ as CrossQ
+from thorndike.algorithms.actor_critic.discrete_sac import DiscreteSAC as DiscreteSAC
+from thorndike.algorithms.actor_critic.redq import DroQ as DroQ
+from thorndike.algorithms.actor_critic.redq import REDQ as REDQ
 from thorndike.algorithms.actor_critic.sac import SAC as SAC
 from thorndike.algorithms.actor_critic.td3 import DDPG as DDPG
 from thorndike.algorithms.actor_critic.td3 import TD3 as TD3
+from thorndike.algorithms.actor_critic.tqc import TQC as TQC
 from thorndike.algorithms.offline.bc import BC as BC
 from thorndike.algorithms.policy.ppo import PPO as PPO
 from thorndike.algorithms.policy.reinforce import REINFORCE as REINFORCE
