@@ -16,11 +16,11 @@ import pytest
 import thorndike as td
 from thorndike.algorithms import entries
 from thorndike.cli import main
+from thorndike.commands import COMMANDS
 from thorndike.configuration import to_json
 
 TINY = ["--num-envs", "2", "--rollout-length", "8", "--minibatch-size", "8", "--epochs", "1", "--torso.widths", "4"]
 TINY += ["--torso.init", "uniform", "--no-preset", "--steps", "64"]
-COMMANDS = ("train", "resume", "evaluate", "watch", "plot", "picture", "runs", "doctor", "play", "record", "list")
 
 
 @pytest.fixture(scope="module")
@@ -181,10 +181,10 @@ def test_list(capsys):
 
 @pytest.fixture
 def no_training(monkeypatch):
-    from thorndike import cli
+    from thorndike.commands import train
 
     seen = []
-    monkeypatch.setattr(cli, "train", lambda algorithms, env, options: seen.append((algorithms[0], options)))
+    monkeypatch.setattr(train, "train", lambda algorithms, env, options: seen.append((algorithms[0], options)))
     return seen
 
 
@@ -226,10 +226,10 @@ def test_hyperparameters_reach_the_algorithm(no_training, capsys):
 
 @pytest.fixture
 def trained(monkeypatch):
-    from thorndike import cli
+    from thorndike.commands import train
 
     seen = []
-    monkeypatch.setattr(cli, "train", lambda algorithms, env, options: seen.extend(algorithms))
+    monkeypatch.setattr(train, "train", lambda algorithms, env, options: seen.extend(algorithms))
     return seen
 
 

@@ -66,7 +66,9 @@ from thorndike.nets.conv1d import Conv1D as Conv1D
 from thorndike.nets.features import Fourier as Fourier
 from thorndike.nets.features import Polynomial as Polynomial
 from thorndike.nets.features import TileCoding as TileCoding
+from thorndike.nets.mlp import Dense as Dense
 from thorndike.nets.own import FromEquinox as FromEquinox
+from thorndike.nets.policy import PolicyHead as PolicyHead
 from thorndike.nets.recurrent import GRU as GRU
 from thorndike.nets.recurrent import LSTM as LSTM
 from thorndike.nets.torso import Torso as Torso
@@ -78,10 +80,14 @@ from thorndike.ops.augment import Shift as Shift
 from thorndike.ops.exploration import Epsilon as Epsilon
 from thorndike.ops.exploration import Softmax as Softmax
 from thorndike.ops.munchausen import Munchausen as Munchausen
+from thorndike.ops.noise import Gaussian as Gaussian
+from thorndike.ops.noise import OrnsteinUhlenbeck as OrnsteinUhlenbeck
+from thorndike.ops.noise import Pink as Pink
 from thorndike.ops.optimise import Adam as Adam
 from thorndike.ops.optimise import RAdam as RAdam
 from thorndike.ops.optimise import RMSProp as RMSProp
 from thorndike.ops.optimise import SGD as SGD
+from thorndike.ops.returns import gae as gae
 from thorndike.presets import preset as preset
 from thorndike.runs.results.agent import Agent as Agent
 from thorndike.runs.results.agent import load as load
@@ -98,8 +104,10 @@ from thorndike.schedules import Exponential as Exponential
 from thorndike.schedules import Harmonic as Harmonic
 from thorndike.schedules import Linear as Linear
 from thorndike.types import Algorithm as Algorithm
+from thorndike.types import Clock as Clock
 from thorndike.types import Environment as Environment
 from thorndike.types import FiniteMDP as FiniteMDP
+from thorndike.types import Look as Look
 from thorndike.types import Rollout as Rollout
 from thorndike.types import Spec as Spec
 from thorndike.types import Step as Step

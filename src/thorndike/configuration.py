@@ -224,6 +224,14 @@ def type_name(cls: type) -> str:
     return cls.__name__ if cls.__module__.partition(".")[0] == "thorndike" else f"own {cls.__name__}"
 
 
+def not_given(name: str) -> str:
+    """What to do about a class of one's own that a file names and that was not given; `name` is its `type_name`."""
+    return (
+        f"{name.removeprefix('own ')} is a class of your own, which no file can hold: give it again, on the command "
+        "line with --classes ./FILE.py, in Python with classes=[...]"
+    )
+
+
 def types_in(value: Any) -> set[type]:
     """The classes of a config and of all configs in it."""
     inner = [getattr(value, f.name) for f in dataclasses.fields(value)]
@@ -257,11 +265,9 @@ def from_json(data: Any, known: Callable[[str], type | None]) -> Any:
     name = str(data.get("type"))
     cls = known(name)
     if cls is None:
-        mine = name.startswith("own ")
         raise ConfigError(
-            f"{name.removeprefix('own ')} is a class of your own, which no file can hold: give it to the function of "
-            "Python that loads it, classes=[...]; the command line cannot"
-            if mine
+            not_given(name)
+            if name.startswith("own ")
             else f"unknown configuration type {name!r}: it was saved by another version"
         )
     hints = cls.__thorndike_hints__  # type: ignore[attr-defined]

@@ -41,8 +41,12 @@ PARTS = {  # all but the algorithms
     "nets.value": ("Mean", "Categorical", "Quantiles", "Implicit"),
     "ops.augment": ("Shift",),
     "ops.munchausen": ("Munchausen",),
+    "nets.policy": ("PolicyHead",),
+    "nets.mlp": ("Dense",),
     "ops.exploration": ("Epsilon", "Softmax"),
+    "ops.noise": ("Gaussian", "OrnsteinUhlenbeck", "Pink"),
     "ops.optimise": ("Adam", "RAdam", "RMSProp", "SGD"),
+    "ops.returns": ("gae",),
     "schedules": ("Linear", "Cosine", "Exponential", "Harmonic"),
     "envs.adapters.gymnasium": ("GymnasiumEnvironment",),
     "envs.adapters.brax": ("Robot",),
@@ -66,7 +70,9 @@ PARTS = {  # all but the algorithms
     "envs.wrappers.randomised": ("Randomised", "Curriculum"),
     "envs.wrappers.sensors": ("ObservationNoise", "Delay", "SensorDropout"),
     "envs.wrappers.weighted": ("Weighted",),
-    "types": ("Algorithm", "Environment", "FiniteMDP", "Rollout", "Spec", "Step", "Timestep", "Transition"),
+    "types": (
+        "Algorithm", "Environment", "FiniteMDP", "Clock", "Look", "Rollout", "Spec", "Step", "Timestep", "Transition",
+    ),
     "errors": (
         "ThorndikeError", "ConfigError", "UnknownNameError", "IncompatibleError", "MissingExtraError", "EnvError",
         "CheckpointError", "DivergedError",

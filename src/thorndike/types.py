@@ -61,9 +61,7 @@ class Timestep(NamedTuple):
     first: Array  # obs is the first of an episode: reset carries here
     info: dict[str, Array]  # of `SHOWN`: "mask" (legal actions at obs), "final_mask" (at final_obs)
     sim: PyTree = ()  # simulator state; JAX environments only, never stored
-    earned: dict[
-        str, PyTree
-    ] = {}  # by the step that led here: cost, success, terms, log; only until it is written down
+    earned: dict[str, PyTree] = {}  # of `EARNED`, by the step that led here; only until it is written down
 
 
 class Transition(NamedTuple):

@@ -125,5 +125,5 @@ def test_implicit_quantiles_are_told_their_fractions():
     [Categorical(atoms=1), Categorical(low=1.0, high=1.0), Quantiles(n=0), Quantiles(kappa=0.0), Implicit(samples=0)],
 )
 def test_what_cannot_be_is_refused(head):
-    with pytest.raises(ConfigError, match="head|kappa"):
+    with pytest.raises(ConfigError, match=r"head|kappa"):
         check(head)

@@ -76,9 +76,10 @@ def test_quantile_huber_equals_a_double_loop_and_rlax(kappa):
     quantiles, target = (RNG.normal(size=(2, 3, n)).astype(np.float32) * 2 for n in (6, 4))
     fractions = RNG.uniform(size=(2, 3, 6)).astype(np.float32)
     got = quantile_huber(quantiles, fractions, target, kappa)
-    oracle = lambda q: (
-        jax.vmap(jax.vmap(lambda *a: rlax.quantile_regression_loss(*a, kappa)))(q, fractions, target) / kappa
-    )  # noqa: E731
+
+    def oracle(q):
+        return jax.vmap(jax.vmap(lambda *a: rlax.quantile_regression_loss(*a, kappa)))(q, fractions, target) / kappa
+
     for i in np.ndindex(2, 3):
         np.testing.assert_allclose(got[i], losses(quantiles[i], fractions[i], target[i], kappa), rtol=1e-4)
     np.testing.assert_allclose(got, oracle(jnp.asarray(quantiles)), rtol=1e-4)

@@ -74,6 +74,10 @@ def _plain(name: str) -> str:
 
 
 def algorithm_class(name: str) -> Any:
-    """The class of the algorithm called `name`; raises `UnknownNameError`."""
+    """The class of the algorithm called `name`, or "my_module:MyClass"; raises `UnknownNameError`."""
+    if ":" in name:
+        from thorndike.own_modules import own_algorithm
+
+        return own_algorithm(name)
     entry = entry_of(name)
     return getattr(importlib.import_module(f"thorndike.algorithms.{entry.module}"), entry.class_name)

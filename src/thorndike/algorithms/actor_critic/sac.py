@@ -2,61 +2,22 @@
 
 from __future__ import annotations
 
-from functools import reduce
 from typing import Any, NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
-from gymnasium.spaces import Box
 
 from thorndike.configuration import algorithm, require
 from thorndike.domains import Fraction, NonNegative, Positive, Share, Static
 from thorndike.memory.prioritised import Prioritised
 from thorndike.memory.replay import Uniform
-from thorndike.nets.mlp import Dense
+from thorndike.nets.continuous import Critic, Policy, least, stacked, unsuited, values
 from thorndike.nets.observations import shown
-from thorndike.nets.policy import Actions, bounds
-from thorndike.nets.torso import Network, Torso, example
-from thorndike.ops.distributions import TanhNormal
+from thorndike.nets.torso import Torso, example
 from thorndike.ops.optimise import Adam, Optimiser, begin, descend, polyak
 from thorndike.ops.returns import n_step, td_target
 from thorndike.ops.statistics import normalise_tree, observed, running_tree
 from thorndike.types import Array, Clock, Look, Metrics, PyTree, Spec, Timestep, Transition
-
-
-class Policy(eqx.Module):
-    """π(a | s), a tanh-Gaussian; actions in (-1, 1)."""
-
-    torso: Network
-    head: Dense
-    actions: Actions = eqx.field(static=True)
-
-    def __init__(self, key: Array, torso: Torso, spec: Spec):
-        tkey, hkey = jax.random.split(key)
-        self.actions = Actions.of(spec.action)
-        self.torso = torso.build(tkey, spec.observation)
-        self.head = Dense(hkey, self.torso.features, 2 * self.actions.dimensions, init="uniform")
-
-    def __call__(self, obs: PyTree) -> TanhNormal:
-        mean, log_std = jnp.split(self.head(self.torso(obs)), 2, -1)
-        return TanhNormal(mean, jnp.clip(log_std, -20.0, 2.0))
-
-
-class Critic(eqx.Module):
-    """Q(s, a), [...]."""
-
-    torso: Network
-    head: Dense
-
-    def __init__(self, key: Array, torso: Torso, spec: Spec):
-        tkey, hkey = jax.random.split(key)
-        self.torso = torso.build(tkey, spec.observation, extra=Actions.of(spec.action).dimensions)
-        self.head = Dense(hkey, self.torso.features, 1, init="uniform")
-
-    def __call__(self, obs: PyTree, action: Array) -> Array:
-        return self.head(self.torso(obs, action))[..., 0]
 
 
 class Actor(NamedTuple):
@@ -126,18 +87,14 @@ class SAC:
 
     def supports(self, spec: Spec) -> str | None:
         """Box actions with finite bounds."""
-        if not isinstance(spec.action, Box):
-            return f"SAC's policy is a squashed Gaussian, and {spec.action} is not a Box"
-        if not np.isfinite(bounds(spec.action)).all():
-            return f"SAC squashes actions into finite bounds, and {spec.action} lacks some"
-        return None
+        return unsuited("SAC", "a squashed Gaussian", spec)
 
     def init(self, key: Array, spec: Spec) -> State:
         """Networks, targets equal to the critics, and three optimisers."""
         spec = shown(spec, self.normalize_observation)
         keys = jax.random.split(key, self.critics + 1)
         policy = Policy(keys[0], self.torso, spec)
-        critics = jax.vmap(lambda key: Critic(key, self.torso, spec))(keys[1:])
+        critics = stacked(keys[1:], self.torso, spec)
         log_temperature = jnp.log(jnp.float32(self.initial_temperature))
         return State(
             policy,
@@ -254,22 +211,3 @@ class SAC:
         few: dict[str, Any] = {"torso": Torso(widths=(16, 16)), "num_envs": 4, "normalize_observation": True}
         replay = Uniform(capacity=200, batch_size=16, warmup=32)
         return {"": (cls(**few, replay=replay), "Pendulum-v1")}
-
-
-def values(critics: Critic, obs: PyTree, action: Array) -> Array:
-    """Q_i(s, a), [N, B], of critics whose leaves are [N, ...].
-
-    Every critic gets a copy of its input: with one for all, XLA makes the first layers one product and turns its axes.
-    """
-    n = jax.tree.leaves(critics)[0].shape[0]
-    copies = jax.tree.map(lambda x: jnp.broadcast_to(x, (n, *x.shape)), (obs, action))
-    return jax.vmap(lambda critic, obs, action: critic(obs, action))(critics, *copies)
-
-
-def least(q: Array) -> Array:
-    """min_i Q_i(s, a), [B], of [N, B].
-
-    In pairs: the gradient of one minimum of all divides by how many values equal it, and where XLA computes a value
-    twice, rounded in two ways, none does.
-    """
-    return reduce(jnp.minimum, q)
