@@ -30,6 +30,7 @@ PARTS = {  # all but the algorithms
     "drivers.evaluation": ("Evaluation",),
     "memory.dataset": ("Dataset", "Episode"),
     "memory.prioritised": ("Prioritised",),
+    "memory.prioritised_sequences": ("PrioritisedSequences",),
     "memory.replay": ("Uniform",),
     "memory.sequences": ("Sequences",),
     "nets.recurrent": ("GRU", "LSTM"),

@@ -13,6 +13,7 @@ from typing import Any
 MODULES = (  # the order in which algorithms are listed; families are folders
     "tabular.td_control",
     "value.dqn",
+    "value.variants",
     "policy.ppo",
     "actor_critic.sac",
     "search.alphazero",
