@@ -16,6 +16,16 @@ from thorndike.algorithms.tabular.td_control import ExpectedSARSA as ExpectedSAR
 from thorndike.algorithms.tabular.td_control import QLearning as QLearning
 from thorndike.algorithms.tabular.td_control import SARSA as SARSA
 from thorndike.algorithms.value.dqn import DQN as DQN
+from thorndike.algorithms.value.variants import C51 as C51
+from thorndike.algorithms.value.variants import DRQN as DRQN
+from thorndike.algorithms.value.variants import DoubleDQN as DoubleDQN
+from thorndike.algorithms.value.variants import DrQ as DrQ
+from thorndike.algorithms.value.variants import DuelingDQN as DuelingDQN
+from thorndike.algorithms.value.variants import IQN as IQN
+from thorndike.algorithms.value.variants import MunchausenDQN as MunchausenDQN
+from thorndike.algorithms.value.variants import QRDQN as QRDQN
+from thorndike.algorithms.value.variants import R2D2 as R2D2
+from thorndike.algorithms.value.variants import Rainbow as Rainbow
 from thorndike.checks import check as check
 from thorndike.configuration import algorithm as algorithm
 from thorndike.configuration import config as config
@@ -67,6 +77,7 @@ from thorndike.memory.dataset import Dataset as Dataset
 from thorndike.memory.dataset import Episode as Episode
 from thorndike.memory.hindsight import Hindsight as Hindsight
 from thorndike.memory.prioritised import Prioritised as Prioritised
+from thorndike.memory.prioritised_sequences import PrioritisedSequences as PrioritisedSequences
 from thorndike.memory.replay import Uniform as Uniform
 from thorndike.memory.sequences import Sequences as Sequences
 from thorndike.nets.cnn import ImpalaCNN as ImpalaCNN

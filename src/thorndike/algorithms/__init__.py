@@ -14,6 +14,7 @@ MODULES = (  # the order in which algorithms are listed; families are folders
     "tabular.td_control",
     "value.dqn",
     "policy.reinforce",
+    "value.variants",
     "policy.ppo",
     "actor_critic.sac",
     "actor_critic.crossq",
