@@ -13,8 +13,8 @@ from typing import Any
 MODULES = (  # the order in which algorithms are listed; families are folders
     "tabular.td_control",
     "value.dqn",
-    "policy.reinforce",
     "value.variants",
+    "policy.reinforce",
     "policy.ppo",
     "actor_critic.sac",
     "actor_critic.crossq",
