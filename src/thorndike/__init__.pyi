@@ -1,8 +1,13 @@
 # Written by tools/listings.py
 from thorndike import sinks as sinks
+from thorndike.algorithms.actor_critic.crossq import CrossQ as CrossQ
+from thorndike.algorithms.actor_critic.discrete_sac import DiscreteSAC as DiscreteSAC
+from thorndike.algorithms.actor_critic.redq import DroQ as DroQ
+from thorndike.algorithms.actor_critic.redq import REDQ as REDQ
 from thorndike.algorithms.actor_critic.sac import SAC as SAC
 from thorndike.algorithms.actor_critic.td3 import DDPG as DDPG
 from thorndike.algorithms.actor_critic.td3 import TD3 as TD3
+from thorndike.algorithms.actor_critic.tqc import TQC as TQC
 from thorndike.algorithms.offline.bc import BC as BC
 from thorndike.algorithms.policy.ppo import PPO as PPO
 from thorndike.algorithms.policy.reinforce import REINFORCE as REINFORCE
@@ -11,6 +16,16 @@ from thorndike.algorithms.tabular.td_control import ExpectedSARSA as ExpectedSAR
 from thorndike.algorithms.tabular.td_control import QLearning as QLearning
 from thorndike.algorithms.tabular.td_control import SARSA as SARSA
 from thorndike.algorithms.value.dqn import DQN as DQN
+from thorndike.algorithms.value.variants import C51 as C51
+from thorndike.algorithms.value.variants import DRQN as DRQN
+from thorndike.algorithms.value.variants import DoubleDQN as DoubleDQN
+from thorndike.algorithms.value.variants import DrQ as DrQ
+from thorndike.algorithms.value.variants import DuelingDQN as DuelingDQN
+from thorndike.algorithms.value.variants import IQN as IQN
+from thorndike.algorithms.value.variants import MunchausenDQN as MunchausenDQN
+from thorndike.algorithms.value.variants import QRDQN as QRDQN
+from thorndike.algorithms.value.variants import R2D2 as R2D2
+from thorndike.algorithms.value.variants import Rainbow as Rainbow
 from thorndike.checks import check as check
 from thorndike.configuration import algorithm as algorithm
 from thorndike.configuration import config as config
@@ -62,6 +77,7 @@ from thorndike.memory.dataset import Dataset as Dataset
 from thorndike.memory.dataset import Episode as Episode
 from thorndike.memory.hindsight import Hindsight as Hindsight
 from thorndike.memory.prioritised import Prioritised as Prioritised
+from thorndike.memory.prioritised_sequences import PrioritisedSequences as PrioritisedSequences
 from thorndike.memory.replay import Uniform as Uniform
 from thorndike.memory.sequences import Sequences as Sequences
 from thorndike.nets.cnn import ImpalaCNN as ImpalaCNN

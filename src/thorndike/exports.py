@@ -31,6 +31,7 @@ PARTS = {  # all but the algorithms
     "memory.dataset": ("Dataset", "Episode"),
     "memory.hindsight": ("Hindsight",),
     "memory.prioritised": ("Prioritised",),
+    "memory.prioritised_sequences": ("PrioritisedSequences",),
     "memory.replay": ("Uniform",),
     "memory.sequences": ("Sequences",),
     "nets.recurrent": ("GRU", "LSTM"),

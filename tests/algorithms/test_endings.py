@@ -21,6 +21,10 @@ ITERATIONS = {
     "ppo": 250,
     "sac": 400,
     "reinforce": 600,
+    "td3": 800,
+    "tqc": 400,
+    "crossq": 400,
+    "discrete-sac": 400,
 }  # of each algorithm that learns values of such environments
 OTHERWISE = {  # those that are tested otherwise, and where
     "q-learning": "learning/test_tabular.py",
@@ -28,6 +32,9 @@ OTHERWISE = {  # those that are tested otherwise, and where
     "expected-sarsa": "learning/test_tabular.py",
     "alphazero": "test_alphazero.py: games have no time limits",
     "bc": "it learns no values",
+    "ddpg": "it is td3 with other numbers",
+    "redq": "it is sac with other numbers",
+    "droq": "it is sac with other numbers",
 }
 NAMES = tuple(ITERATIONS)
 SEEDS = 3

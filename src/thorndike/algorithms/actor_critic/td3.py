@@ -16,7 +16,7 @@ from thorndike.nets.observations import shown
 from thorndike.nets.torso import Torso, example
 from thorndike.ops.keys import normal
 from thorndike.ops.noise import Gaussian, Noise, OrnsteinUhlenbeck
-from thorndike.ops.optimise import Adam, Optimiser, begin, descend, polyak
+from thorndike.ops.optimise import Adam, Optimiser, begin, delayed, descend, polyak
 from thorndike.ops.returns import n_step, td_target
 from thorndike.ops.statistics import normalise_tree, observed, running_tree
 from thorndike.types import Array, Clock, Look, Metrics, PyTree, Spec, Timestep, Transition
@@ -162,17 +162,12 @@ class TD3:
         first = jax.tree.map(lambda x: x[0], critics)
         return -first(batch.obs, policy(batch.obs)).mean()
 
-    def improved(self, state: State, critics: Critic, batch: Transition) -> tuple[Any, Any, Any, Metrics]:
+    def improved(self, state: State, critics: Critic, batch: Transition) -> tuple[Any, Metrics]:
         """Policy, its optimiser and all targets after one step of the policy, and what there is to tell of it."""
         loss, gradient = jax.value_and_grad(self.actor_loss)(state.policy, critics, batch)
         policy, optimiser, norms = descend(self.descent, gradient, state.optimisers.policy, state.policy)
         targets = polyak(state.targets, Networks(policy, critics), self.tau)
-        told = {
-            "actor_loss": loss,
-            "actor_gradient_norm": norms["gradient_norm"],
-            "actor_update_norm": norms["update_norm"],
-        }
-        return policy, optimiser, targets, told
+        return (policy, optimiser, targets), {"actor_loss": loss, **{f"actor_{k}": x for k, x in norms.items()}}
 
     def update(self, state: State, batch: Transition, key: Array) -> tuple[State, Metrics]:
         """One step of the critics on a batch [B, ...], and in every `delay`-th one of the policy and the targets."""
@@ -183,14 +178,10 @@ class TD3:
         (critic_loss, metrics), gradient = critic_grad(state.critics, batch, action, target)
         critics, copt, norms = descend(self.descent, gradient, state.optimisers.critics, state.critics)
 
-        improve = lambda: self.improved(state, critics, batch)  # noqa: E731
-        if self.delay > 1:
-            none = dict.fromkeys(("actor_loss", "actor_gradient_norm", "actor_update_norm"), jnp.float32(0))
-            rest = lambda: (state.policy, state.optimisers.policy, state.targets, none)  # noqa: E731
-            policy, popt, targets, told = jax.lax.cond(updates % self.delay == 0, improve, rest)
-            told = {name: self.delay * x for name, x in told.items()}  # whose mean is that of the policy's updates
-        else:
-            policy, popt, targets, told = improve()
+        parts = state.policy, state.optimisers.policy, state.targets
+        (policy, popt, targets), told = delayed(
+            updates, self.delay, lambda: self.improved(state, critics, batch), parts
+        )
         metrics |= {"critic_loss": critic_loss, **norms, **told}
         return State(policy, critics, targets, Optimisers(popt, copt), state.clock, updates, statistics), metrics
 

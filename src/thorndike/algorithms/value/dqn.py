@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
@@ -12,8 +13,9 @@ from thorndike.configuration import algorithm, require
 from thorndike.domains import Fraction, NonNegative, Positive, Share, Static
 from thorndike.memory.hindsight import Hindsight
 from thorndike.memory.prioritised import Prioritised
+from thorndike.memory.prioritised_sequences import PrioritisedSequences
 from thorndike.memory.replay import Uniform
-from thorndike.memory.sequences import Sequences
+from thorndike.memory.sequences import Sequences, at_last
 from thorndike.nets.cnn import is_image
 from thorndike.nets.observations import shown
 from thorndike.nets.q_network import QNetwork
@@ -82,7 +84,9 @@ class DQN:
     munchausen: Munchausen | None = None  # log π as a reward, and softmax targets; in the place of `double`
     augment: Shift | None = None  # pictures are shifted at random in updates (DrQ)
     # what it learns from
-    replay: Uniform | Prioritised | Sequences | Hindsight = Uniform(capacity=50_000, batch_size=128)
+    replay: Uniform | Prioritised | Sequences | PrioritisedSequences | Hindsight = Uniform(
+        capacity=50_000, batch_size=128
+    )
     torso: Torso = Torso(activation="relu", init="uniform")  # the network below the head
     core: GRU | LSTM | None = None  # memory behind the torso; it needs Sequences as replay
     optimiser: Optimiser = Adam()
@@ -194,7 +198,10 @@ class DQN:
         if burn_in:
             early, steps = jax.tree.map(lambda x: x[:burn_in], steps), jax.tree.map(lambda x: x[burn_in:], steps)
             carry = jax.lax.stop_gradient(jax.tree.map(lambda c: c[-1], q(early.obs, early.first, carry)[1]))
-        return q.here_and_there(steps, carry, key)
+        here, there = q.here_and_there(steps, carry, key)
+        if isinstance(self.replay, Sequences) and self.replay.n_step > 1:
+            there = at_last(there, steps.extras["steps"])
+        return here, there
 
     def update(self, state: State, batch: Transition | Rollout, key: Array) -> tuple[State, Metrics]:
         """One gradient step on a batch, and the target's copy when it is due.
@@ -262,17 +269,10 @@ class DQN:
         """Small instances, each with an environment, that tests run in seconds."""
         few: dict[str, Any] = {"torso": Torso(widths=(16, 16)), "num_envs": 4, "target_period": 3}
         sequences = Sequences(capacity=240, batch_size=8, burn_in=2, warmup=48)
-        remembers: dict[str, Any] = {
-            "core": GRU(width=8),
-            "rollout_length": 6,
-            "normalize_observation": True,
-            "replay": sequences,
-        }
-        replay = Uniform(capacity=200, batch_size=16, warmup=32)
-        return {
-            "": (cls(**few, replay=replay), "CartPole-v1"),
-            "with memory": (cls(**few, **remembers), "CartPoleNoVel-v1"),
-        }
+        remembers: dict[str, Any] = {"core": GRU(width=8), "rollout_length": 6, "replay": sequences}
+        replay = replace(cls().replay, capacity=200, batch_size=16, warmup=32)
+        cases = {"": (cls(**few, replay=replay), "CartPole-v1")}
+        return cases | ({"with memory": (cls(**few, **remembers), "CartPoleNoVel-v1")} if cls is DQN else {})
 
 
 def _as_sequence(batch: Transition) -> Transition:
