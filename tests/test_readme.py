@@ -1,12 +1,13 @@
 """Every command and every block of Python of the README, and of the pages on your own and on training, is run.
 
 Blocks of Python run in their order in one namespace, commands in their order, as they are printed, but a wrapper around
-`td.train` cuts each training to `STEPS` steps and its evaluations to two episodes. `LEFT_OUT` says what is not run, and
-why.
+`td.train` cuts each training to `STEPS` steps, its evaluations to two episodes, and networks to one layer that compiles
+quickly. `LEFT_OUT` says what is not run, and why.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import re
 import shlex
@@ -58,6 +59,9 @@ def here(tmp_path, monkeypatch):
             kept = {"checkpoint_steps": 1024} if options.get("checkpoint_steps") else {}
             options |= {**evaluations, **kept}
             batches = 20 if options.get("dataset") is not None else STEPS
+            algorithm = td.preset(algorithm, env) if isinstance(algorithm, str) else algorithm
+            if getattr(algorithm, "torso", None) == td.Torso():
+                algorithm = dataclasses.replace(algorithm, torso=td.Torso(widths=(8,), init="uniform"))
             return train(algorithm, env, min(steps or batches, batches), **options)
 
         return shortly
