@@ -1,8 +1,16 @@
 # Written by tools/listings.py
 from thorndike import sinks as sinks
+from thorndike.algorithms.actor_critic.crossq import CrossQ as CrossQ
+from thorndike.algorithms.actor_critic.discrete_sac import DiscreteSAC as DiscreteSAC
+from thorndike.algorithms.actor_critic.redq import DroQ as DroQ
+from thorndike.algorithms.actor_critic.redq import REDQ as REDQ
 from thorndike.algorithms.actor_critic.sac import SAC as SAC
+from thorndike.algorithms.actor_critic.td3 import DDPG as DDPG
+from thorndike.algorithms.actor_critic.td3 import TD3 as TD3
+from thorndike.algorithms.actor_critic.tqc import TQC as TQC
 from thorndike.algorithms.offline.bc import BC as BC
 from thorndike.algorithms.policy.ppo import PPO as PPO
+from thorndike.algorithms.policy.reinforce import REINFORCE as REINFORCE
 from thorndike.algorithms.search.alphazero import AlphaZero as AlphaZero
 from thorndike.algorithms.tabular.td_control import ExpectedSARSA as ExpectedSARSA
 from thorndike.algorithms.tabular.td_control import QLearning as QLearning
@@ -34,6 +42,8 @@ from thorndike.envs.classic.cartpole import CartPole as CartPole
 from thorndike.envs.classic.mountain_car import MountainCar as MountainCar
 from thorndike.envs.classic.mountain_car_continuous import MountainCarContinuous as MountainCarContinuous
 from thorndike.envs.classic.pendulum import Pendulum as Pendulum
+from thorndike.envs.goal.bit_flip import BitFlip as BitFlip
+from thorndike.envs.goal.reach import Reach as Reach
 from thorndike.envs.grid.grid_world import GridWorld as GridWorld
 from thorndike.envs.grid.grid_world import cliff_walking as cliff_walking
 from thorndike.envs.grid.grid_world import four_rooms as four_rooms
@@ -65,6 +75,7 @@ from thorndike.errors import ThorndikeError as ThorndikeError
 from thorndike.errors import UnknownNameError as UnknownNameError
 from thorndike.memory.dataset import Dataset as Dataset
 from thorndike.memory.dataset import Episode as Episode
+from thorndike.memory.hindsight import Hindsight as Hindsight
 from thorndike.memory.prioritised import Prioritised as Prioritised
 from thorndike.memory.prioritised_sequences import PrioritisedSequences as PrioritisedSequences
 from thorndike.memory.replay import Uniform as Uniform

@@ -49,22 +49,37 @@ def config(cls: Any = None, *, kw_only: bool = True) -> Any:
     _register(cls, leaves, [n for n in names if n not in leaves])
     cls.__thorndike_hints__ = hints  # type: ignore[attr-defined]
     cls.__doc__ = Documented(cls.__dict__.get("__doc__"))  # type: ignore[assignment]
-    _name_fields(cls, names)
+    _name_fields(cls, names, kw_only)
     return cls
 
 
-def _name_fields(cls: Any, names: list[str]) -> None:
-    """A field that a class does not have is an error that names the right one."""
+def _name_fields(cls: Any, names: list[str], kw_only: bool) -> None:
+    """A field that a class does not have is an error that names the right one, or says that it needs a type."""
     init = cls.__init__
 
     @wraps(init)
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
         unknown = [name for name in kwargs if name not in names]
+        if unknown and _plain_value(getattr(cls, unknown[0], None)):
+            value = getattr(cls, unknown[0])
+            kind = type(value).__name__
+            raise ConfigError(
+                f"{cls.__name__}.{unknown[0]} has no type: to make it a field, write {unknown[0]}: {kind} = {value!r}"
+            )
+        if args and kw_only:
+            some = f"{names[0]}=..." if names else ""
+            raise ConfigError(
+                f"{cls.__name__} takes its fields by name, {cls.__name__}({some}); the environment is for td.train"
+            )
         if unknown:
             raise ConfigError(f"{cls.__name__} has no field {unknown[0]!r}{called(unknown[0], names)}")
         init(self, *args, **kwargs)
 
     cls.__init__ = __init__
+
+
+def _plain_value(value: Any) -> bool:
+    return isinstance(value, (bool, int, float, str, tuple))
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)

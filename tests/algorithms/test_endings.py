@@ -16,13 +16,25 @@ from thorndike.checks.probes import PROBES, probe, values
 from thorndike.envs.batched import Batched
 from thorndike.envs.host.batch import HostBatch
 
-ITERATIONS = {"dqn": 600, "ppo": 250, "sac": 400}  # of each algorithm that learns values of such environments
+ITERATIONS = {
+    "dqn": 600,
+    "ppo": 250,
+    "sac": 400,
+    "reinforce": 600,
+    "td3": 800,
+    "tqc": 400,
+    "crossq": 400,
+    "discrete-sac": 400,
+}  # of each algorithm that learns values of such environments
 OTHERWISE = {  # those that are tested otherwise, and where
     "q-learning": "learning/test_tabular.py",
     "sarsa": "learning/test_tabular.py",
     "expected-sarsa": "learning/test_tabular.py",
     "alphazero": "test_alphazero.py: games have no time limits",
     "bc": "it learns no values",
+    "ddpg": "it is td3 with other numbers",
+    "redq": "it is sac with other numbers",
+    "droq": "it is sac with other numbers",
 }
 NAMES = tuple(ITERATIONS)
 SEEDS = 3

@@ -78,7 +78,8 @@ def test_quantile_huber_equals_a_double_loop_and_rlax(kappa):
     got = quantile_huber(quantiles, fractions, target, kappa)
 
     def oracle(q):
-        return jax.vmap(jax.vmap(lambda *a: rlax.quantile_regression_loss(*a, kappa)))(q, fractions, target) / kappa
+        each = jax.vmap(jax.vmap(lambda *a: rlax.quantile_regression_loss(*a, kappa)))
+        return each(q, fractions, target) / kappa
 
     for i in np.ndindex(2, 3):
         np.testing.assert_allclose(got[i], losses(quantiles[i], fractions[i], target[i], kappa), rtol=1e-4)

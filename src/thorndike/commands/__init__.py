@@ -13,7 +13,8 @@ COMMANDS = {  # name: (its arguments, what it does); the module of that name has
     "doctor": ("RUN...", "signs of trouble in the metrics, and what to try"),
     "play": ("RUN", "play against the agent (board games)"),
     "record": ("RUN", "record episodes as a dataset"),
-    "list": ("", "algorithms and environments"),
+    "check": ("ENV_OR_ALGORITHM", "whether one of your own does what training relies on"),
+    "list": ("", "algorithms and environments; --env ENV: which algorithms for it"),
 }
 
 HEAD = "thorndike: deep reinforcement learning in JAX\n"

@@ -13,7 +13,7 @@ import numpy as np
 from thorndike.configuration import config, require
 from thorndike.domains import NonNegative, Positive
 from thorndike.ops.keys import normal
-from thorndike.schedules import is_schedule
+from thorndike.schedules import ends
 from thorndike.types import Array, PyTree
 
 
@@ -45,7 +45,7 @@ class OrnsteinUhlenbeck:
 
     def check(self) -> None:
         """It is drawn back, and not beyond."""
-        theta, dt = (np.max(x.ends if is_schedule(x) else x) for x in (self.theta, self.dt))
+        theta, dt = (np.max(ends(x)) for x in (self.theta, self.dt))
         strongest = theta * dt
         require(strongest < 2, f"OrnsteinUhlenbeck grows without bounds where theta · dt is 2 or more: {strongest:g}")
 

@@ -11,6 +11,7 @@ from gymnasium.spaces import Discrete
 
 from thorndike.configuration import algorithm, require
 from thorndike.domains import Fraction, NonNegative, Positive, Share, Static
+from thorndike.memory.hindsight import Hindsight
 from thorndike.memory.prioritised import Prioritised
 from thorndike.memory.prioritised_sequences import PrioritisedSequences
 from thorndike.memory.replay import Uniform
@@ -82,9 +83,10 @@ class DQN:
     noisy: Positive | None = None  # σ₀ of noise in the head's layers (Fortunato et al. 2018), to explore by; mostly 0.5
     munchausen: Munchausen | None = None  # log π as a reward, and softmax targets; in the place of `double`
     augment: Shift | None = None  # pictures are shifted at random in updates (DrQ)
-    replay: Uniform | Prioritised | Sequences | PrioritisedSequences = Uniform(
+    # what it learns from
+    replay: Uniform | Prioritised | Sequences | PrioritisedSequences | Hindsight = Uniform(
         capacity=50_000, batch_size=128
-    )  # what it learns from
+    )
     torso: Torso = Torso(activation="relu", init="uniform")  # the network below the head
     core: GRU | LSTM | None = None  # memory behind the torso; it needs Sequences as replay
     optimiser: Optimiser = Adam()
@@ -252,6 +254,11 @@ class DQN:
             },
             "Acrobot-v1": {
                 "steps": 100_000, "normalize_observation": False, "exploration": Epsilon(end=0.02, fraction=0.2),
+            },
+            "BitFlip": {  # success 1 with hindsight, 0 without
+                "steps": 50_000, "num_envs": 16, "discount": 0.98, "learning_rate": 1e-3, "target_period": 50,
+                "replay_ratio": 0.25, "normalize_observation": False, "exploration": Epsilon(start=0.3, end=0.02),
+                "torso": Torso(widths=(128, 128), activation="relu", init="uniform"), "replay": Hindsight(),
             },
             "TMaze": {"steps": 200_000, **replaying, "rollout_length": 32, "replay_ratio": 1 / 32},
             "RepeatPrevious": {"steps": 200_000, **replaying, "rollout_length": 16, "replay_ratio": 1 / 32},

@@ -190,6 +190,8 @@ def contents(path: Path) -> tuple[dict[str, np.ndarray], Any]:
     Raises:
         CheckpointError: there is no such file, it is damaged, or of another version.
     """
+    if (path / "run.json").is_file():
+        raise CheckpointError(f"{path} is a run: td.open_run({str(path)!r}).agent() is its agent")
     if not path.is_file():
         raise CheckpointError(f"there is no file {path}")
     try:
