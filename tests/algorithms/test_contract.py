@@ -177,7 +177,11 @@ STRONG = {
     "fraction": 0.1,
 }
 # Fields without any effect in these cases, and why.
-WITHOUT: dict[tuple[str, str], str] = {("ddpg", "smoothing_clip"): "its targets are not smoothed"}
+WITHOUT: dict[tuple[str, str], str] = {
+    ("ddpg", "smoothing_clip"): "its targets are not smoothed",
+    ("rainbow", "exploration.fraction"): "its ε stays at 0",
+    **{(name, "huber"): "its loss is not Huber's" for name in ("c51", "qr-dqn", "iqn", "rainbow")},
+}
 
 
 def fields_of(algorithm):
