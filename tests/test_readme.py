@@ -98,7 +98,10 @@ def expanded(line: str) -> list[str]:
     return [x for word in words for x in (sorted(map(str, Path().glob(word))) if "*" in word else [word])]
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/own.md"])
+SLOW = pytest.mark.slow  # what tests/test_own.py, and those in tests/runs, ask for in detail
+
+
+@pytest.mark.parametrize("page", ["README.md", pytest.param("docs/own.md", marks=SLOW)])
 def test_commands(page, here, capsys):
     lines = commands(page)
     assert lines
@@ -108,7 +111,7 @@ def test_commands(page, here, capsys):
         assert main(words) == 0, f"{line}\n{capsys.readouterr().err}"
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/own.md", "docs/training.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/own.md", pytest.param("docs/training.md", marks=SLOW)])
 def test_python(page, here):
     names: dict[str, Any] = {"__name__": "readme"}
     found = blocks(page, "python")
