@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import trained
 from gymnasium.spaces import Box, Discrete
+from trained import trained
 
 import thorndike as td
 from thorndike.algorithms.value import dqn
