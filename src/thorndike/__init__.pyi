@@ -115,6 +115,7 @@ from thorndike.runs.results.agent import Agent as Agent
 from thorndike.runs.results.agent import load as load
 from thorndike.runs.results.listing import list_runs as list_runs
 from thorndike.runs.results.plot import plot as plot
+from thorndike.runs.results.returns import plot_returns as plot_returns
 from thorndike.runs.results.run import Run as Run
 from thorndike.runs.results.run import open_run as open_run
 from thorndike.runs.training.callbacks import STOP as STOP

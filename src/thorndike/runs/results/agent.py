@@ -81,6 +81,8 @@ class Agent:
     def probabilities(self, obs: Any, mask: Any = None, explore: bool = True) -> np.ndarray:
         """The probability of each action [A]; raises `IncompatibleError` where actions are continuous."""
         found = self.look(obs, mask, explore=explore)
+        if "probabilities" not in found and "q" in found:
+            raise IncompatibleError("noise in its network explores, which has no probabilities: say explore=False")
         if "probabilities" not in found:
             raise IncompatibleError("continuous actions have no probabilities: look(obs) has their mean and std")
         return found["probabilities"]
