@@ -105,6 +105,7 @@ from thorndike.ops.munchausen import Munchausen as Munchausen
 from thorndike.ops.noise import Gaussian as Gaussian
 from thorndike.ops.noise import OrnsteinUhlenbeck as OrnsteinUhlenbeck
 from thorndike.ops.noise import Pink as Pink
+from thorndike.ops.noise import StateDependent as StateDependent
 from thorndike.ops.optimise import Adam as Adam
 from thorndike.ops.optimise import RAdam as RAdam
 from thorndike.ops.optimise import RMSProp as RMSProp

@@ -47,7 +47,7 @@ PARTS = {  # all but the algorithms
     "ops.augment": ("Shift",),
     "ops.munchausen": ("Munchausen",),
     "ops.exploration": ("Epsilon", "Softmax"),
-    "ops.noise": ("Gaussian", "OrnsteinUhlenbeck", "Pink"),
+    "ops.noise": ("Gaussian", "OrnsteinUhlenbeck", "Pink", "StateDependent"),
     "ops.optimise": ("Adam", "RAdam", "RMSProp", "SGD"),
     "ops.returns": ("gae",),
     "schedules": ("Linear", "Cosine", "Exponential", "Harmonic"),
