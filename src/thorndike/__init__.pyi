@@ -2,8 +2,13 @@
 from thorndike import sinks as sinks
 from thorndike.algorithms.actor_critic.sac import SAC as SAC
 from thorndike.algorithms.offline.bc import BC as BC
+from thorndike.algorithms.policy.a2c import A2C as A2C
+from thorndike.algorithms.policy.a3c import A3C as A3C
+from thorndike.algorithms.policy.impala import IMPALA as IMPALA
 from thorndike.algorithms.policy.ppo import PPO as PPO
 from thorndike.algorithms.policy.reinforce import REINFORCE as REINFORCE
+from thorndike.algorithms.policy.trpo import TRPO as TRPO
+from thorndike.algorithms.policy.variants import PPOKL as PPOKL
 from thorndike.algorithms.search.alphazero import AlphaZero as AlphaZero
 from thorndike.algorithms.tabular.td_control import ExpectedSARSA as ExpectedSARSA
 from thorndike.algorithms.tabular.td_control import QLearning as QLearning
@@ -34,6 +39,7 @@ from thorndike.envs.toy_text.blackjack import Blackjack as Blackjack
 from thorndike.envs.toy_text.tables import GymnasiumTable as GymnasiumTable
 from thorndike.envs.toy_text.tables import frozen_lake as frozen_lake
 from thorndike.envs.toy_text.tables import taxi as taxi
+from thorndike.envs.wrappers.mixed import MixedActions as MixedActions
 from thorndike.envs.wrappers.randomised import Curriculum as Curriculum
 from thorndike.envs.wrappers.randomised import Randomised as Randomised
 from thorndike.envs.wrappers.sensors import Delay as Delay
@@ -71,12 +77,14 @@ from thorndike.nets.own import FromEquinox as FromEquinox
 from thorndike.nets.recurrent import GRU as GRU
 from thorndike.nets.recurrent import LSTM as LSTM
 from thorndike.nets.torso import Torso as Torso
+from thorndike.nets.transformer import GTrXL as GTrXL
 from thorndike.ops.exploration import Epsilon as Epsilon
 from thorndike.ops.exploration import Softmax as Softmax
 from thorndike.ops.optimise import Adam as Adam
 from thorndike.ops.optimise import RAdam as RAdam
 from thorndike.ops.optimise import RMSProp as RMSProp
 from thorndike.ops.optimise import SGD as SGD
+from thorndike.ops.penalty import KLPenalty as KLPenalty
 from thorndike.presets import preset as preset
 from thorndike.runs.results.agent import Agent as Agent
 from thorndike.runs.results.agent import load as load

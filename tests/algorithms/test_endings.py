@@ -28,6 +28,8 @@ OTHERWISE = {  # those that are tested otherwise, and where
     "expected-sarsa": "learning/test_tabular.py",
     "alphazero": "test_alphazero.py: games have no time limits",
     "bc": "it learns no values",
+    "ppo-kl": "its values are PPO's",
+    "a3c": "its values are A2C's",
 }
 NAMES = tuple(ITERATIONS)
 SEEDS = 3
