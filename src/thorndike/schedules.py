@@ -157,6 +157,11 @@ def is_schedule(value: Any) -> bool:
     return isinstance(value, Schedule)
 
 
+def ends(value: Any) -> Any:
+    """The numbers that a field's value lies between: those of a schedule, or the number itself."""
+    return value.ends if is_schedule(value) else value
+
+
 def scheduled(algorithm: Any) -> bool:
     """Whether any of an algorithm's numbers is a schedule."""
     return any(map(is_schedule, jax.tree.leaves(algorithm, is_leaf=is_schedule)))

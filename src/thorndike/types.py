@@ -32,6 +32,7 @@ class Spec:
     masked: bool = False  # info["mask"] says which actions are legal
     model: Any = None  # the environment itself, where it is a JAX one: for algorithms that look ahead
     horizon: int | None = None  # the environment's time limit: no episode has more steps; None: not known
+    goal: Any = None  # rewards and terminations for other goals, where there are any: see `thorndike.envs.goals`
 
     @property
     def players(self) -> int:
@@ -62,9 +63,7 @@ class Timestep(NamedTuple):
     first: Array  # obs is the first of an episode: reset carries here
     info: dict[str, Array]  # of `SHOWN`: "mask" (legal actions at obs), "final_mask" (at final_obs)
     sim: PyTree = ()  # simulator state; JAX environments only, never stored
-    earned: dict[
-        str, PyTree
-    ] = {}  # by the step that led here: cost, success, terms, log; only until it is written down
+    earned: dict[str, PyTree] = {}  # of `EARNED`, by the step that led here; only until it is written down
 
 
 class Transition(NamedTuple):
@@ -100,6 +99,7 @@ class Look(NamedTuple):
     pi: Any = ()  # the distribution that it acts by, in network units, of legal actions; see `ops.distributions`
     value: PyTree = ()  # V(s), [E]
     q: PyTree = ()  # Q(s, a) of every action, [E, A]
+    returns: PyTree = ()  # their distributions: values [E, A, N], and the probabilities of these
 
 
 class Step(NamedTuple):
@@ -160,6 +160,7 @@ class Algorithm(Protocol):
     An off-policy one has `update(state, batch, key) -> state, metrics` in the place of `learn`, and a `replay` and a
     `replay_ratio`; the drivers keep what came in that memory and draw batches from it (`collect` and `improve` in
     `thorndike.drivers.learner`). With a method `experience(rollout)` it chooses what of a rollout is remembered.
+    A replay with a method `bind(memory, spec)` is told which environment its memory is for.
     With a method `adopted(state)` it mends a state of which only a part came from elsewhere: targets follow, say.
     """
 

@@ -166,9 +166,23 @@ def algorithm_actions(actor):
 
 
 # Values that make a difference, where the general rule below does not: limits that nothing reaches otherwise.
-STRONG = {"max_grad_norm": 1e-3, "huber": 1e-3, "clip": 1e-4, "start": 0.5, "end": 0.6, "fraction": 0.1}
+STRONG = {
+    "sigma": 0.4,
+    "smoothing": 0.5,
+    "max_grad_norm": 1e-3,
+    "huber": 1e-3,
+    "clip": 1e-4,
+    "start": 0.5,
+    "end": 0.6,
+    "fraction": 0.1,
+}
 # Fields without any effect in these cases, and why.
-WITHOUT: dict[tuple[str, str], str] = {("ppo-kl", "clip"): "the penalty takes its place"}
+WITHOUT: dict[tuple[str, str], str] = {
+    ("ddpg", "smoothing_clip"): "its targets are not smoothed",
+    ("ppo-kl", "clip"): "the penalty takes its place",
+    ("rainbow", "exploration.fraction"): "its ε stays at 0",
+    **{(name, "huber"): "its loss is not Huber's" for name in ("c51", "qr-dqn", "iqn", "rainbow")},
+}
 
 
 def fields_of(algorithm):

@@ -21,6 +21,10 @@ ITERATIONS = {
     "ppo": 250,
     "sac": 400,
     "reinforce": 600,
+    "td3": 800,
+    "tqc": 400,
+    "crossq": 400,
+    "discrete-sac": 400,
 }  # of each algorithm that learns values of such environments
 OTHERWISE = {  # those that are tested otherwise, and where
     "q-learning": "learning/test_tabular.py",
@@ -30,6 +34,9 @@ OTHERWISE = {  # those that are tested otherwise, and where
     "bc": "it learns no values",
     "ppo-kl": "its values are PPO's",
     "a3c": "its values are A2C's",
+    "ddpg": "it is td3 with other numbers",
+    "redq": "it is sac with other numbers",
+    "droq": "it is sac with other numbers",
 }
 NAMES = tuple(ITERATIONS)
 SEEDS = 3

@@ -94,7 +94,7 @@ def test_the_critics_are_fitted_to_the_target():
     q1, q2, y = np.array([1, 2, 3, 4, 5, 6.0]), np.array([6, 5, 4, 3, 2, 1.0]), np.arange(6) / 10
     loss, metrics = SMALL.critic_loss(Judges(jnp.stack([q1, q2])), batch(), ACTION, y)
     np.testing.assert_allclose(loss, 0.5 * np.mean((q1 - y) ** 2) + 0.5 * np.mean((q2 - y) ** 2), rtol=1e-6)
-    np.testing.assert_allclose(metrics["td_error"], np.mean(np.abs(q1 - y)), rtol=1e-6)
+    np.testing.assert_allclose(metrics["td_error"], (np.abs(q1 - y) + np.abs(q2 - y)) / 2, rtol=1e-6)  # of each row
     np.testing.assert_allclose(metrics["q_value"], np.mean(q1), rtol=1e-6)
 
 

@@ -6,9 +6,9 @@ import gymnasium as gym
 import pytest
 
 import thorndike as td
+from thorndike.commands.train import train_arguments
 from thorndike.envs import full_id
 from thorndike.envs.adapters.gymnasium import GymnasiumEnvironment
-from thorndike.train_options import train_arguments
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import pytest
-from cases import trained
+from trained import trained
 
 import thorndike as td
 from every_reply import every_reply

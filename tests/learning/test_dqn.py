@@ -9,7 +9,7 @@ import equinox as eqx
 import jax
 import numpy as np
 import pytest
-from cases import trained
+from trained import trained
 
 import thorndike as td
 from thorndike.runs.training.setup import choose
@@ -17,7 +17,7 @@ from thorndike.runs.training.setup import choose
 
 @pytest.mark.slow
 def test_cartpole_in_100k_steps(tmp_path):
-    """In all seeds but one at most: of 96 three ended below 450, and which hangs on the last digits of sums.
+    """In all seeds but one at most: of ten one ended at 359, and which hangs on the last digits of sums.
 
     In a process of its own, as on the command line: those digits depend on how many devices share the seeds, which JAX
     otherwise has from whatever ran first.
@@ -25,8 +25,8 @@ def test_cartpole_in_100k_steps(tmp_path):
     command = [sys.executable, "-m", "thorndike", "train", "dqn", "CartPole-v1", "--steps", "100000", "--seeds", "6"]
     subprocess.run([*command, "--out", str(tmp_path / "run")], check=True, capture_output=True)
     evaluation = td.open_run(tmp_path / "run").evaluate(50)
-    assert evaluation.mean >= 450, evaluation.per_run
-    assert sorted(evaluation.per_run)[1] >= 450, evaluation.per_run
+    assert evaluation.mean >= 475, evaluation.per_run
+    assert sorted(evaluation.per_run)[1] >= 475, evaluation.per_run
 
 
 @pytest.mark.slow
@@ -40,11 +40,12 @@ def test_acrobot_in_100k_steps(tmp_path):
 def test_targets_in_closed_form():
     """θ⁻ values the next action; θ chooses it with double targets; a terminated step has no future, a mask no say."""
     online, frozen = np.array([[0, 9, 3], [5, 4, 3], [5, 4, 3]]), np.array([[4, 1, 7], [2, 8, 6], [2, 8, 6]])
-    empty = dict.fromkeys(("obs", "first", "action", "extras", "truncated"), None)
+    empty = dict.fromkeys(("obs", "first", "action", "truncated"), None)
     batch = td.Transition(
-        **empty, reward=np.array([1.0, 1.0, 1.0]), terminated=np.array([False, False, True]), next_obs=None, info={},
+        **empty, reward=np.array([1.0, 1.0, 1.0]), terminated=np.array([False, False, True]), next_obs=None,
+        extras={}, info={},
     )  # fmt: skip
-    plain, double = td.DQN(discount=0.5), td.DQN(discount=0.5, double=True)
+    plain, double = td.DQN(discount=0.5, double=False), td.DQN(discount=0.5, double=True)
     np.testing.assert_allclose(plain.target(frozen, online, batch), [1 + 0.5 * 7, 1 + 0.5 * 8, 1])
     np.testing.assert_allclose(double.target(frozen, online, batch), [1 + 0.5 * 1, 1 + 0.5 * 2, 1])
     masked = batch._replace(info={"next_mask": np.array([[True, True, False]] * 3)})
@@ -53,7 +54,7 @@ def test_targets_in_closed_form():
 
 def test_the_target_stands_still_between_copies():
     """Hard copies come every `target_period` updates and not in between: a dropped target network fails here."""
-    algorithm = td.DQN(target_period=3, torso=td.Torso(widths=(4,)))
+    algorithm = td.DQN(learning_rate=1e-3, target_period=3, torso=td.Torso(widths=(4,)))
     env = td.CartPole()
     state = algorithm.init(jax.random.key(0), td.Spec(env.observation_space, env.action_space, 100))
     none = np.zeros(8, bool)
@@ -74,7 +75,8 @@ def test_the_target_stands_still_between_copies():
 @pytest.mark.parametrize(("progress", "worse"), [(0, 0.4), (50, 0.25), (100, 0.1)])
 def test_training_explores_and_evaluation_does_not(progress, worse):
     """ε falls from 0.8 to 0.2 over the run; half of what it chooses is the worse of two actions."""
-    algorithm = td.DQN(exploration=td.Epsilon(start=0.8, end=0.2, fraction=1.0), torso=td.Torso(widths=(4,)))
+    epsilon = td.Epsilon(start=0.8, end=0.2, fraction=1.0)
+    algorithm = td.DQN(learning_rate=1e-3, exploration=epsilon, torso=td.Torso(widths=(4,)))
     env, n = td.CartPole(), 4000
     state = algorithm.init(jax.random.key(0), td.Spec(env.observation_space, env.action_space, 100))
     q = eqx.tree_at(lambda q: q.head.bias, jax.tree.map(np.zeros_like, state.q), np.float32([0, 5]))
@@ -88,7 +90,7 @@ def test_training_explores_and_evaluation_does_not(progress, worse):
 
 def one_update(online, frozen, **fields):
     """The state and the metrics of one update, with r = 1 and a = 0, where θ and θ⁻ say these values everywhere."""
-    algorithm = td.DQN(discount=0.5, torso=td.Torso(widths=(4,)), **fields)
+    algorithm = td.DQN(discount=0.5, learning_rate=1e-3, torso=td.Torso(widths=(4,)), **fields)
     env = td.CartPole()
     state = algorithm.init(jax.random.key(0), td.Spec(env.observation_space, env.action_space, 100))
     zeros = jax.tree.map(np.zeros_like, state.q)

@@ -6,16 +6,13 @@ import dataclasses
 
 import jax.numpy as jnp
 import pytest
-from cases import greedy, trained
+from trained import greedy, trained
 
 import thorndike as td
 from thorndike.algorithms.policy import ppo
 from thorndike.runs.training.setup import choose
 
-CARTPOLE = td.PPO(
-    num_envs=8, rollout_length=128, minibatch_size=256, epochs=20, discount=0.99, trace=0.95,
-    learning_rate=td.Linear(1e-3), clip=td.Linear(0.2),
-)  # fmt: skip
+CARTPOLE = td.PPO()
 PENDULUM = td.PPO(
     num_envs=8, rollout_length=256, minibatch_size=128, epochs=10, discount=0.95, learning_rate=td.Linear(1e-3),
 )  # fmt: skip

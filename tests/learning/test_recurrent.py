@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from cases import trained
+from trained import trained
 
 from thorndike.runs.training.setup import choose
 

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import greedy, trained
 from gymnasium.spaces import Box
+from trained import greedy, trained
 
 import thorndike as td
 from thorndike.ops.distributions import Normal, TanhNormal

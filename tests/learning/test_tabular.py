@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import greedy, trained
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tuple
+from trained import greedy, trained
 
 import thorndike as td
 from thorndike.algorithms.tabular import td_control

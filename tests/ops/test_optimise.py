@@ -11,7 +11,7 @@ import optax
 import pytest
 
 from thorndike.ops import optimise
-from thorndike.ops.optimise import adam, begin, descend, polyak
+from thorndike.ops.optimise import Adam, begin, descend, polyak
 
 PARAMS = {"w": jnp.array([[1.0, -2.0], [0.5, 3.0]]), "b": jnp.array([0.1, -0.3])}
 
@@ -34,7 +34,7 @@ def trajectory(optimiser, steps: int = 6):
 def test_adam_is_the_textbook(clip, large, monkeypatch):
     """Kingma & Ba 2015, algorithm 1, in double precision; whichever parameters share a vector."""
     monkeypatch.setattr(optimise, "LARGE", large)
-    got, norms = trajectory(adam(0.05, clip, eps=1e-5))
+    got, norms = trajectory(Adam(eps=1e-5).build(0.05, clip))
     x = np.concatenate([np.ravel(PARAMS["w"]), PARAMS["b"]]).astype(float)
     m = v = np.zeros(6)
     for t in range(1, 7):
@@ -61,7 +61,7 @@ def test_descend_is_plain_optax():
     for _ in range(6):
         params, state = step(params, state)
     close = partial(np.testing.assert_allclose, atol=1e-6)  # the norm of one vector is summed in another order
-    jax.tree.map(close, trajectory(adam(0.05, 0.5))[0], params)
+    jax.tree.map(close, trajectory(Adam().build(0.05, 0.5))[0], params)
 
 
 def test_a_soft_copy_with_tau_1_is_a_copy():

@@ -13,6 +13,7 @@ from typing import Any
 MODULES = (  # the order in which algorithms are listed; families are folders
     "tabular.td_control",
     "value.dqn",
+    "value.variants",
     "policy.reinforce",
     "policy.a2c",
     "policy.a3c",
@@ -21,6 +22,11 @@ MODULES = (  # the order in which algorithms are listed; families are folders
     "policy.ppo",
     "policy.variants",
     "actor_critic.sac",
+    "actor_critic.crossq",
+    "actor_critic.discrete_sac",
+    "actor_critic.redq",
+    "actor_critic.tqc",
+    "actor_critic.td3",
     "search.alphazero",
     "offline.bc",
 )
@@ -80,6 +86,10 @@ def _plain(name: str) -> str:
 
 
 def algorithm_class(name: str) -> Any:
-    """The class of the algorithm called `name`; raises `UnknownNameError`."""
+    """The class of the algorithm called `name`, or "my_module:MyClass"; raises `UnknownNameError`."""
+    if ":" in name:
+        from thorndike.own_modules import own_algorithm
+
+        return own_algorithm(name)
     entry = entry_of(name)
     return getattr(importlib.import_module(f"thorndike.algorithms.{entry.module}"), entry.class_name)

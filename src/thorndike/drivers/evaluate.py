@@ -217,6 +217,8 @@ def look(algorithm: Any, actor: PyTree, carry: PyTree, now: Timestep, explore: b
     told = {"value": found.value, "q": found.q}
     if found.pi != ():
         told |= found.pi.told()
+    if found.returns != ():
+        told |= dict(zip(("returns", "return_probabilities"), found.returns))
     return {name: x for name, x in told.items() if not (isinstance(x, tuple) and not x)}
 
 

@@ -306,7 +306,7 @@ def _init_run(algorithm: Any, spec: Spec, key: Array, now: Timestep, earned: dic
     carry = algorithm.carry(algorithm.actor(agent), algorithm.num_envs)
     example, later = jax.eval_shape(partial(_example, algorithm), agent, carry, now, earned, key)
     check_kind(algorithm, "act", carry, later)
-    memory, zero = init_memory(algorithm, example), jnp.int32(0)
+    memory, zero = init_memory(algorithm, example, spec), jnp.int32(0)
     after, _, metrics = jax.eval_shape(partial(improve, algorithm), agent, memory, example, key)
     check_kind(algorithm, "update" if replays(algorithm) else "learn", agent, after)
     seen = jax.eval_shape(partial(health, spec.observation), example.steps).metrics

@@ -23,7 +23,7 @@ from thorndike.envs.conformance import difference
 from thorndike.envs.masks import mask_size
 from thorndike.envs.mixed import Mixed
 from thorndike.nets.policy import Actions
-from thorndike.types import Array, Clock, Metrics, PyTree, Rollout, Timestep
+from thorndike.types import Array, Clock, Metrics, PyTree, Rollout, Spec, Timestep
 
 
 def replays(algorithm: Any) -> bool:
@@ -57,9 +57,13 @@ def warm_iterations(algorithm: Any) -> int:
     return max(1, -(-algorithm.replay.warmup // steps_of(algorithm))) if replays(algorithm) else 0
 
 
-def init_memory(algorithm: Any, example: Rollout) -> PyTree:
-    """An empty memory for rollouts shaped like `example` [T, E, ...]; () where there is none."""
-    return algorithm.replay.init(jax.eval_shape(partial(remembered, algorithm), example)) if replays(algorithm) else ()
+def init_memory(algorithm: Any, example: Rollout, spec: Spec) -> PyTree:
+    """An empty memory for rollouts of the environment `spec` shaped like `example` [T, E, ...]; () where there is
+    none."""
+    if not replays(algorithm):
+        return ()
+    memory = algorithm.replay.init(jax.eval_shape(partial(remembered, algorithm), example))
+    return algorithm.replay.bind(memory, spec) if hasattr(algorithm.replay, "bind") else memory
 
 
 def remembered(algorithm: Any, rollout: Rollout) -> Rollout:

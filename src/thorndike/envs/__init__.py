@@ -21,6 +21,8 @@ BUILT_IN = {  # id: (module, factory); where Gymnasium has one of that id, parit
     "Taxi-v3": ("toy_text.tables", "taxi_v3"),
     "Taxi-v4": ("toy_text.tables", "taxi"),
     "Blackjack-v1": ("toy_text.blackjack", "Blackjack"),
+    "BitFlip": ("goal.bit_flip", "BitFlip"),
+    "Reach": ("goal.reach", "Reach"),
     "RepeatPrevious": ("memory.repeat_previous", "RepeatPrevious"),
     "TMaze": ("memory.t_maze", "TMaze"),
 }
@@ -44,6 +46,14 @@ def full_id(name: str) -> str:
     parts = [(id, *id.rpartition("-v")[::2]) for id in known]
     versions = {int(version): id for id, stem, version in parts if stem == plain and version.isdigit()}
     return name.removesuffix(plain) + versions[max(versions)] if versions and plain not in known else name
+
+
+def known(name: str) -> bool:
+    """Whether an id is likely to name an environment; nothing is imported to find out but Gymnasium."""
+    import gymnasium
+
+    plain = _backend(full_id(name))[1]
+    return plain in BUILT_IN or plain in gymnasium.registry or ":" in name or name.partition("/")[0] in ADAPTERS
 
 
 def _backend(name: str) -> tuple[str, str]:

@@ -53,7 +53,7 @@ def softmax_probabilities(values: Array, temperature: Array, mask: Array | None 
     return jax.nn.softmax(softmax_logits(values, temperature, mask))
 
 
-def softmax_logits(values: Array, temperature: Array, mask: Array | None = None) -> Array:
+def softmax_logits(values: Array, temperature: Array | float, mask: Array | None = None) -> Array:
     """Q(a) / τ, less that of the best legal action: the others' may be as low as floats go."""
     return legal((values - legal(values, mask).max(-1, keepdims=True)) / temperature, mask)
 

@@ -2,48 +2,35 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 from gymnasium.spaces import Discrete
 
 from thorndike.configuration import algorithm, require
 from thorndike.domains import Fraction, NonNegative, Positive, Share, Static
+from thorndike.memory.hindsight import Hindsight
 from thorndike.memory.prioritised import Prioritised
+from thorndike.memory.prioritised_sequences import PrioritisedSequences
 from thorndike.memory.replay import Uniform
-from thorndike.memory.sequences import Sequences
-from thorndike.nets.mlp import Dense
+from thorndike.memory.sequences import Sequences, at_last
+from thorndike.nets.cnn import is_image
 from thorndike.nets.observations import shown
-from thorndike.nets.recurrent import GRU, LSTM, Recurrent, unroll
-from thorndike.nets.torso import Network, Torso, example
-from thorndike.ops.distributions import Categorical
+from thorndike.nets.q_network import QNetwork
+from thorndike.nets.recurrent import GRU, LSTM
+from thorndike.nets.torso import Torso, example, leaves
+from thorndike.nets.value import Categorical, Implicit, Mean, Quantiles
+from thorndike.ops import distributions
+from thorndike.ops.augment import Shift
 from thorndike.ops.exploration import Epsilon, Softmax, greedy, legal
-from thorndike.ops.losses import huber
+from thorndike.ops.munchausen import Munchausen
 from thorndike.ops.optimise import Adam, Optimiser, begin, descend, every, polyak
 from thorndike.ops.returns import n_step, td_target
 from thorndike.ops.statistics import normalise_tree, observed, running_tree
 from thorndike.schedules import Linear
 from thorndike.types import Array, Clock, Look, Metrics, PyTree, Rollout, Spec, Timestep, Transition
-
-
-class QNetwork(eqx.Module):
-    """Q(s, ·), [T, E, A]."""
-
-    torso: Network | Recurrent
-    head: Dense
-
-    def __init__(self, key: Array, torso: Torso, core: GRU | LSTM | None, spec: Spec):
-        tkey, hkey = jax.random.split(key)
-        network = torso.build(tkey, spec.observation)
-        self.torso = core.build(jax.random.fold_in(tkey, 1), network) if core else network
-        self.head = Dense(hkey, self.torso.features, int(spec.action.n), init=torso.init)  # type: ignore[attr-defined]
-
-    def __call__(self, obs: PyTree, first: Array, carry: PyTree) -> tuple[Array, PyTree]:
-        """Q [T, E, A] and the carry after each step; obs and first [T, E, ...], carry [E, ...]."""
-        features, carries = unroll(self.torso, obs, first, carry)
-        return self.head(features), carries
 
 
 class Actor(NamedTuple):
@@ -67,18 +54,18 @@ class State(NamedTuple):
 
 @algorithm(
     name="dqn",
-    summary="deep Q-network, with double targets as a field; with a core it remembers (DRQN)",
+    summary="deep Q-network; double, dueling, distributional, noisy ... are its fields, and a memory (DRQN)",
     actions="Discrete",
     aliases=("deep-q-network",),
 )
 class DQN:
-    """Deep Q-network (Mnih et al. 2015), with double targets (van Hasselt et al. 2016) as a field.
+    """Deep Q-network (Mnih et al. 2015), with double targets (van Hasselt et al. 2016) and what came after as fields.
 
-    L(θ) = E[ huber( r + γ (1 - terminated) max_a' Q(s', a'; θ⁻) - Q(s, a; θ) ) ]
+    L(θ) = E[ huber( r + γ (1 - terminated) Q(s', a'; θ⁻) - Q(s, a; θ) ) ],   a' = argmax_a Q(s', a; θ or θ⁻)
 
-    With a `core` and `Sequences` as its replay it is DRQN (Hausknecht & Stone 2015); `burn_in` is R2D2's (Kapturowski
-    et al. 2019), whose priorities, longer returns and rescaled values are not here. Both networks then start from the
-    carry that acting had.
+    A `head` that learns the distribution of returns has a loss of its own in the place of Huber's. With a `core` and
+    `Sequences` it is DRQN (Hausknecht & Stone 2015), and both networks start from the carry that acting had. Algorithms
+    of other names, from `C51` to `R2D2`, are other defaults of this one: see `thorndike.algorithms.value.variants`.
     """
 
     learning_rate: NonNegative = Linear(2e-3)  # step size
@@ -87,11 +74,19 @@ class DQN:
     target_period: int = 100  # updates between copies θ⁻ <- θ⁻ + τ (θ - θ⁻)
     tau: Share = 1.0  # 1 is a hard copy; for a soft one 0.005 with target_period 1
     replay_ratio: Static = 0.5  # updates for each environment step
-    huber: Positive = 100.0  # |δ| beyond which the loss is linear; the paper's 1 is for rewards clipped to [-1, 1]
+    huber: Positive = 100.0  # of `Mean`: |δ| beyond which the loss is linear; the paper's 1 is for rewards in [-1, 1]
     max_grad_norm: Positive = 1000.0  # the gradient is scaled down to this norm
     normalize_observation: bool = True  # by running mean and variance, which are saved with the actor
     exploration: Epsilon | Softmax = Epsilon()  # how actions are chosen in training
-    replay: Uniform | Prioritised | Sequences = Uniform(capacity=50_000, batch_size=128)  # what it learns from
+    head: Mean | Categorical | Quantiles | Implicit = Mean()  # what is said of each action: Q, or all of its return
+    dueling: bool = False  # V(s) and A(s, a) in layers of their own (Wang et al. 2016)
+    noisy: Positive | None = None  # σ₀ of noise in the head's layers (Fortunato et al. 2018), to explore by; mostly 0.5
+    munchausen: Munchausen | None = None  # log π as a reward, and softmax targets; in the place of `double`
+    augment: Shift | None = None  # pictures are shifted at random in updates (DrQ)
+    # what it learns from
+    replay: Uniform | Prioritised | Sequences | PrioritisedSequences | Hindsight = Uniform(
+        capacity=50_000, batch_size=128
+    )
     torso: Torso = Torso(activation="relu", init="uniform")  # the network below the head
     core: GRU | LSTM | None = None  # memory behind the torso; it needs Sequences as replay
     optimiser: Optimiser = Adam()
@@ -115,17 +110,27 @@ class DQN:
             "with a core, rollout_length must be above 1: it is the length of the sequences that learning goes back "
             "through",
         )
+        plain = isinstance(self.head, Mean) and not self.head.rescaled and getattr(self.replay, "n_step", 1) == 1
+        require(
+            self.munchausen is None or plain,
+            "munchausen adds to each reward and softens the mean's target: it needs head=td.Mean() and n_step 1",
+        )
 
     def supports(self, spec: Spec) -> str | None:
         """Discrete actions only: the maximum over actions is taken by enumeration."""
-        if isinstance(spec.action, Discrete):
-            return None
-        return f"DQN takes the maximum over a list of actions, and {spec.action} is not one: it needs Discrete actions"
+        name = type(self).__name__
+        if not isinstance(spec.action, Discrete):
+            return (
+                f"{name} takes the maximum over a list of actions, and {spec.action} is not one: it needs Discrete ones"
+            )
+        if self.augment is not None and not any(map(is_image, leaves(spec.observation))):
+            return f"{name} shifts pictures, and {spec.observation} has none: leave augment out"
+        return None
 
     def init(self, key: Array, spec: Spec) -> State:
         """Two equal networks."""
         spec = shown(spec, self.normalize_observation)
-        q = QNetwork(key, self.torso, self.core, spec)
+        q = QNetwork(key, self.torso, self.core, self.head, self.dueling, self.noisy, spec)
         copy = jax.tree.map(jnp.copy, q)
         clock = Clock(jnp.int32(0), jnp.int32(spec.steps))
         statistics = running_tree(example(spec.observation)) if self.normalize_observation else ()
@@ -148,32 +153,44 @@ class DQN:
         """Zeros for a network that remembers, else nothing."""
         return self.core.carry(n) if self.core else ()
 
+    def think(self, actor: Actor, carry: PyTree, now: Timestep, key: Array | None = None) -> tuple[Any, PyTree]:
+        """What the head says of `now`, [E, ...], and the next carry. `key` draws a noise for each environment."""
+        return actor.q.now(normalise_tree(actor.statistics, now.obs), now.first, carry, key)
+
     def look(self, actor: Actor, carry: PyTree, now: Timestep, explore: bool) -> tuple[Look, PyTree]:
-        """Q(s, ·), its maximum, and what it is acted on with."""
-        obs, mask = normalise_tree(actor.statistics, now.obs), now.info.get("mask")
-        values, carries = actor.q(jax.tree.map(lambda x: x[None], obs), now.first[None], carry)
-        values, carry = values[0], jax.tree.map(lambda c: c[0], carries)
-        pi = self.exploration.probabilities(values, actor.level, mask) if explore else greedy(values, mask)
-        return Look(Categorical(jnp.log(pi)), legal(values, mask).max(-1), values), carry
+        """Q(s, ·), its maximum, the returns' distributions, and what it is acted on with: not known of noise."""
+        values, carry = self.think(actor, carry, now)
+        q, mask = self.head.mean(values), now.info.get("mask")
+        if explore and self.noisy is not None:
+            return Look((), legal(q, mask).max(-1), q, self.head.distribution(values)), carry
+        pi = self.exploration.probabilities(q, actor.level, mask) if explore else greedy(q, mask)
+        return Look(
+            distributions.Categorical(jnp.log(pi)), legal(q, mask).max(-1), q, self.head.distribution(values)
+        ), carry
 
     def act(self, actor: Actor, carry: PyTree, now: Timestep, key: Array, explore: bool):
         """Explore, or take the best legal action."""
-        extras = {"carry": carry} if self.core else {}
-        look, carry = self.look(actor, carry, now, explore)
-        values, mask = look.q, now.info.get("mask")
+        extras, mask, nkey = {"carry": carry} if self.core else {}, now.info.get("mask"), None
+        if explore and self.noisy is not None:
+            key, nkey = jax.random.split(key)
+        values, carry = self.think(actor, carry, now, nkey)
+        q = self.head.mean(values)
         if explore:
-            return self.exploration.choose(key, values, actor.level, mask), carry, extras
-        return legal(values, mask).argmax(-1), carry, extras
+            return self.exploration.choose(key, q, actor.level, mask), carry, extras
+        return legal(q, mask).argmax(-1), carry, extras
 
-    def target(self, frozen: Array, online: Array, steps: Transition) -> Array:
-        """r + γ (1 - terminated) max_a' Q(s', a'; θ⁻), from the values of both networks at s' [..., A]."""
-        frozen, online = (legal(values, steps.info.get("next_mask")) for values in (frozen, online))
-        next_value = select(frozen, online.argmax(-1)) if self.double else frozen.max(-1)
+    def target(self, frozen: Any, online: Any, steps: Transition, before: Any = ()) -> Array:
+        """What the head is to say of the action at s, from what both networks say at s', and θ⁻ at s (`before`)."""
+        mask = steps.info.get("next_mask")
         reward, discount = n_step(steps, self.discount)
-        return td_target(reward, next_value, steps.terminated, discount)
+        if self.munchausen is not None:
+            reward = reward + self.munchausen.bonus(before, steps.action, steps.info.get("mask"))
+            return td_target(reward, self.munchausen.value(frozen, mask), steps.terminated, discount)
+        best = legal(self.head.mean(online if self.double else frozen), mask).argmax(-1)  # a'
+        return self.head.target(self.head.pick(frozen, best), reward, steps.terminated, discount)
 
-    def values(self, q: QNetwork, steps: Transition, carry: PyTree) -> tuple[Array, Array]:
-        """Q(s, ·) and Q(s', ·), [T, B, A], behind the burn-in of sequences [burn_in + T, B, ...].
+    def values(self, q: QNetwork, steps: Transition, carry: PyTree, key: Array | None = None) -> tuple[Any, Any]:
+        """What the head says at s and at s', [T, B, ...], behind the burn-in of sequences [burn_in + T, B, ...].
 
         s' is one step on from the carry after s, in the same episode.
         """
@@ -181,11 +198,10 @@ class DQN:
         if burn_in:
             early, steps = jax.tree.map(lambda x: x[:burn_in], steps), jax.tree.map(lambda x: x[burn_in:], steps)
             carry = jax.lax.stop_gradient(jax.tree.map(lambda c: c[-1], q(early.obs, early.first, carry)[1]))
-        here, carries = q(steps.obs, steps.first, carry)
-        flat = lambda x: x.reshape((-1, *x.shape[2:]))  # noqa: E731
-        obs, carry = jax.tree.map(lambda x: flat(x)[None], steps.next_obs), jax.tree.map(flat, carries)
-        there, _ = q(obs, jnp.zeros((1, here.shape[0] * here.shape[1]), bool), carry)
-        return here, there.reshape(here.shape)
+        here, there = q.here_and_there(steps, carry, key)
+        if isinstance(self.replay, Sequences) and self.replay.n_step > 1:
+            there = at_last(there, steps.extras["steps"])
+        return here, there
 
     def update(self, state: State, batch: Transition | Rollout, key: Array) -> tuple[State, Metrics]:
         """One gradient step on a batch, and the target's copy when it is due.
@@ -194,19 +210,25 @@ class DQN:
             state: from `init`.
             batch: transitions [B, ...]; with a core, sequences [burn_in + T, B, ...] and the carries that they
                 begin with.
-            key: not used.
+            key: draws what is random in the head, and how pictures are shifted.
         """
         steps, carry = (batch.steps, batch.carry) if isinstance(batch, Rollout) else (_as_sequence(batch), ())
+        if self.augment is not None:
+            pictures = zip(jax.random.split(jax.random.fold_in(key, 2)), (steps.obs, steps.next_obs))
+            obs, next_obs = (self.augment(k, x, axes=2) for k, x in pictures)
+            steps = steps._replace(obs=obs, next_obs=next_obs)
         statistics, steps = observed(state.statistics, steps)
-        _, frozen = self.values(state.target, steps, carry)
+        drawn = self.noisy is not None or isinstance(self.head, Implicit)
+        online_key, frozen_key = jax.random.split(key) if drawn else (None, None)
+        before, frozen = self.values(state.target, steps, carry, frozen_key)
 
         def loss(q: QNetwork):
-            here, there = self.values(q, steps, carry)
-            late = jax.tree.map(lambda x: x[x.shape[0] - here.shape[0] :], steps)
-            chosen = select(here, late.action)  # Q(s, a; θ)
-            error = self.target(frozen, jax.lax.stop_gradient(there), late) - chosen  # δ
-            each = huber(error, self.huber)
-            metrics = {"td_error": jnp.abs(error), "loss": each, "q_value": chosen.mean()}
+            here, there = self.values(q, steps, carry, online_key)
+            late = jax.tree.map(lambda x: x[x.shape[0] - jax.tree.leaves(frozen)[0].shape[0] :], steps)
+            chosen = self.head.pick(here, late.action)  # of a at s, by θ
+            target = self.target(frozen, jax.lax.stop_gradient(there), late, before)
+            each, error = self.head.loss(chosen, target, self.huber)
+            metrics = {"td_error": jnp.abs(error), "loss": each, "q_value": self.head.mean(chosen).mean()}
             return (late.extras.get("weight", 1.0) * each).mean(), metrics
 
         (_, metrics), gradient = jax.value_and_grad(loss, has_aux=True)(state.q)
@@ -233,6 +255,11 @@ class DQN:
             "Acrobot-v1": {
                 "steps": 100_000, "normalize_observation": False, "exploration": Epsilon(end=0.02, fraction=0.2),
             },
+            "BitFlip": {  # success 1 with hindsight, 0 without
+                "steps": 50_000, "num_envs": 16, "discount": 0.98, "learning_rate": 1e-3, "target_period": 50,
+                "replay_ratio": 0.25, "normalize_observation": False, "exploration": Epsilon(start=0.3, end=0.02),
+                "torso": Torso(widths=(128, 128), activation="relu", init="uniform"), "replay": Hindsight(),
+            },
             "TMaze": {"steps": 200_000, **replaying, "rollout_length": 32, "replay_ratio": 1 / 32},
             "RepeatPrevious": {"steps": 200_000, **replaying, "rollout_length": 16, "replay_ratio": 1 / 32},
         }  # fmt: skip
@@ -242,24 +269,12 @@ class DQN:
         """Small instances, each with an environment, that tests run in seconds."""
         few: dict[str, Any] = {"torso": Torso(widths=(16, 16)), "num_envs": 4, "target_period": 3}
         sequences = Sequences(capacity=240, batch_size=8, burn_in=2, warmup=48)
-        remembers: dict[str, Any] = {
-            "core": GRU(width=8),
-            "rollout_length": 6,
-            "normalize_observation": True,
-            "replay": sequences,
-        }
-        replay = Uniform(capacity=200, batch_size=16, warmup=32)
-        return {
-            "": (cls(**few, replay=replay), "CartPole-v1"),
-            "with memory": (cls(**few, **remembers), "CartPoleNoVel-v1"),
-        }
+        remembers: dict[str, Any] = {"core": GRU(width=8), "rollout_length": 6, "replay": sequences}
+        replay = replace(cls().replay, capacity=200, batch_size=16, warmup=32)
+        cases = {"": (cls(**few, replay=replay), "CartPole-v1")}
+        return cases | ({"with memory": (cls(**few, **remembers), "CartPoleNoVel-v1")} if cls is DQN else {})
 
 
 def _as_sequence(batch: Transition) -> Transition:
     """A batch [B, ...] as sequences of one step [1, B, ...]."""
     return jax.tree.map(lambda x: x[None], batch)
-
-
-def select(values: Array, action: Array) -> Array:
-    """values[..., action], [...]."""
-    return jnp.where(action[..., None] == jnp.arange(values.shape[-1]), values, 0.0).sum(-1)

@@ -16,6 +16,7 @@ import gymnasium
 import numpy as np
 from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 
+from thorndike.envs.goals import HostGoal, has_goals
 from thorndike.envs.host.advice import layers, warn_of_rounding, warn_of_statistics
 from thorndike.envs.host.batch import HostBatch, cores
 from thorndike.envs.host.guard import Overdue, alarm, guarded, in_main_thread, put_away, starts_within, where
@@ -48,7 +49,8 @@ class GymnasiumEnvironment:
 
     Attributes: `id`; `single`, whether the source is an instance; `observation_space` (float64 boxes as float32) and
     `action_space` (Discrete, Box, MultiDiscrete, MultiBinary or Mixed); `masked`, whether it says which actions are
-    legal; `max_steps`, the time limit or None.
+    legal; `max_steps`, the time limit or None; `goal`, what computes rewards for other goals where it shows goals, or
+    None.
 
     Raises `UnknownNameError`, `MissingExtraError`, `IncompatibleError` for spaces that are not supported, `ConfigError`
     for what is no source, `EnvError` if making it or its first reset fails or exits; in a run also if it hangs.
@@ -103,6 +105,8 @@ class GymnasiumEnvironment:
         self._place = place if place != "info" else None
         self._space = without_mask(self._space) if place == "observation" else self._space
         self.observation_space = stored_space(self._space)
+        goals = hasattr(env.unwrapped, "compute_reward") and has_goals(self.observation_space)
+        self.goal = HostGoal(self.make_one, self.id, self.observation_space) if goals else None
 
     def make_one(self, render_mode: str | None = None) -> gymnasium.Env:
         """A new environment, with that render mode if given; raises `ConfigError` where it takes none."""

@@ -71,7 +71,8 @@ class Agent:
         Returns:
             What the algorithm knows, of one observation or of a batch: "value" V(s); "q" Q(s, a) of every action [A];
             "probabilities" of the actions [A] (MultiDiscrete [D, A] and MultiBinary [D], a row for each part);
-            "mean" and "std" of continuous actions before squashing and scaling [D]; "entropy" of the distribution.
+            "mean" and "std" of continuous actions before squashing and scaling [D]; "entropy" of the distribution;
+            "returns" and "return_probabilities" [A, N], where the distribution of each action's return is learned.
 
         Args and errors as of `act`; with `explore` probabilities are those of acting as in training.
         """
@@ -191,6 +192,8 @@ def contents(path: Path) -> tuple[dict[str, np.ndarray], Any]:
     Raises:
         CheckpointError: there is no such file, it is damaged, or of another version.
     """
+    if (path / "run.json").is_file():
+        raise CheckpointError(f"{path} is a run: td.open_run({str(path)!r}).agent() is its agent")
     if not path.is_file():
         raise CheckpointError(f"there is no file {path}")
     try:

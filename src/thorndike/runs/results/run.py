@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from thorndike.configuration import from_json, is_config, swept, to_json, types_in
+from thorndike.configuration import from_json, is_config, not_given, swept, to_json, type_name, types_in
 from thorndike.drivers.evaluate import check_episodes, evaluate
 from thorndike.drivers.evaluation import Evaluation
 from thorndike.drivers.match import Match, Trained, against_random, match
@@ -18,6 +20,7 @@ from thorndike.envs.host.guard import starts_within
 from thorndike.errors import CheckpointError, ConfigError, DivergedError, ThorndikeError
 from thorndike.exports import known_configs
 from thorndike.memory.dataset import Dataset, new
+from thorndike.own_modules import typed
 from thorndike.runs.results.actors import Actors, Step, actors_at, expand
 from thorndike.runs.results.agent import Agent
 from thorndike.runs.results.doctor import Diagnosis, diagnose
@@ -39,7 +42,7 @@ class Run:
         Args:
             path: the directory.
             env: the environment, where it is an object of your own that the directory cannot name.
-            classes: config classes of your own that the settings name.
+            classes: config classes of your own that the settings name; curves, metrics and episodes need none of them.
 
         Raises:
             CheckpointError: there is no run at `path`, or its description is damaged.
@@ -48,13 +51,9 @@ class Run:
         self.path, self.info = self.journal.path, self.journal.info
         self.seed, self.seeds, self.runs = self.journal.seed, self.journal.seeds, self.journal.runs
         self._described = self.journal.environment
-        try:
-            self.algorithm = from_json(self.journal.settings, known_configs(classes))
-            if not hasattr(self.algorithm, "act"):
-                raise ConfigError(f"{self.algorithm!r} is no algorithm")
-        except (KeyError, TypeError, ValueError, RecursionError) as error:
-            raise CheckpointError(f"{self.path / 'run.json'} is not the description of a run: {error}") from None
         self._classes = [classes] if isinstance(classes, type) else classes
+        if self.journal.own_types <= set(map(type_name, self._classes)):
+            self.algorithm  # noqa: B018  # what is damaged is told at once
         same = isinstance(env, str) and full_id(env) == self._described["id"]  # then with its arguments in training
         kwargs = self._described.get("kwargs") if same else None
         with starts_within(self.info["env_timeout"]):
@@ -64,6 +63,36 @@ class Run:
         self._newest: tuple[int, Any] | None = (
             None  # the step of the newest checkpoint when it was read, and what is in it
         )
+
+    @cached_property
+    def algorithm(self) -> Any:
+        """The algorithm's value; raises `ConfigError` where it needs a class of your own that was not given."""
+        try:
+            found = from_json(self.journal.settings, known_configs(self._classes))
+            if not hasattr(found, "act"):
+                raise ConfigError(f"{found!r} is no algorithm")
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
+            if missing := self.journal.own_types - set(map(type_name, self._classes)):
+                raise ConfigError(not_given(min(missing))) from None
+            raise CheckpointError(f"{self.path / 'run.json'} is not the description of a run: {error}") from None
+        return found
+
+    @property
+    def shell(self) -> str:
+        """What follows `thorndike COMMAND`: the directory, and where your own environment and classes are."""
+        files = typed(self._own_classes())
+        classes = f" --classes {' '.join(map(shlex.quote, files))}" if files else ""
+        return self.journal.shell + classes
+
+    @property
+    def resume_with(self) -> str:
+        """How to go on with it, in the shell if everything of your own was named there, else in Python."""
+        in_files = "object" not in self.journal.environment and typed(self._own_classes()) is not None
+        return f"thorndike resume {self.shell}" if in_files else self.journal.resume_with
+
+    def _own_classes(self) -> list[type]:
+        """The classes of your own that take part in its algorithm."""
+        return [cls for cls in self._classes if type_name(cls) in self.journal.own_types]
 
     @property
     def status(self) -> dict[str, Any]:
@@ -220,7 +249,7 @@ class Run:
         from thorndike.runs.results.games import opponent_of
 
         if isinstance(opponent, Run) or Path(str(opponent), "run.json").is_file():
-            opponent = opponent if isinstance(opponent, Run) else Run(opponent)
+            opponent = opponent if isinstance(opponent, Run) else Run(opponent, classes=self._classes)
         return match(self.env, self.player(), opponent_of(self, opponent), games, seed)
 
     def elo(self, games: int = 100, out: str | Path | None = None, seed: int = 0) -> dict[int, float]:

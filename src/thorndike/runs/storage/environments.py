@@ -13,6 +13,7 @@ import numpy as np
 from thorndike.configuration import from_json, require, to_json
 from thorndike.envs import make
 from thorndike.envs.batched import is_jax, is_masked
+from thorndike.envs.goals import goal_of
 from thorndike.envs.recorded import Recorded
 from thorndike.errors import ConfigError
 from thorndike.exports import known_configs
@@ -27,7 +28,7 @@ def describe(env: Any, steps: int, name: str) -> Spec:
     model = env if is_jax(env) else None
     limit = getattr(env, "max_steps", None)
     horizon = None if limit is None else int(np.max(limit))  # a sweep may have several
-    return Spec(env.observation_space, env.action_space, steps, name, is_masked(env), model, horizon)
+    return Spec(env.observation_space, env.action_space, steps, name, is_masked(env), model, horizon, goal_of(env))
 
 
 def describe_environment(env: Any, name: str | None, kwargs: dict[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from thorndike.errors import CheckpointError
 from thorndike.files import read_json
+from thorndike.own_modules import as_typed
 from thorndike.runs.storage import episodes
 from thorndike.runs.storage.directory import trained
 from thorndike.runs.storage.metrics import read, table
@@ -52,6 +53,10 @@ class Journal:
             CheckpointError: there is no run, or its description is damaged.
         """
         self.path = Path(path).expanduser().absolute()  # whatever the working directory will be
+        if self.path.is_file():
+            raise CheckpointError(
+                f"{self.path} is a file, and a run is a directory with a run.json; an agent's file is opened by td.load"
+            )
         if not (self.path / "run.json").is_file():
             raise CheckpointError(f"there is no run at {self.path}: no run.json in it")
         self.info = read_json(self.path / "run.json")
@@ -132,13 +137,17 @@ class Journal:
         """What follows `thorndike COMMAND`: the directory, and the environment where it is in a module of its own."""
         name = self.environment["id"]
         own = "object" not in self.environment and ":" in name
-        return self.shell_path + (f" --env {shlex.quote(name)}" if own else "")
+        return self.shell_path + (f" --env {as_typed(name)}" if own else "")
+
+    @property
+    def own_types(self) -> set[str]:
+        """What `type_name` calls the classes of one's own that the settings name."""
+        return {name for name in _types(self.settings) if name.startswith("own ")}
 
     @property
     def resume_with(self) -> str:
         """How to go on with it: where something of your own takes part, the command line does not know that."""
-        own = any(name.startswith("own ") for name in _types(self.settings))
-        given = [", env=..."] * ("object" in self.environment) + [", classes=[...]"] * own
+        given = [", env=..."] * ("object" in self.environment) + [", classes=[...]"] * bool(self.own_types)
         return f"td.resume({str(self.path)!r}{''.join(given)})" if given else f"thorndike resume {self.shell}"
 
 

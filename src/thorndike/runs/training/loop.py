@@ -91,13 +91,11 @@ class Loop:
                 self.log.close()
             if not begun:
                 write_json(self.run.path / "status.json", {"state": "interrupted", "steps": 0, "seconds": 0.0})
-                self.progress.say(f"stopped before the first step; go on with: {self.run.journal.resume_with}")
+                self.progress.say(f"stopped before the first step; go on with: {self.run.resume_with}")
             elif signals.caught is not None and not self.log.stopped:
                 self.save()
                 self.status("interrupted")
-                self.progress.say(
-                    f"stopped and saved at {self.steps} steps; go on with: {self.run.journal.resume_with}"
-                )
+                self.progress.say(f"stopped and saved at {self.steps} steps; go on with: {self.run.resume_with}")
             else:
                 if self.saved_at != self.steps:
                     self.save()

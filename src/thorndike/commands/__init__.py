@@ -1,0 +1,28 @@
+"""The commands of `thorndike`: one module each, imported when its command is given."""
+
+from __future__ import annotations
+
+COMMANDS = {  # name: (its arguments, what it does); the module of that name has `main(words)`
+    "train": ("ALGORITHM ENV", "train an agent        (thorndike train ppo CartPole-v1)"),
+    "resume": ("RUN", "go on with a run that stopped"),
+    "evaluate": ("RUN", "play whole episodes and summarise the returns"),
+    "watch": ("RUN", "film the agent"),
+    "plot": ("RUN...", "draw learning curves, or whatever else was logged"),
+    "picture": ("RUN", "draw what was learned on a grid: values and greedy actions"),
+    "runs": ("[DIR]", "list the runs in a folder"),
+    "doctor": ("RUN...", "signs of trouble in the metrics, and what to try"),
+    "play": ("RUN", "play against the agent (board games)"),
+    "record": ("RUN", "record episodes as a dataset"),
+    "check": ("ENV_OR_ALGORITHM", "whether one of your own does what training relies on"),
+    "list": ("", "algorithms and environments; --env ENV: which algorithms for it"),
+}
+
+HEAD = "thorndike: deep reinforcement learning in JAX\n"
+FOOT = "thorndike COMMAND --help has the options; thorndike train ALGORITHM ENV --help the hyperparameters."
+
+
+def usage() -> str:
+    """What `thorndike --help` prints."""
+    calls = {f"thorndike {name} {arguments}".rstrip(): summary for name, (arguments, summary) in COMMANDS.items()}
+    width = max(map(len, calls)) + 2
+    return "\n".join([HEAD, *(f"  {call:{width}}{summary}" for call, summary in calls.items()), "", FOOT])

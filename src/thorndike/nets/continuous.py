@@ -1,0 +1,111 @@
+"""Policies and critics for continuous actions: what SAC, TD3 and their relatives have in common.
+
+Networks see actions as [-1, 1]; see `thorndike.nets.policy.Actions`. A method's critics are one module whose leaves
+have a leading axis [N].
+"""
+
+from __future__ import annotations
+
+from functools import reduce
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from gymnasium.spaces import Box
+
+from thorndike.nets.mlp import Dense
+from thorndike.nets.policy import Actions, bounds
+from thorndike.nets.torso import Network, Torso
+from thorndike.ops.distributions import TanhNormal
+from thorndike.types import Array, PyTree, Spec
+
+
+class Policy(eqx.Module):
+    """π(a | s), a tanh-Gaussian; actions in (-1, 1)."""
+
+    torso: Network
+    head: Dense
+    actions: Actions = eqx.field(static=True)
+
+    def __init__(self, key: Array, torso: Torso, spec: Spec):
+        tkey, hkey = jax.random.split(key)
+        self.actions = Actions.of(spec.action)
+        self.torso = torso.build(tkey, spec.observation)
+        self.head = Dense(hkey, self.torso.features, 2 * self.actions.dimensions, init="uniform")
+
+    def __call__(self, obs: PyTree) -> TanhNormal:
+        mean, log_std = jnp.split(self.head(self.torso(obs)), 2, -1)
+        return TanhNormal(mean, jnp.clip(log_std, -20.0, 2.0))
+
+
+class Deterministic(eqx.Module):
+    """μ(s), actions in (-1, 1), [..., D]."""
+
+    torso: Network
+    head: Dense
+    actions: Actions = eqx.field(static=True)
+
+    def __init__(self, key: Array, torso: Torso, spec: Spec):
+        tkey, hkey = jax.random.split(key)
+        self.actions = Actions.of(spec.action)
+        self.torso = torso.build(tkey, spec.observation)
+        self.head = Dense(hkey, self.torso.features, self.actions.dimensions, init="uniform")
+
+    def __call__(self, obs: PyTree) -> Array:
+        return jnp.tanh(self.head(self.torso(obs)))
+
+
+class Critic(eqx.Module):
+    """Q(s, a), [...]; with `outputs` so many numbers of it, [..., outputs]."""
+
+    torso: Network
+    head: Dense
+    outputs: int | None = eqx.field(static=True)
+
+    def __init__(self, key: Array, torso: Torso, spec: Spec, outputs: int | None = None):
+        tkey, hkey = jax.random.split(key)
+        self.torso = torso.build(tkey, spec.observation, extra=Actions.of(spec.action).dimensions)
+        self.head = Dense(hkey, self.torso.features, outputs or 1, init="uniform")
+        self.outputs = outputs
+
+    def __call__(self, obs: PyTree, action: Array, key: Array | None = None) -> Array:
+        out = self.head(self.torso(obs, action, key))
+        return out[..., 0] if self.outputs is None else out
+
+
+def stacked(keys: Array, torso: Torso, spec: Spec, outputs: int | None = None) -> Critic:
+    """A critic for each key [N], as one module with leaves [N, ...]."""
+    return jax.vmap(lambda key: Critic(key, torso, spec, outputs))(keys)
+
+
+def values(critics: Critic, obs: PyTree, action: Array, key: Array | None = None) -> Array:
+    """Q_i(s, a), [N, B], of critics whose leaves are [N, ...]; with a key, dropout is active, for each its own.
+
+    Every critic gets a copy of its input: with one for all, XLA makes the first layers one product and turns its axes.
+    """
+    n = jax.tree.leaves(critics)[0].shape[0]
+    copies = jax.tree.map(lambda x: jnp.broadcast_to(x, (n, *x.shape)), (obs, action))
+    keys = None if key is None else jax.random.split(key, n)
+    return jax.vmap(lambda critic, *inputs: critic(*inputs))(critics, *copies, *(() if keys is None else (keys,)))
+
+
+def least(q: Array) -> Array:
+    """min_i Q_i(s, a), [B], of [N, B].
+
+    In pairs: the gradient of one minimum of all divides by how many values equal it, and where XLA computes a value
+    twice, rounded in two ways, none does.
+    """
+    return reduce(jnp.minimum, q)
+
+
+def unsuited(name: str, policy: str, spec: Spec) -> str | None:
+    """None where actions are a Box with finite bounds, else one sentence that says what does not fit.
+
+    `policy` says what the algorithm called `name` has for one.
+    """
+    if not isinstance(spec.action, Box):
+        return f"{name}'s policy is {policy}, and {spec.action} is not a Box"
+    if not np.isfinite(bounds(spec.action)).all():
+        return f"{name} squashes actions into finite bounds, and {spec.action} lacks some"
+    return None
