@@ -9,8 +9,13 @@ from thorndike.algorithms.actor_critic.td3 import DDPG as DDPG
 from thorndike.algorithms.actor_critic.td3 import TD3 as TD3
 from thorndike.algorithms.actor_critic.tqc import TQC as TQC
 from thorndike.algorithms.offline.bc import BC as BC
+from thorndike.algorithms.policy.a2c import A2C as A2C
+from thorndike.algorithms.policy.a3c import A3C as A3C
+from thorndike.algorithms.policy.impala import IMPALA as IMPALA
 from thorndike.algorithms.policy.ppo import PPO as PPO
 from thorndike.algorithms.policy.reinforce import REINFORCE as REINFORCE
+from thorndike.algorithms.policy.trpo import TRPO as TRPO
+from thorndike.algorithms.policy.variants import PPOKL as PPOKL
 from thorndike.algorithms.search.alphazero import AlphaZero as AlphaZero
 from thorndike.algorithms.tabular.td_control import ExpectedSARSA as ExpectedSARSA
 from thorndike.algorithms.tabular.td_control import QLearning as QLearning
@@ -53,6 +58,7 @@ from thorndike.envs.toy_text.blackjack import Blackjack as Blackjack
 from thorndike.envs.toy_text.tables import GymnasiumTable as GymnasiumTable
 from thorndike.envs.toy_text.tables import frozen_lake as frozen_lake
 from thorndike.envs.toy_text.tables import taxi as taxi
+from thorndike.envs.wrappers.mixed import MixedActions as MixedActions
 from thorndike.envs.wrappers.randomised import Curriculum as Curriculum
 from thorndike.envs.wrappers.randomised import Randomised as Randomised
 from thorndike.envs.wrappers.sensors import Delay as Delay
@@ -94,6 +100,7 @@ from thorndike.nets.policy import PolicyHead as PolicyHead
 from thorndike.nets.recurrent import GRU as GRU
 from thorndike.nets.recurrent import LSTM as LSTM
 from thorndike.nets.torso import Torso as Torso
+from thorndike.nets.transformer import GTrXL as GTrXL
 from thorndike.nets.value import Categorical as Categorical
 from thorndike.nets.value import Implicit as Implicit
 from thorndike.nets.value import Mean as Mean
@@ -110,6 +117,7 @@ from thorndike.ops.optimise import Adam as Adam
 from thorndike.ops.optimise import RAdam as RAdam
 from thorndike.ops.optimise import RMSProp as RMSProp
 from thorndike.ops.optimise import SGD as SGD
+from thorndike.ops.penalty import KLPenalty as KLPenalty
 from thorndike.ops.returns import gae as gae
 from thorndike.presets import preset as preset
 from thorndike.runs.results.agent import Agent as Agent

@@ -37,6 +37,7 @@ PARTS = {  # all but the algorithms
     "memory.sequences": ("Sequences",),
     "nets.recurrent": ("GRU", "LSTM"),
     "nets.torso": ("Torso",),
+    "nets.transformer": ("GTrXL",),
     "nets.cnn": ("NatureCNN", "SmallCNN", "ImpalaCNN", "ResidualCNN"),
     "nets.conv1d": ("Conv1D",),
     "nets.features": ("Polynomial", "Fourier", "TileCoding"),
@@ -49,6 +50,7 @@ PARTS = {  # all but the algorithms
     "ops.exploration": ("Epsilon", "Softmax"),
     "ops.noise": ("Gaussian", "OrnsteinUhlenbeck", "Pink", "StateDependent"),
     "ops.optimise": ("Adam", "RAdam", "RMSProp", "SGD"),
+    "ops.penalty": ("KLPenalty",),
     "ops.returns": ("gae",),
     "schedules": ("Linear", "Cosine", "Exponential", "Harmonic"),
     "envs.adapters.gymnasium": ("GymnasiumEnvironment",),
@@ -71,6 +73,7 @@ PARTS = {  # all but the algorithms
     "envs.wrappers.standard": (
         "TimeLimit", "RewardScale", "FrameStack", "ActionRepeat", "StickyActions",
     ),
+    "envs.wrappers.mixed": ("MixedActions",),
     "envs.wrappers.shaping": ("Shaping",),
     "envs.wrappers.randomised": ("Randomised", "Curriculum"),
     "envs.wrappers.sensors": ("ObservationNoise", "Delay", "SensorDropout"),

@@ -180,6 +180,7 @@ STRONG = {
 # Fields without any effect in these cases, and why.
 WITHOUT: dict[tuple[str, str], str] = {
     ("ddpg", "smoothing_clip"): "its targets are not smoothed",
+    ("ppo-kl", "clip"): "the penalty takes its place",
     ("rainbow", "exploration.fraction"): "its ε stays at 0",
     **{(name, "huber"): "its loss is not Huber's" for name in ("c51", "qr-dqn", "iqn", "rainbow")},
 }

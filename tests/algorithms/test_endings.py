@@ -32,6 +32,8 @@ OTHERWISE = {  # those that are tested otherwise, and where
     "expected-sarsa": "learning/test_tabular.py",
     "alphazero": "test_alphazero.py: games have no time limits",
     "bc": "it learns no values",
+    "ppo-kl": "its values are PPO's",
+    "a3c": "its values are A2C's",
     "ddpg": "it is td3 with other numbers",
     "redq": "it is sac with other numbers",
     "droq": "it is sac with other numbers",

@@ -135,7 +135,7 @@ def make(env: Any, **kwargs: Any) -> Any:
     if is_jax(env) or (hasattr(env, "masked") and hasattr(env, "batch") and not isinstance(env, type)):  # an adapter's
         if kwargs:
             raise ConfigError(f"{type(env).__name__} exists already and takes no arguments: {', '.join(kwargs)}")
-        return env
+        return _with_vectors(env) if is_jax(env) else env
     from thorndike.envs.adapters.gymnasium import GymnasiumEnvironment
 
     if callable(env) or hasattr(env, "step"):
@@ -150,6 +150,17 @@ def make(env: Any, **kwargs: Any) -> Any:
         f"{env!r} is not an environment: give an id, a JAX environment, or a gymnasium.Env class, instance or factory; "
         "to learn from a dataset without any, the pair of its spaces, (observation, action)"
     )
+
+
+def _with_vectors(env: Any) -> Any:
+    """A JAX environment, its nested actions as vectors."""
+    from gymnasium.spaces import Dict, Tuple
+
+    if not isinstance(env.action_space, (Dict, Tuple)):
+        return env
+    from thorndike.envs.wrappers.mixed import MixedActions
+
+    return MixedActions(env=env)
 
 
 def _own(name: str) -> Any:
