@@ -1,13 +1,18 @@
 # Written by tools/listings.py
 from thorndike import sinks as sinks
 from thorndike.algorithms.actor_critic.sac import SAC as SAC
+from thorndike.algorithms.exploration.go_explore import GoExplore as GoExplore
 from thorndike.algorithms.offline.bc import BC as BC
 from thorndike.algorithms.policy.ppo import PPO as PPO
 from thorndike.algorithms.search.alphazero import AlphaZero as AlphaZero
 from thorndike.algorithms.tabular.td_control import ExpectedSARSA as ExpectedSARSA
 from thorndike.algorithms.tabular.td_control import QLearning as QLearning
 from thorndike.algorithms.tabular.td_control import SARSA as SARSA
+from thorndike.algorithms.value.bootstrapped import BootstrappedDQN as BootstrappedDQN
+from thorndike.algorithms.value.bootstrapped import Optimism as Optimism
+from thorndike.algorithms.value.bootstrapped import Thompson as Thompson
 from thorndike.algorithms.value.dqn import DQN as DQN
+from thorndike.algorithms.value.pqn import PQN as PQN
 from thorndike.checks import check as check
 from thorndike.configuration import algorithm as algorithm
 from thorndike.configuration import config as config
@@ -26,9 +31,11 @@ from thorndike.envs.classic.mountain_car_continuous import MountainCarContinuous
 from thorndike.envs.classic.pendulum import Pendulum as Pendulum
 from thorndike.envs.goal.bit_flip import BitFlip as BitFlip
 from thorndike.envs.goal.reach import Reach as Reach
+from thorndike.envs.grid.deep_sea import DeepSea as DeepSea
 from thorndike.envs.grid.grid_world import GridWorld as GridWorld
 from thorndike.envs.grid.grid_world import cliff_walking as cliff_walking
 from thorndike.envs.grid.grid_world import four_rooms as four_rooms
+from thorndike.envs.grid.river_swim import RiverSwim as RiverSwim
 from thorndike.envs.memory.repeat_previous import RepeatPrevious as RepeatPrevious
 from thorndike.envs.memory.t_maze import TMaze as TMaze
 from thorndike.envs.toy_text.blackjack import Blackjack as Blackjack

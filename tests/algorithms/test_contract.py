@@ -53,7 +53,7 @@ def test_settings_survive_json(name):
     assert from_json(to_json(algorithm), known_configs()) == algorithm
 
 
-LOSSES = {"td_error", "explained_variance", "loss", "policy_gradient_loss", "model_loss"}
+LOSSES = {"td_error", "explained_variance", "loss", "policy_gradient_loss", "model_loss", "best_score"}
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -13,8 +13,11 @@ from typing import Any
 MODULES = (  # the order in which algorithms are listed; families are folders
     "tabular.td_control",
     "value.dqn",
+    "value.pqn",
+    "value.bootstrapped",
     "policy.ppo",
     "actor_critic.sac",
+    "exploration.go_explore",
     "search.alphazero",
     "offline.bc",
 )

@@ -81,8 +81,7 @@ class DQN:
     noisy: Positive | None = None  # σ₀ of noise in the head's layers (Fortunato et al. 2018), to explore by; mostly 0.5
     munchausen: Munchausen | None = None  # log π as a reward, and softmax targets; in the place of `double`
     augment: Shift | None = None  # pictures are shifted at random in updates (DrQ)
-    # what it learns from
-    replay: Uniform | Prioritised | Sequences | Hindsight = Uniform(capacity=50_000, batch_size=128)
+    replay: Uniform | Prioritised | Sequences | Hindsight = Uniform(capacity=50_000, batch_size=128)  # its memory
     torso: Torso = Torso(activation="relu", init="uniform")  # the network below the head
     core: GRU | LSTM | None = None  # memory behind the torso; it needs Sequences as replay
     optimiser: Optimiser = Adam()
