@@ -45,8 +45,8 @@ class Cells:
             return self.rows.number(obs)
         parts = []
         for x, (low, high) in zip(jax.tree.leaves(obs), self.bounds):
-            low, span = np.asarray(low), np.maximum(np.asarray(high) - np.asarray(low), 1e-12)
-            share = (x.reshape(x.shape[0], -1) - low) / span
+            least, span = np.asarray(low), np.maximum(np.subtract(high, low), 1e-12)
+            share = (x.reshape(x.shape[0], -1) - least) / span
             parts.append(jnp.clip(jnp.floor(share * self.bins), 0, self.bins - 1).astype(jnp.int32))
         digits = jnp.concatenate(parts, -1)
         return (digits * self.bins ** np.arange(digits.shape[-1])[::-1]).sum(-1)

@@ -162,7 +162,12 @@ class PQN:
     @classmethod
     def presets(cls) -> dict[str, dict[str, Any]]:
         """Settings known to work, by environment."""
-        return {"CartPole-v1": {"steps": 500_000}, "Acrobot-v1": {"steps": 500_000}}
+        return {
+            "CartPole-v1": {  # 500 in 4 seeds of 4; the defaults, which bootstrap less far, end at 176 in one of three
+                "steps": 300_000, "num_envs": 32, "rollout_length": 64, "trace": 0.95, "discount": 0.98,
+                "learning_rate": Linear(5e-4), "exploration": Epsilon(fraction=0.3),
+            },
+        }  # fmt: skip
 
     @classmethod
     def small(cls) -> dict[str, tuple[Any, str]]:
@@ -173,4 +178,4 @@ class PQN:
 
 def values_of(q: QNetwork, obs: PyTree) -> Array:
     """Q(s, ·), [..., A], of observations [...]."""
-    return q.head(q.torso(obs))
+    return q.head(q.torso(obs))  # type: ignore[call-arg]
