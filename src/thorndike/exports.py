@@ -35,6 +35,7 @@ PARTS = {  # all but the algorithms
     "memory.sequences": ("Sequences",),
     "nets.recurrent": ("GRU", "LSTM"),
     "nets.torso": ("Torso",),
+    "nets.curiosity": ("RND", "ICM"),
     "nets.cnn": ("NatureCNN", "SmallCNN", "ImpalaCNN", "ResidualCNN"),
     "nets.conv1d": ("Conv1D",),
     "nets.features": ("Polynomial", "Fourier", "TileCoding"),

@@ -166,7 +166,7 @@ def algorithm_actions(actor):
 
 
 # Values that make a difference, where the general rule below does not: limits that nothing reaches otherwise.
-STRONG = {"max_grad_norm": 1e-3, "huber": 1e-3, "clip": 1e-4, "start": 0.5, "end": 0.6, "fraction": 0.1}
+STRONG = {"max_grad_norm": 1e-3, "huber": 1e-3, "clip": 1e-4, "start": 0.5, "end": 0.6, "fraction": 0.1, "bonus": 1e3}
 # Fields without any effect in these cases, and why.
 WITHOUT: dict[tuple[str, str], str] = {}
 

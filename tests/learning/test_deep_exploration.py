@@ -15,7 +15,7 @@ def solved(tmp_path, algorithm, seeds=5):
     """Whether at least half of the last 100 dives of each run found the treasure."""
     run = trained(tmp_path, algorithm, td.DeepSea(size=N), N * EPISODES, seeds=seeds)
     episodes = run.episodes()
-    last = [episodes["return"][episodes["seed"] == seed][-100:] for seed in range(seeds)]
+    last = [episodes["return"][episodes["member"] == seed][-100:] for seed in range(seeds)]
     return np.array([(returns > 0.5).mean() >= 0.5 for returns in last])
 
 
