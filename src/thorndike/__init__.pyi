@@ -8,6 +8,7 @@ from thorndike.algorithms.actor_critic.sac import SAC as SAC
 from thorndike.algorithms.actor_critic.td3 import DDPG as DDPG
 from thorndike.algorithms.actor_critic.td3 import TD3 as TD3
 from thorndike.algorithms.actor_critic.tqc import TQC as TQC
+from thorndike.algorithms.exploration.go_explore import GoExplore as GoExplore
 from thorndike.algorithms.offline.bc import BC as BC
 from thorndike.algorithms.policy.a2c import A2C as A2C
 from thorndike.algorithms.policy.a3c import A3C as A3C
@@ -20,7 +21,11 @@ from thorndike.algorithms.search.alphazero import AlphaZero as AlphaZero
 from thorndike.algorithms.tabular.td_control import ExpectedSARSA as ExpectedSARSA
 from thorndike.algorithms.tabular.td_control import QLearning as QLearning
 from thorndike.algorithms.tabular.td_control import SARSA as SARSA
+from thorndike.algorithms.value.bootstrapped import BootstrappedDQN as BootstrappedDQN
+from thorndike.algorithms.value.bootstrapped import Optimism as Optimism
+from thorndike.algorithms.value.bootstrapped import Thompson as Thompson
 from thorndike.algorithms.value.dqn import DQN as DQN
+from thorndike.algorithms.value.pqn import PQN as PQN
 from thorndike.algorithms.value.variants import C51 as C51
 from thorndike.algorithms.value.variants import DRQN as DRQN
 from thorndike.algorithms.value.variants import DoubleDQN as DoubleDQN
@@ -49,9 +54,11 @@ from thorndike.envs.classic.mountain_car_continuous import MountainCarContinuous
 from thorndike.envs.classic.pendulum import Pendulum as Pendulum
 from thorndike.envs.goal.bit_flip import BitFlip as BitFlip
 from thorndike.envs.goal.reach import Reach as Reach
+from thorndike.envs.grid.deep_sea import DeepSea as DeepSea
 from thorndike.envs.grid.grid_world import GridWorld as GridWorld
 from thorndike.envs.grid.grid_world import cliff_walking as cliff_walking
 from thorndike.envs.grid.grid_world import four_rooms as four_rooms
+from thorndike.envs.grid.river_swim import RiverSwim as RiverSwim
 from thorndike.envs.memory.repeat_previous import RepeatPrevious as RepeatPrevious
 from thorndike.envs.memory.t_maze import TMaze as TMaze
 from thorndike.envs.toy_text.blackjack import Blackjack as Blackjack
@@ -91,6 +98,8 @@ from thorndike.nets.cnn import NatureCNN as NatureCNN
 from thorndike.nets.cnn import ResidualCNN as ResidualCNN
 from thorndike.nets.cnn import SmallCNN as SmallCNN
 from thorndike.nets.conv1d import Conv1D as Conv1D
+from thorndike.nets.curiosity import ICM as ICM
+from thorndike.nets.curiosity import RND as RND
 from thorndike.nets.features import Fourier as Fourier
 from thorndike.nets.features import Polynomial as Polynomial
 from thorndike.nets.features import TileCoding as TileCoding

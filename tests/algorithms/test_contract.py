@@ -54,7 +54,7 @@ def test_settings_survive_json(name):
     assert from_json(to_json(algorithm), known_configs()) == algorithm
 
 
-LOSSES = {"td_error", "explained_variance", "loss", "policy_gradient_loss", "model_loss"}
+LOSSES = {"td_error", "explained_variance", "loss", "policy_gradient_loss", "model_loss", "best_score"}
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -176,6 +176,7 @@ STRONG = {
     "start": 0.5,
     "end": 0.6,
     "fraction": 0.1,
+    "bonus": 1e3,
 }
 # Fields without any effect in these cases, and why.
 WITHOUT: dict[tuple[str, str], str] = {

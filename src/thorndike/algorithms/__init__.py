@@ -19,6 +19,8 @@ MODULES = (  # the order in which algorithms are listed; families are folders
     "policy.a3c",
     "policy.impala",
     "policy.trpo",
+    "value.pqn",
+    "value.bootstrapped",
     "policy.ppo",
     "policy.variants",
     "actor_critic.sac",
@@ -27,6 +29,7 @@ MODULES = (  # the order in which algorithms are listed; families are folders
     "actor_critic.redq",
     "actor_critic.tqc",
     "actor_critic.td3",
+    "exploration.go_explore",
     "search.alphazero",
     "offline.bc",
 )

@@ -12,6 +12,7 @@ import optax
 from thorndike.configuration import algorithm, require
 from thorndike.domains import Fraction, NonNegative, Positive
 from thorndike.nets.actor_critic import Actor, Carry, Core, Params, act, blank, look, networks, values
+from thorndike.nets.curiosity import ICM, RND
 from thorndike.nets.observations import shown
 from thorndike.nets.policy import SPACES
 from thorndike.nets.recurrent import GRU, LSTM
@@ -36,6 +37,7 @@ class State(NamedTuple):
     statistics: PyTree  # of observations; () where they are not normalised
     scaling: Scaling | tuple[()]  # of rewards; () where they are left as they are
     beta: Any = ()  # weight of the KL penalty; () without one
+    curiosity: PyTree = ()  # of intrinsic rewards; () without any
 
 
 class Minibatch(NamedTuple):
@@ -87,6 +89,7 @@ class PPO:
     normalize_reward: bool = True  # divide by the running standard deviation of the discounted return
     shared_torso: bool = False  # one network below both heads
     log_std: float = 0.0  # initial log standard deviation of continuous actions, in units of half the range
+    curiosity: RND | ICM | None = None  # a bonus for what is new, beside the rewards
     torso: Torso = Torso()  # the network below the heads
     core: Core | None = None  # memory behind the torso; minibatches are then whole rollouts of some environments
     optimiser: Optimiser = Adam(eps=1e-5)
@@ -127,12 +130,12 @@ class PPO:
     def supports(self, spec: Spec) -> str | None:
         """Discrete, MultiDiscrete, MultiBinary and Box actions, and Dict or Tuple of these."""
         if isinstance(spec.action, SPACES):
-            return None
+            return self.curiosity.supports(spec) if self.curiosity else None
         return f"PPO does not know how to act in {spec.action}"
 
     def init(self, key: Array, spec: Spec) -> State:
         """Networks, optimiser, statistics."""
-        spec = shown(spec, self.normalize_observation)
+        given, spec = spec, shown(spec, self.normalize_observation)
         params = networks(key, spec, self.torso, self.core, self.shared_torso, self.log_std)
         return State(
             params,
@@ -141,6 +144,7 @@ class PPO:
             running_tree(example(spec.observation)) if self.normalize_observation else (),
             scaling(self.num_envs) if self.normalize_reward else (),
             jnp.float32(self.penalty.start) if self.penalty else (),
+            self.curiosity.init(jax.random.fold_in(key, 1), given, self.num_envs) if self.curiosity else (),
         )
 
     @property
@@ -206,6 +210,11 @@ class PPO:
 
         obs, mask, first = normalise_tree(state.statistics, steps.obs), steps.info.get("mask"), steps.first
         action = state.params.policy.head.actions.from_environment(steps.action)
+        curiosity, told = state.curiosity, {}
+        if self.curiosity:
+            ckey = jax.random.fold_in(key, 1)
+            curiosity, intrinsic, told = self.curiosity.learn(curiosity, rollout, action, self.trace, ckey)
+            advantage += intrinsic
         carry = jax.tree.map(lambda c: c[None], rollout.carry)
         data = Minibatch(obs, mask, first, action, steps.extras["log_prob"], value, advantage, target, carry)
         if self.penalty is not None:
@@ -222,8 +231,8 @@ class PPO:
         statistics = update_tree(state.statistics, steps.obs)
         if jax.tree.leaves(statistics):
             metrics |= {"observations": counted(statistics)}
-        metrics |= {"explained_variance": explained_variance(value, target), "value": value.mean()}
-        return State(params, optimiser, state.clock, statistics, scaling, beta), metrics
+        metrics |= {"explained_variance": explained_variance(value, target), "value": value.mean(), **told}
+        return State(params, optimiser, state.clock, statistics, scaling, beta, curiosity), metrics
 
     def descend(self, state: State, data: Minibatch, key: Array) -> tuple[Params, Any, Metrics]:
         """Shuffled minibatches of `data` [T, E, ...], `epochs` times over."""
