@@ -9,6 +9,8 @@ from thorndike.algorithms.actor_critic.td3 import DDPG as DDPG
 from thorndike.algorithms.actor_critic.td3 import TD3 as TD3
 from thorndike.algorithms.actor_critic.tqc import TQC as TQC
 from thorndike.algorithms.offline.bc import BC as BC
+from thorndike.algorithms.planning.value_iteration import PolicyIteration as PolicyIteration
+from thorndike.algorithms.planning.value_iteration import ValueIteration as ValueIteration
 from thorndike.algorithms.policy.ppo import PPO as PPO
 from thorndike.algorithms.policy.reinforce import REINFORCE as REINFORCE
 from thorndike.algorithms.search.alphazero import AlphaZero as AlphaZero
@@ -44,6 +46,7 @@ from thorndike.envs.classic.mountain_car_continuous import MountainCarContinuous
 from thorndike.envs.classic.pendulum import Pendulum as Pendulum
 from thorndike.envs.goal.bit_flip import BitFlip as BitFlip
 from thorndike.envs.goal.reach import Reach as Reach
+from thorndike.envs.grid.changing_maze import ChangingMaze as ChangingMaze
 from thorndike.envs.grid.grid_world import GridWorld as GridWorld
 from thorndike.envs.grid.grid_world import cliff_walking as cliff_walking
 from thorndike.envs.grid.grid_world import four_rooms as four_rooms

@@ -62,6 +62,7 @@ PARTS = {  # all but the algorithms
     "envs.classic.pendulum": ("Pendulum",),
     "envs.goal.bit_flip": ("BitFlip",),
     "envs.goal.reach": ("Reach",),
+    "envs.grid.changing_maze": ("ChangingMaze",),
     "envs.grid.grid_world": ("GridWorld", "cliff_walking", "four_rooms"),
     "envs.memory.repeat_previous": ("RepeatPrevious",),
     "envs.memory.t_maze": ("TMaze",),

@@ -32,6 +32,8 @@ OTHERWISE = {  # those that are tested otherwise, and where
     "expected-sarsa": "learning/test_tabular.py",
     "alphazero": "test_alphazero.py: games have no time limits",
     "bc": "it learns no values",
+    "value-iteration": "planning/test_dynamic_programming.py",
+    "policy-iteration": "planning/test_dynamic_programming.py",
     "ddpg": "it is td3 with other numbers",
     "redq": "it is sac with other numbers",
     "droq": "it is sac with other numbers",

@@ -22,6 +22,7 @@ MODULES = (  # the order in which algorithms are listed; families are folders
     "actor_critic.redq",
     "actor_critic.tqc",
     "actor_critic.td3",
+    "planning.value_iteration",
     "search.alphazero",
     "offline.bc",
 )
