@@ -10,6 +10,8 @@ from thorndike.algorithms.actor_critic.td3 import TD3 as TD3
 from thorndike.algorithms.actor_critic.tqc import TQC as TQC
 from thorndike.algorithms.exploration.go_explore import GoExplore as GoExplore
 from thorndike.algorithms.offline.bc import BC as BC
+from thorndike.algorithms.planning.value_iteration import PolicyIteration as PolicyIteration
+from thorndike.algorithms.planning.value_iteration import ValueIteration as ValueIteration
 from thorndike.algorithms.policy.a2c import A2C as A2C
 from thorndike.algorithms.policy.a3c import A3C as A3C
 from thorndike.algorithms.policy.impala import IMPALA as IMPALA
@@ -54,6 +56,7 @@ from thorndike.envs.classic.mountain_car_continuous import MountainCarContinuous
 from thorndike.envs.classic.pendulum import Pendulum as Pendulum
 from thorndike.envs.goal.bit_flip import BitFlip as BitFlip
 from thorndike.envs.goal.reach import Reach as Reach
+from thorndike.envs.grid.changing_maze import ChangingMaze as ChangingMaze
 from thorndike.envs.grid.deep_sea import DeepSea as DeepSea
 from thorndike.envs.grid.grid_world import GridWorld as GridWorld
 from thorndike.envs.grid.grid_world import cliff_walking as cliff_walking

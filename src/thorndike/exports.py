@@ -69,6 +69,7 @@ PARTS = {  # all but the algorithms
     "algorithms.value.bootstrapped": ("Thompson", "Optimism"),
     "envs.grid.deep_sea": ("DeepSea",),
     "envs.grid.river_swim": ("RiverSwim",),
+    "envs.grid.changing_maze": ("ChangingMaze",),
     "envs.grid.grid_world": ("GridWorld", "cliff_walking", "four_rooms"),
     "envs.memory.repeat_previous": ("RepeatPrevious",),
     "envs.memory.t_maze": ("TMaze",),

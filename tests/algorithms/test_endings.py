@@ -37,6 +37,8 @@ OTHERWISE = {  # those that are tested otherwise, and where
     "bc": "it learns no values",
     "ppo-kl": "its values are PPO's",
     "a3c": "its values are A2C's",
+    "value-iteration": "planning/test_dynamic_programming.py",
+    "policy-iteration": "planning/test_dynamic_programming.py",
     "ddpg": "it is td3 with other numbers",
     "redq": "it is sac with other numbers",
     "droq": "it is sac with other numbers",

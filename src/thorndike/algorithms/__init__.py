@@ -30,6 +30,7 @@ MODULES = (  # the order in which algorithms are listed; families are folders
     "actor_critic.tqc",
     "actor_critic.td3",
     "exploration.go_explore",
+    "planning.value_iteration",
     "search.alphazero",
     "offline.bc",
 )

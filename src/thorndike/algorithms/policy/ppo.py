@@ -210,7 +210,7 @@ class PPO:
 
         obs, mask, first = normalise_tree(state.statistics, steps.obs), steps.info.get("mask"), steps.first
         action = state.params.policy.head.actions.from_environment(steps.action)
-        curiosity, told = state.curiosity, {}
+        curiosity, told = state.curiosity, Metrics()
         if self.curiosity:
             ckey = jax.random.fold_in(key, 1)
             curiosity, intrinsic, told = self.curiosity.learn(curiosity, rollout, action, self.trace, ckey)
