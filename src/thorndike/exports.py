@@ -22,6 +22,7 @@ PARTS = {  # all but the algorithms
     "runs.results.run": ("Run", "open_run"),
     "runs.results.agent": ("Agent", "load"),
     "runs.results.plot": ("plot",),
+    "runs.results.compare": ("compare", "Comparison"),
     "presets": ("preset",),
     "checks": ("check",),
     "envs": ("make",),
