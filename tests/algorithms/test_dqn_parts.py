@@ -235,3 +235,22 @@ def test_pictures_are_needed_to_shift_them():
     assert "pictures" in td.DrQ().supports(SPEC)
     assert td.DrQ().supports(td.Spec(Box(0, 255, (8, 8, 3), np.uint8), Discrete(2))) is None
     assert "Rainbow takes the maximum" in td.Rainbow().supports(td.Spec(SPEC.observation, Box(0, 1, (2,))))
+
+
+def test_diagnostics_are_more_metrics_of_the_same_update():
+    """Against NumPy: of both networks' values, and of features of low rank."""
+    plain = td.DQN(**FEW)
+    less, more = updated(plain), updated(dataclasses.replace(plain, diagnostics=True))
+    for name, x in less.items():
+        np.testing.assert_allclose(more[name], x, rtol=1e-5, atol=1e-6)
+    names = {"q_max", "action_gap", "overestimation", "target_gap", "effective_rank", "dead_units", "weight_share"}
+    assert set(more) - set(less) == names
+    q, target = (plain.init(jax.random.key(k), SPEC).q for k in (0, 5))
+    said = lambda net, obs: np.asarray(net(obs[None], jnp.zeros((1, 16), bool), ())[0][0])  # noqa: E731
+    here, there, judged = said(q, batch().obs), said(q, batch().next_obs), said(target, batch().next_obs)
+    np.testing.assert_allclose(more["q_max"], here.max(-1).mean(), rtol=1e-4)
+    np.testing.assert_allclose(more["action_gap"], np.abs(here[:, 0] - here[:, 1]).mean(), rtol=1e-4)
+    chosen = judged[np.arange(16), there.argmax(-1)]
+    np.testing.assert_allclose(more["overestimation"], (judged.max(-1) - chosen).mean(), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(more["weight_share"], 1, rtol=1e-5)
+    assert 1 <= more["effective_rank"] <= 8

@@ -283,10 +283,10 @@ def values(
     Every critic gets a copy of its input: see `thorndike.nets.continuous.values`.
     """
     n = jax.tree.leaves(critics)[0].shape[0]
-    copies = jax.tree.map(lambda x: jnp.broadcast_to(x, (n, *x.shape)), (obs, action))
+    obs, action = jax.tree.map(lambda x: jnp.broadcast_to(x, (n, *x.shape)), (obs, action))
 
     def one(critic: Normalised, obs: PyTree, action: Array, moments: PyTree) -> tuple[Array, PyTree]:
         return critic(obs, action, moments, training)
 
-    q, moments = jax.vmap(one)(critics, *copies, moments)
+    q, moments = jax.vmap(one)(critics, obs, action, moments)
     return q[..., 0], moments
