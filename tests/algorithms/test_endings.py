@@ -18,6 +18,8 @@ from thorndike.envs.host.batch import HostBatch
 
 ITERATIONS = {
     "dqn": 600,
+    "pqn": 150,
+    "bootstrapped-dqn": 600,
     "ppo": 250,
     "sac": 400,
     "reinforce": 600,
@@ -30,8 +32,13 @@ OTHERWISE = {  # those that are tested otherwise, and where
     "q-learning": "learning/test_tabular.py",
     "sarsa": "learning/test_tabular.py",
     "expected-sarsa": "learning/test_tabular.py",
+    "go-explore": "test_go_explore.py: it learns no values",
     "alphazero": "test_alphazero.py: games have no time limits",
     "bc": "it learns no values",
+    "ppo-kl": "its values are PPO's",
+    "a3c": "its values are A2C's",
+    "value-iteration": "planning/test_dynamic_programming.py",
+    "policy-iteration": "planning/test_dynamic_programming.py",
     "ddpg": "it is td3 with other numbers",
     "redq": "it is sac with other numbers",
     "droq": "it is sac with other numbers",

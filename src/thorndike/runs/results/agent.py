@@ -19,6 +19,7 @@ from thorndike.drivers.evaluate import act, look
 from thorndike.envs.batched import to_environment
 from thorndike.envs.host.layout import kept, leaf_of
 from thorndike.envs.masks import KEY, choosable, flat_mask, mask_sizes, take_mask
+from thorndike.envs.mixed import Mixed
 from thorndike.errors import CheckpointError, ConfigError, IncompatibleError
 from thorndike.exports import known_configs
 from thorndike.files import replace
@@ -61,7 +62,8 @@ class Agent:
         self._key, key = jax.random.split(self._key)
         action, self._carry = act(self.algorithm, self.actor, self._carry, now, key, explore)
         action = to_environment(self.spec.action, np.asarray(action))
-        return action if batched else action[0]
+        action = action if batched else action[0]
+        return self.spec.action.nested(action) if isinstance(self.spec.action, Mixed) else action
 
     def look(self, obs: Any, mask: Any = None, first: Any = False, explore: bool = False) -> dict[str, Any]:
         """What the agent thinks of `obs`, without acting: its memory stays as it is.

@@ -44,6 +44,12 @@ def validate(algorithm: Any, env: Any, steps: int, seeds: int) -> None:
         check(env)
         several = swept((algorithm, env)) and swept(env)
         require(not several or getattr(env, "players", 1) == 1, "the numbers of a game cannot be swept")
+        ahead = getattr(algorithm, "looks_ahead", False)
+        require(
+            not (several and ahead),
+            f"{type(algorithm).__name__} plans with the environment's numbers, which cannot be swept then: train once "
+            "for each",
+        )
         env = member(env, 0)
     if is_jax(env):
         limit: Any = getattr(env, "max_steps", None)
