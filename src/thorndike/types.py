@@ -31,6 +31,8 @@ class Spec:
     id: str = ""  # the name that made the environment
     masked: bool = False  # info["mask"] says which actions are legal
     model: Any = None  # the environment itself, where it is a JAX one: for algorithms that look ahead
+    horizon: int | None = None  # the environment's time limit: no episode has more steps; None: not known
+    goal: Any = None  # rewards and terminations for other goals, where there are any: see `thorndike.envs.goals`
 
     @property
     def players(self) -> int:
@@ -158,6 +160,7 @@ class Algorithm(Protocol):
     An off-policy one has `update(state, batch, key) -> state, metrics` in the place of `learn`, and a `replay` and a
     `replay_ratio`; the drivers keep what came in that memory and draw batches from it (`collect` and `improve` in
     `thorndike.drivers.learner`). With a method `experience(rollout)` it chooses what of a rollout is remembered.
+    A replay with a method `bind(memory, spec)` is told which environment its memory is for.
     With a method `adopted(state)` it mends a state of which only a part came from elsewhere: targets follow, say.
     """
 

@@ -20,8 +20,10 @@ from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 
 from thorndike.configuration import require
 from thorndike.envs.conformance import difference
+from thorndike.envs.masks import mask_size
+from thorndike.envs.mixed import Mixed
 from thorndike.nets.policy import Actions
-from thorndike.types import Array, Clock, Metrics, PyTree, Rollout, Timestep
+from thorndike.types import Array, Clock, Metrics, PyTree, Rollout, Spec, Timestep
 
 
 def replays(algorithm: Any) -> bool:
@@ -55,9 +57,13 @@ def warm_iterations(algorithm: Any) -> int:
     return max(1, -(-algorithm.replay.warmup // steps_of(algorithm))) if replays(algorithm) else 0
 
 
-def init_memory(algorithm: Any, example: Rollout) -> PyTree:
-    """An empty memory for rollouts shaped like `example` [T, E, ...]; () where there is none."""
-    return algorithm.replay.init(jax.eval_shape(partial(remembered, algorithm), example)) if replays(algorithm) else ()
+def init_memory(algorithm: Any, example: Rollout, spec: Spec) -> PyTree:
+    """An empty memory for rollouts of the environment `spec` shaped like `example` [T, E, ...]; () where there is
+    none."""
+    if not replays(algorithm):
+        return ()
+    memory = algorithm.replay.init(jax.eval_shape(partial(remembered, algorithm), example))
+    return algorithm.replay.bind(memory, spec) if hasattr(algorithm.replay, "bind") else memory
 
 
 def remembered(algorithm: Any, rollout: Rollout) -> Rollout:
@@ -141,6 +147,14 @@ def random_action(space: Space, now: Timestep, key: Array) -> Array:
             zero, one = jnp.moveaxis(mask.reshape((n, *space.shape, 2)), -1, 0)  # whether a bit may be 0, and 1
             bits = jnp.where(zero & one, bits, one)
         return bits.astype(jnp.int8)
+    if isinstance(space, Mixed):
+        mask, begin, columns = now.info.get("mask"), 0, []
+        for part, own_key in zip(space.parts, jax.random.split(key, len(space.parts))):
+            end = begin + mask_size(part)
+            own = {} if mask is None or end == begin else {"mask": mask[:, begin:end]}
+            begin, drawn = end, random_action(part, now._replace(info=own), own_key)
+            columns.append(drawn.reshape(n, -1).astype(jnp.float32))
+        return jnp.concatenate(columns, -1)
     assert isinstance(space, Box), space
     actions = Actions.of(space)
     return actions.to_environment(jax.random.uniform(key, (n, actions.dimensions), minval=-1.0, maxval=1.0))

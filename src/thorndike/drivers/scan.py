@@ -90,7 +90,7 @@ def outline(algorithm: Any, world: Batched, spec: Spec) -> tuple[Rollout, Metric
         actor = algorithm.actor(agent)
         carry = algorithm.carry(actor, algorithm.num_envs)
         experience = rollout(algorithm, world, actor, carry, now, key, "explore")[0]
-        memory = init_memory(algorithm, experience)
+        memory = init_memory(algorithm, experience, spec)
         after, _, metrics, seen = _learn(algorithm, world.env, agent, memory, experience, key)
         return experience, {**seen.metrics, **metrics}, agent, after
 
@@ -108,7 +108,7 @@ def init_run(algorithm: Any, world: Batched, spec: Spec, shapes: tuple[Rollout, 
     zero, (experience, metrics) = jnp.int32(0), shapes
     episodes = Episodes.start(algorithm.num_envs, steps_of(algorithm), experience.steps.info)
     tally = Tally.start(metrics)
-    memory, total = init_memory(algorithm, experience), jnp.int32(spec.steps)
+    memory, total = init_memory(algorithm, experience, spec), jnp.int32(spec.steps)
     return RunState(agent, memory, now, carry, key, zero, total, zero, episodes, tally)
 
 

@@ -51,3 +51,13 @@ def joined(memory: Memory, index: Array, n: int) -> Transition:
         info={**begin.info, **later},
         extras={**begin.extras, "later": rewards, "steps": steps},
     )
+
+
+def earlier(memory: Memory, index: Array, n: int) -> Array:
+    """How many steps before the rows `index` [B] belong to the same episode and are still there, n - 1 at most, [B]."""
+    data: Transition = memory.data
+    capacity, k = data.reward.shape[0], jnp.arange(n)[:, None]
+    rows = (index - k * memory.stride) % capacity
+    oldest = jnp.where(memory.size == capacity, memory.cursor, 0)
+    older = (index - oldest) % capacity // memory.stride
+    return jnp.cumprod(~data.first[rows[:-1]] & (k[1:] <= older), 0).sum(0)

@@ -72,3 +72,61 @@ def discounted_sums(start: Array, reward: Array, ended: Array, discount: Array |
         return jnp.where(ended, 0.0, total), total
 
     return jax.lax.scan(forwards, start, (reward, ended))
+
+
+def returns_to_go(
+    reward: Array, after: Array, ended: Array, first: Array, discount: Array | float
+) -> tuple[Array, Array]:
+    """What was earned from each step to the end of its episode, G_t = r_t + γ (ended_t ? after_t : G_{t+1}), and when.
+
+    Args:
+        reward, ended: [T, ...].
+        after: [T, ...], what is worth more after the end of an episode, discounted once: V of the last observation of
+            one that was cut, else 0.
+        first: bool [T, ...]; an episode is also over, without a return, where another begins after it.
+        discount: γ.
+
+    Returns:
+        G [T, ...], and the index of the step with which the episode ended, int32 [T, ...]; -1 where it did not.
+    """
+    index = jnp.arange(reward.shape[0], dtype=jnp.int32)
+    broken = jnp.concatenate([first[1:], jnp.ones_like(first[:1])]) & ~ended
+
+    def backwards(carry, step):
+        total, end = carry
+        i, reward, after, ended, broken = step
+        total = reward + discount * jnp.where(ended, after, jnp.where(broken, 0.0, total))
+        end = jnp.where(ended, i, jnp.where(broken, -1, end))
+        return (total, end), (total, end)
+
+    nothing = jnp.zeros_like(reward[0]), jnp.zeros_like(first[0], jnp.int32)
+    return jax.lax.scan(backwards, nothing, (index, reward, after, ended, broken), reverse=True)[1]
+
+
+def lambda_returns(
+    reward: Array,
+    next_value: Array,
+    terminated: Array,
+    ended: Array,
+    discount: Array | float,
+    trace: Array | float,
+) -> Array:
+    """λ-returns (Sutton & Barto 2018, eq. 12.2, as a recursion), [T, ...].
+
+    G_t = r_t + γ (1 - terminated_t) [ λ G_{t+1} + (1 - λ) V(s'_t) ]
+
+    Where an episode ends, and at the last step, the bracket is V(s'_t).
+
+    Args:
+        reward, next_value: [T, ...]; `next_value` is V at the true successor.
+        terminated, ended: bool [T, ...]; `ended` is terminated or truncated.
+        discount, trace: γ and λ.
+    """
+
+    def backwards(later, step):
+        reward, value, terminated, ended = step
+        mixed = jnp.where(ended, value, trace * later + (1 - trace) * value)
+        total = td_target(reward, mixed, terminated, discount)
+        return total, total
+
+    return jax.lax.scan(backwards, next_value[-1], (reward, next_value, terminated, ended), reverse=True)[1]

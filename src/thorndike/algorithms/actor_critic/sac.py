@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from thorndike.configuration import algorithm, require
 from thorndike.domains import Fraction, NonNegative, Positive, Share, Static
+from thorndike.memory.hindsight import Hindsight
 from thorndike.memory.prioritised import Prioritised
 from thorndike.memory.replay import Uniform
 from thorndike.nets.continuous import Critic, Policy, least, stacked, unsuited, values
@@ -80,7 +81,7 @@ class SAC:
     exploration: StateDependent | None = None  # gSDE: noise that is a function of the state; None: of each step anew
     replay_ratio: Static = 1.0  # updates for each environment step
     normalize_observation: bool = False  # by running mean and variance, which are saved with the actor
-    replay: Uniform | Prioritised = Uniform(
+    replay: Uniform | Prioritised | Hindsight = Uniform(
         capacity=1_000_000, batch_size=256, warmup=1_000
     )  # the memory of transitions
     torso: Torso = Torso(widths=(256, 256), activation="relu", init="uniform")  # the network below each head
@@ -243,6 +244,11 @@ class SAC:
         return {
             "HalfCheetah-v5": {  # rl-baselines3-zoo's for MuJoCo: the paper's, with a warm-up of 10,000 steps
                 "steps": 1_000_000, "replay": Uniform(capacity=1_000_000, batch_size=256, warmup=10_000),
+            },
+            "Reach": {
+                "steps": 20_000, "learning_rate": 1e-3, "discount": 0.95,
+                "torso": Torso(activation="relu", init="uniform"),
+                "replay": Hindsight(capacity=20_000, batch_size=128, warmup=500),
             },
             "MountainCarContinuous-v0": {  # rl-baselines3-zoo's
                 "steps": 50_000, "discount": 0.9999, "tau": 0.01, "temperature": 0.1, "rollout_length": 32,

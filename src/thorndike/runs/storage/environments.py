@@ -8,9 +8,12 @@ import reprlib
 import sys
 from typing import Any
 
+import numpy as np
+
 from thorndike.configuration import from_json, require, to_json
 from thorndike.envs import make
 from thorndike.envs.batched import is_jax, is_masked
+from thorndike.envs.goals import goal_of
 from thorndike.envs.recorded import Recorded
 from thorndike.errors import ConfigError
 from thorndike.exports import known_configs
@@ -23,7 +26,9 @@ MOST = 1_000_000  # bytes that an argument of an environment may have as JSON
 def describe(env: Any, steps: int, name: str) -> Spec:
     """What an algorithm may know of `env`."""
     model = env if is_jax(env) else None
-    return Spec(env.observation_space, env.action_space, steps, name, is_masked(env), model)
+    limit = getattr(env, "max_steps", None)
+    horizon = None if limit is None else int(np.max(limit))  # a sweep may have several
+    return Spec(env.observation_space, env.action_space, steps, name, is_masked(env), model, horizon, goal_of(env))
 
 
 def describe_environment(env: Any, name: str | None, kwargs: dict[str, Any]) -> dict[str, Any]:
