@@ -31,6 +31,7 @@ from thorndike.envs.classic.mountain_car_continuous import MountainCarContinuous
 from thorndike.envs.classic.pendulum import Pendulum as Pendulum
 from thorndike.envs.goal.bit_flip import BitFlip as BitFlip
 from thorndike.envs.goal.reach import Reach as Reach
+from thorndike.envs.grid.boat_race import BoatRace as BoatRace
 from thorndike.envs.grid.deep_sea import DeepSea as DeepSea
 from thorndike.envs.grid.grid_world import GridWorld as GridWorld
 from thorndike.envs.grid.grid_world import cliff_walking as cliff_walking
@@ -73,6 +74,8 @@ from thorndike.nets.cnn import NatureCNN as NatureCNN
 from thorndike.nets.cnn import ResidualCNN as ResidualCNN
 from thorndike.nets.cnn import SmallCNN as SmallCNN
 from thorndike.nets.conv1d import Conv1D as Conv1D
+from thorndike.nets.curiosity import ICM as ICM
+from thorndike.nets.curiosity import RND as RND
 from thorndike.nets.features import Fourier as Fourier
 from thorndike.nets.features import Polynomial as Polynomial
 from thorndike.nets.features import TileCoding as TileCoding
@@ -87,6 +90,7 @@ from thorndike.nets.value import Implicit as Implicit
 from thorndike.nets.value import Mean as Mean
 from thorndike.nets.value import Quantiles as Quantiles
 from thorndike.ops.augment import Shift as Shift
+from thorndike.ops.empowerment import empowerment as empowerment
 from thorndike.ops.exploration import Epsilon as Epsilon
 from thorndike.ops.exploration import Softmax as Softmax
 from thorndike.ops.munchausen import Munchausen as Munchausen
