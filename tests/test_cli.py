@@ -41,7 +41,7 @@ def refused(capsys, *argv: str) -> str:
 
 def one_line(err: str) -> str:
     """The line with the error, the only one but for that about the preset."""
-    lines = [line for line in err.splitlines() if not line.startswith("preset for")]
+    lines = [line for line in err.splitlines() if not line.startswith(("preset for", "no preset for"))]
     assert len(lines) == 1
     assert lines[0].startswith("error: ")
     return lines[0]
@@ -177,6 +177,34 @@ def test_list(capsys):
     assert main(["list"]) == 0
     text = capsys.readouterr().out
     assert all(name in text for name in [*entries(), "GridWorld", "Taxi", "pettingzoo/"])
+
+
+def test_list_for_an_environment(capsys):
+    assert main(["list", "--env", "CartPole"]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith("CartPole: observations Box[4], actions Discrete(2), at most 500 steps an episode\n")
+    first, rest = text.partition("try first")[2].split("\n\n", 1)
+    assert "dqn" in first
+    assert "ppo" in first
+    assert "sac: SAC's policy is a squashed Gaussian, and Discrete(2) is not a Box" in rest.partition("cannot")[2]
+    assert text.rstrip().endswith("thorndike train dqn CartPole")
+    assert main(["list", "--env", "GridWorld", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert {x["name"] for x in found} == set(entries())
+    assert {x["name"]: x["problem"] for x in found}["q-learning"] is None
+    fitness = [(x["problem"] is None) * 4 + x["preset"] * 2 + (not x["offline"]) for x in found]
+    assert [x for x in fitness if x >= 4] == sorted((x for x in fitness if x >= 4), reverse=True)
+
+
+def test_check(capsys):
+    assert main(["check", "GridWorld"]) == 0
+    assert capsys.readouterr().out.startswith("GridWorld: all holds\n  ok  ")
+
+
+def test_the_preset_that_there_is_not(no_training, capsys):
+    for flags, said in ([], True), (["--no-preset"], False):
+        assert main(["train", "dqn", "MountainCar-v0", *flags]) == 0
+        assert ("no preset for dqn on MountainCar-v0: its defaults are used; it has" in capsys.readouterr().err) == said
 
 
 @pytest.fixture
@@ -324,9 +352,12 @@ PPO = ("train", "ppo", "CartPole-v1")
         (["train", "ppo", "GridWold"], ["did you mean 'GridWorld'"]),
         (["train", "ppo", "FrozenLak-v1"], ["'FrozenLake-v1'"]),
         (["train", "ppo", "simple_spread_v3"], ["no environment 'simple_spread_v3'; other", "envpool/, pettingzoo/"]),
-        (["train", "dqn", "Pendulum-v1"], ["needs Discrete actions", "Algorithms that can serve it: ", "ppo", "sac"]),
+        (["train", "dqn", "Pendulum-v1"], ["it needs Discrete ones", "Algorithms that can serve it: ", "ppo", "sac"]),
         (["train", "sac", "CartPole-v1"], ["Discrete(2) is not a Box", "Algorithms that can serve it: ", "dqn", "ppo"]),
         (["train", "dqn", "CartPole-v1", "--exploration", "sofmax"], ["'softmax'", "epsilon, softmax"]),
+        (["train", "CartPole-v1", "ppo"], ["the algorithm comes first", "thorndike train ppo CartPole-v1"]),
+        (["check", "CartPol-v1"], ["did you mean 'CartPole-v1'"]),
+        (["list", "--env", "CartPol-v1"], ["did you mean 'CartPole-v1'"]),
         (["train", "ppo"], ["thorndike train ALGORITHM ENV"]),
         (["train"], ["thorndike train ALGORITHM ENV", "ppo"]),
         (["plot"], ["thorndike plot RUN"]),

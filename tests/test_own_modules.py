@@ -9,7 +9,7 @@ import pytest
 
 import thorndike as td
 from thorndike.cli import main
-from thorndike.own_modules import arguments, on_path
+from thorndike.own_modules import TYPED, arguments, on_path
 
 CODE = """
 import gymnasium as gym, jax.numpy as jnp, numpy as np, thorndike as td
@@ -56,6 +56,7 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "path", list(sys.path))
     yield tmp_path
     sys.modules.pop("mazes_of_mine", None)
+    TYPED.pop("mazes_of_mine", None)
     gym.registry.pop("MazeOfMine-v0", None)
 
 
@@ -76,7 +77,7 @@ def test_an_id_that_a_module_here_registers(env, folder, capsys):
 def test_a_class_or_a_function_in_a_file(place, name, folder, capsys):
     env = f"{place}:{name}"
     assert main(["train", "ppo", env, *PPO, "--out", "run", "--env-kwargs", "length=4"]) == 0
-    assert f"thorndike evaluate run --env mazes_of_mine:{name}" in capsys.readouterr().out
+    assert f"thorndike evaluate run --env {place}:{name}\n" in capsys.readouterr().out
     assert length_of("run", capsys, ["--env", env]) == 4
     assert main(["resume", "run", "--env", env, "--steps", "128"]) == 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import importlib
 import os
@@ -52,6 +53,9 @@ def _main(argv: list[str]) -> int:
         return _fail(str(error), 2)
     except ThorndikeError as error:
         return _fail(str(error), 1)
+    except BrokenPipeError:  # whoever reads the output has read enough
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
         return _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error), 1)
     except KeyboardInterrupt:

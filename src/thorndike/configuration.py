@@ -49,22 +49,38 @@ def config(cls: Any = None, *, kw_only: bool = True) -> Any:
     _register(cls, leaves, [n for n in names if n not in leaves])
     cls.__thorndike_hints__ = hints  # type: ignore[attr-defined]
     cls.__doc__ = Documented(cls.__dict__.get("__doc__"))  # type: ignore[assignment]
-    _name_fields(cls, names)
+    _name_fields(cls, names, kw_only)
     return cls
 
 
-def _name_fields(cls: Any, names: list[str]) -> None:
-    """A field that a class does not have is an error that names the right one."""
+def _name_fields(cls: Any, names: list[str], kw_only: bool) -> None:
+    """A field that a class does not have is an error that names the right one, or says that it needs a type."""
     init = cls.__init__
 
     @wraps(init)
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
         unknown = [name for name in kwargs if name not in names]
+        if unknown and (why := untyped(cls, unknown[0])):
+            raise ConfigError(why)
+        if args and kw_only:
+            some = f"{names[0]}=..." if names else ""
+            raise ConfigError(
+                f"{cls.__name__} takes its fields by name, {cls.__name__}({some}); the environment is for td.train"
+            )
         if unknown:
             raise ConfigError(f"{cls.__name__} has no field {unknown[0]!r}{called(unknown[0], names)}")
         init(self, *args, **kwargs)
 
     cls.__init__ = __init__
+
+
+def untyped(cls: Any, name: str) -> str:
+    """What to do where a class of one's own has a number or a text of that name, without a type; "" for all else."""
+    value = getattr(cls, name, None)
+    plain = isinstance(value, (bool, int, float, str, tuple)) and name not in cls.__thorndike_hints__
+    if not plain or not type_name(cls).startswith("own "):
+        return ""
+    return f"{cls.__name__}.{name} has no type: to make it a field, write {name}: {type(value).__name__} = {value!r}"
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)

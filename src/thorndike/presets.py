@@ -11,16 +11,29 @@ from thorndike.envs import full_id
 from thorndike.settings import changes, flat
 
 
+def presets_of(cls: type) -> dict[str, dict[str, Any]]:
+    """The environments that an algorithm has presets for, and these."""
+    return cls.presets() if hasattr(cls, "presets") else {}
+
+
 def preset_for(cls: type, env: str | None) -> tuple[dict[str, Any], int | None]:
     """Field values and steps for a class and an environment's id; ({}, None) where nothing is known.
 
     What is known of `CartPole-v1` holds for `gymnasium/CartPole-v1` and for `CartPole` too; what is known of a whole id
     only for that.
     """
-    table: dict[str, dict[str, Any]] = cls.presets() if hasattr(cls, "presets") else {}
-    env = full_id(env or "")
-    found = dict(table.get(env) or table.get(env.split("/")[-1], {}))
+    found = dict(_preset(cls, env) or {})
     return found, found.pop("steps", None)
+
+
+def has_preset(cls: type, env: str | None) -> bool:
+    """Whether settings for a class and an environment's id are known, be they the defaults."""
+    return _preset(cls, env) is not None
+
+
+def _preset(cls: type, env: str | None) -> dict[str, Any] | None:
+    table, env = presets_of(cls), full_id(env or "")
+    return table.get(env, table.get(env.split("/")[-1]))
 
 
 def based_on(algorithm: Any, env: str | None) -> tuple[str, dict[str, Any]]:

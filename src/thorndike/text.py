@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
+from shutil import get_terminal_size
 
 
 def near(path: Path) -> str:
@@ -24,3 +26,30 @@ def duration(seconds: float) -> str:
     if minutes < 100:
         return f"{minutes} min"
     return f"{minutes // 60} h {minutes % 60:02} min" if minutes < 48 * 60 else f"{minutes / 1440:.0f} d"
+
+
+def age(seconds: float) -> str:
+    """How long ago something was, in its largest unit: "12 s", "3 min", "29 h", "3 d"."""
+    hours = seconds / 3600
+    return duration(seconds) if hours < 1.66 else f"{hours:.0f} h" if hours < 48 else f"{hours / 24:.0f} d"
+
+
+def wrapped(paragraphs: list[str], indent: int = 2) -> str:
+    """Paragraphs, broken at the terminal's width; all but their first lines are indented twice."""
+    first, rest = " " * indent, " " * (2 * indent)
+    width = max(40, get_terminal_size((100, 24)).columns)
+    return "\n".join(
+        "\n".join(textwrap.wrap(x, width, initial_indent=first, subsequent_indent=rest)) for x in paragraphs
+    )
+
+
+def columns(rows: list[tuple[str, str]], indent: int = 2) -> str:
+    """Names and what is said of each, which is broken at the terminal's width."""
+    width = max(len(name) for name, _ in rows) + 2
+    lines = []
+    for name, text in rows:
+        wide = max(40, get_terminal_size((100, 24)).columns - indent - width)
+        first, *rest = textwrap.wrap(text, wide) or [""]
+        lines.append(f"{' ' * indent}{name:{width}}{first}")
+        lines += [" " * (indent + width) + line for line in rest]
+    return "\n".join(lines)

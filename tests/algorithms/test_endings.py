@@ -22,6 +22,11 @@ ITERATIONS = {
     "bootstrapped-dqn": 600,
     "ppo": 250,
     "sac": 400,
+    "reinforce": 600,
+    "td3": 800,
+    "tqc": 400,
+    "crossq": 400,
+    "discrete-sac": 400,
 }  # of each algorithm that learns values of such environments
 OTHERWISE = {  # those that are tested otherwise, and where
     "q-learning": "learning/test_tabular.py",
@@ -30,6 +35,13 @@ OTHERWISE = {  # those that are tested otherwise, and where
     "go-explore": "test_go_explore.py: it learns no values",
     "alphazero": "test_alphazero.py: games have no time limits",
     "bc": "it learns no values",
+    "ppo-kl": "its values are PPO's",
+    "a3c": "its values are A2C's",
+    "value-iteration": "planning/test_dynamic_programming.py",
+    "policy-iteration": "planning/test_dynamic_programming.py",
+    "ddpg": "it is td3 with other numbers",
+    "redq": "it is sac with other numbers",
+    "droq": "it is sac with other numbers",
 }
 NAMES = tuple(ITERATIONS)
 SEEDS = 3

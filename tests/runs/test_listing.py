@@ -67,6 +67,8 @@ def test_a_record_says_what_a_run_is_and_how_far_it_is(tmp_path):
         "steps": 2000,
         "planned": 2000,
         "return": [5.0, 2.5],
+        "best": None,
+        "signs": [],
         "state": "finished",
         "error": None,
     }
@@ -107,7 +109,7 @@ def test_broken_folders_are_listed_as_such(tmp_path):
     assert "no run.json in it" in found["lost"]["error"]
     text = table(list_runs(tmp_path), 100)
     assert sum("broken: " in line for line in text.splitlines()) == 3
-    assert "finished" in text.splitlines()[-1]
+    assert "finished" in text.splitlines()[-2]
     with pytest.raises(td.ConfigError, match="there is no folder"):
         list_runs(tmp_path / "nowhere")
 
@@ -123,16 +125,39 @@ def test_the_table_is_compact(tmp_path, monkeypatch):
     make(tmp_path / "runs" / "c", columns=sweep, sweep={"clip": [0.1, 0.2]}, made="2026-01-03T00:00:00")
     waiting = {RETURN: np.array([np.nan])}
     make(tmp_path / "runs" / "d", "SARSA", "FourRooms", waiting, seed=4, state="new", made="2026-01-04T00:00:00")
-    for width in (200, 100):
+    for width in (200, 80, 60):
         lines = table(list_runs("runs"), width).splitlines()
         assert max(map(len, lines)) <= width
-        assert [line.split()[0] for line in lines] == ["run", "runs/a", "runs/b", "runs/c", "runs/d"]
+        begins = ["run", "runs/a", "runs/b", "runs/c", "runs/d"]
+        assert [line.split()[0] for line in lines if not line.startswith(" ")] == begins
+        if width < 200:
+            assert lines[4].startswith("    PPO on CartPole-v1: discount=0.9, trace=0.5, clip=0.1")
+            assert lines[8] == "    SARSA on FourRooms: defaults, seed 4"
     wide = table(list_runs("runs"), 200).splitlines()
     assert "discount=0.9, trace=0.5, clip=0.1, epochs=7" in wide[2]
     assert "clip=(0.1, 0.2)" in wide[3]
     assert "1.00 to 300.0" in wide[3]
     assert "defaults, seed 4" in wide[4]
     assert "  -  new" in wide[4]
+
+
+def test_scores_of_evaluations_and_signs_of_trouble(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make(tmp_path / "runs" / "a", made="2026-01-01T00:00:00")
+    make(tmp_path / "runs" / "b", made="2026-01-02T00:00:00")
+    assert "best" not in table(list_runs("runs"), 200)
+    status = json.loads((tmp_path / "runs" / "b" / "status.json").read_text())
+    status["best"] = {"mean_reward": 412.25, "steps": 1000}
+    status["warnings"] = [{"sign": "the return has fallen", "step": 2000, "saw": "it fell"}]
+    (tmp_path / "runs" / "b" / "status.json").write_text(json.dumps(status))
+    first, second = list_runs("runs")
+    assert (first["best"], first["signs"]) == (None, [])
+    assert (second["best"], second["signs"]) == (412.25, ["the return has fallen"])
+    assert main(["runs"]) == 0
+    text = capsys.readouterr().out
+    assert "412.2" in text
+    assert "finished, 1 sign " in text
+    assert text.endswith("\n\nsigns of trouble: thorndike doctor runs/b\n")
 
 
 def test_the_command_lists_them(tmp_path, capsys, monkeypatch):

@@ -9,9 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from thorndike.checks.answers import check_decorated, check_methods
 from thorndike.checks.report import Report
+from thorndike.choosing import serves
 from thorndike.configuration import check as check_fields
-from thorndike.configuration import from_json, to_json, types_in
+from thorndike.configuration import from_json, to_json, types_in, untyped
 from thorndike.drivers.host import HostDriver
 from thorndike.drivers.learner import warm_iterations
 from thorndike.drivers.scan import ScanDriver
@@ -21,20 +23,24 @@ from thorndike.ops.keys import random_key
 from thorndike.runs.storage.arrays import to_arrays
 from thorndike.runs.storage.environments import describe
 from thorndike.runs.training.validation import check_algorithm as check_parts
-from thorndike.runs.training.validation import serves
 from thorndike.types import PyTree
 
 PLACES = ("CartPole-v1", "Pendulum-v1", "CliffWalking-v1", "pgx/tic_tac_toe")
 ITERATIONS = 4
+CONSTANTS = ("num_envs", "rollout_length", "replay_ratio", "offline", "players", "counts_visits")  # may have no type
 
 
 def check_algorithm(algorithm: Any) -> Report:
     """Ask an algorithm what `Algorithm` in `thorndike.types` promises; see `td.check`."""
     report = Report(type(algorithm).__name__)
+    report.ask("its class has @td.config", lambda: check_decorated(algorithm))
     if not report.ask("it has the methods and fields that drivers use", lambda: check_parts(algorithm)):
         return report
     report.ask("its fields have the types and ranges that they are annotated with", lambda: check_fields(algorithm))
     report.ask("its settings can be saved as JSON and read back", lambda: _json(algorithm))
+    cls = type(algorithm)
+    names = [name for name in vars(cls) if not name.startswith("_") and name not in CONSTANTS]
+    report.advice += [why for name in names if (why := untyped(cls, name))]
     if getattr(algorithm, "offline", False):
         report.advice.append("an offline algorithm is tried by training it on a dataset: td.train(..., dataset=...)")
         return report
@@ -43,7 +49,10 @@ def check_algorithm(algorithm: Any) -> Report:
         report.ask("it serves a small environment", lambda: f"supports() refuses all of {', '.join(PLACES)}")
         return report
     name, env = found[0]
-    driver = ScanDriver(algorithm, env, describe(env, 100_000, name), 1)
+    spec = describe(env, 100_000, name)
+    if not report.ask("its methods answer what drivers expect", lambda: check_methods(algorithm, env, spec)):
+        return report
+    driver = ScanDriver(algorithm, env, spec, 1)
     states: dict[str, PyTree] = {}
 
     def learns() -> str | None:

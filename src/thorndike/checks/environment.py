@@ -12,6 +12,7 @@ import numpy as np
 from gymnasium.utils.env_checker import check_env
 
 from thorndike.checks.report import Report
+from thorndike.choosing import able
 from thorndike.drivers.health import FAULTS, sizes, step_faults, strays
 from thorndike.drivers.learner import random_action
 from thorndike.drivers.scan import transition
@@ -19,7 +20,7 @@ from thorndike.envs import make
 from thorndike.envs.batched import Batched, is_jax
 from thorndike.ops.keys import random_key
 from thorndike.runs.storage.environments import describe
-from thorndike.runs.training.validation import able, check_answers, check_spaces
+from thorndike.runs.training.validation import check_answers, check_spaces
 
 COPIES, STEPS = 4, 300
 

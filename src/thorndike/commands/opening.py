@@ -36,5 +36,7 @@ def open_run(path: Path, env: str | None = None, classes: tuple[str, ...] = ()) 
 
 def require_run(path: Path) -> None:
     """Raise `ConfigError` where there is no run at `path`; JAX is not needed to see that."""
+    if path.is_file():
+        raise ConfigError(f"{path} is a file, and a run is a directory with a run.json in it; see thorndike runs")
     if not (path / "run.json").is_file():
         raise ConfigError(f"there is no run at {path}: no run.json in it")

@@ -31,7 +31,7 @@ def report(run: Any, as_json: bool) -> None:
     see = ["play"] * playable(run.env) if games else ["watch"] * filmable(run.env)
     see = [] if recorded else ["evaluate", *see]
     steps = [f"thorndike {command} {run.shell}" for command in see]
-    print("next     " + "    ".join([*steps, f"thorndike plot {run.journal.shell_path}"]))
+    print("next     " + "\n         ".join([*steps, f"thorndike plot {run.journal.shell_path}"]))
 
 
 def sinks(names: tuple[str, ...]) -> list[Any]:

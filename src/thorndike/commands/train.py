@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import sys
 from json import dumps
 from pathlib import Path
 from typing import Any, Literal
 
-from thorndike.algorithms import algorithm_class, entries
+from thorndike.algorithms import algorithm_class, entries, entry_of
 from thorndike.commands.hyperparameters import parsed
 from thorndike.commands.report import report, sinks
-from thorndike.errors import ConfigError
+from thorndike.errors import ConfigError, UnknownNameError
 from thorndike.own_modules import arguments, on_path
 
 
@@ -83,21 +84,40 @@ def train_arguments(args: list[str]) -> tuple[list[Any], str, TrainOptions]:
         if not args or args[0].startswith("-"):
             command_line(TrainOptions, ["--help"], prog="thorndike train ALGORITHM ENV")
     name, env, *rest = args if len(args) > 1 and not args[1].startswith("-") else [args[0], "ENV", *args[1:]]
+    _check_order(name, env)
     cls = algorithm_class(on_path(name))
     from thorndike.commands.values import combined, grid
-    from thorndike.envs import full_id
-    from thorndike.presets import preset_for
+    from thorndike.configuration import type_name
+    from thorndike.envs import full_id, known
+    from thorndike.presets import has_preset, preset_for
 
     env = full_id(on_path(env))
-    settings, steps = ({}, None) if {"--no-preset", "--no_preset"} & set(rest) else preset_for(cls, env)
+    preset_wanted = not {"--no-preset", "--no_preset"} & set(rest)
+    settings, steps = preset_for(cls, env) if preset_wanted else ({}, None)
     preset = dataclasses.replace(cls(), **settings)
-    options, prog = TrainOptions(steps=steps), f"thorndike train {name} {env}"
+    options, prog = TrainOptions(steps=steps), f"thorndike train {args[0]} {args[1] if rest != args[1:] else 'ENV'}"
     found = [parsed(preset, options, words, prog) for words in grid(cls, rest)]
     algorithms = [combined(algorithm) for algorithm, _ in found]
+    if preset_wanted and not has_preset(cls, env) and known(env) and type_name(cls) == cls.__name__:
+        from thorndike.choosing import no_preset
+
+        print(no_preset(name, cls, env), file=sys.stderr)
     if settings:
         shown = ", ".join(f"{field}={_shown(getattr(algorithms[0], field))}" for field in settings)
         print(f"preset for {name} on {env}: {shown} (--no-preset for the defaults)", file=sys.stderr)
     return algorithms, env, found[0][1]
+
+
+def _check_order(name: str, env: str) -> None:
+    """Raise `ConfigError` where the environment was typed first."""
+
+    def is_algorithm(word: str) -> bool:
+        with contextlib.suppress(UnknownNameError):
+            return bool(entry_of(word))
+        return False
+
+    if is_algorithm(env) and not is_algorithm(name):
+        raise ConfigError(f"the algorithm comes first, then the environment: thorndike train {env} {name}")
 
 
 def _shown(value: Any) -> str:

@@ -15,6 +15,9 @@ BUILT_IN = {  # id: (module, factory); where Gymnasium has one of that id, parit
     "CliffWalking-v1": ("grid.grid_world", "cliff_walking"),
     "GridWorld": ("grid.grid_world", "GridWorld"),
     "FourRooms": ("grid.grid_world", "four_rooms"),
+    "DynaMaze": ("grid.grid_world", "dyna_maze"),
+    "BlockingMaze": ("grid.changing_maze", "blocking_maze"),
+    "ShortcutMaze": ("grid.changing_maze", "shortcut_maze"),
     "CliffWalkingSlippery-v1": ("toy_text.tables", "slippery_cliff"),
     "FrozenLake-v1": ("toy_text.tables", "frozen_lake"),
     "FrozenLake8x8-v1": ("toy_text.tables", "frozen_lake_8x8"),
@@ -49,6 +52,14 @@ def full_id(name: str) -> str:
     parts = [(id, *id.rpartition("-v")[::2]) for id in known]
     versions = {int(version): id for id, stem, version in parts if stem == plain and version.isdigit()}
     return name.removesuffix(plain) + versions[max(versions)] if versions and plain not in known else name
+
+
+def known(name: str) -> bool:
+    """Whether an id is likely to name an environment; nothing is imported to find out but Gymnasium."""
+    import gymnasium
+
+    plain = _backend(full_id(name))[1]
+    return plain in BUILT_IN or plain in gymnasium.registry or ":" in name or name.partition("/")[0] in ADAPTERS
 
 
 def _backend(name: str) -> tuple[str, str]:
@@ -130,7 +141,7 @@ def make(env: Any, **kwargs: Any) -> Any:
     if is_jax(env) or (hasattr(env, "masked") and hasattr(env, "batch") and not isinstance(env, type)):  # an adapter's
         if kwargs:
             raise ConfigError(f"{type(env).__name__} exists already and takes no arguments: {', '.join(kwargs)}")
-        return env
+        return _with_vectors(env) if is_jax(env) else env
     from thorndike.envs.adapters.gymnasium import GymnasiumEnvironment
 
     if callable(env) or hasattr(env, "step"):
@@ -145,6 +156,17 @@ def make(env: Any, **kwargs: Any) -> Any:
         f"{env!r} is not an environment: give an id, a JAX environment, or a gymnasium.Env class, instance or factory; "
         "to learn from a dataset without any, the pair of its spaces, (observation, action)"
     )
+
+
+def _with_vectors(env: Any) -> Any:
+    """A JAX environment, its nested actions as vectors."""
+    from gymnasium.spaces import Dict, Tuple
+
+    if not isinstance(env.action_space, (Dict, Tuple)):
+        return env
+    from thorndike.envs.wrappers.mixed import MixedActions
+
+    return MixedActions(env=env)
 
 
 def _own(name: str) -> Any:

@@ -45,6 +45,6 @@ class Prioritised(Uniform):
         return batch._replace(extras={**batch.extras, "index": index, "weight": weight})
 
     def rank(self, ranking: Any, batch: Transition, metrics: Metrics) -> ranks.Ranking:
-        """The ranking after an update with `batch`, whose errors [B] are among its metrics."""
-        error = metrics[self.by]
+        """The ranking after an update with `batch`, whose errors, [B] or [1, B], are among its metrics."""
+        error = metrics[self.by].reshape(-1)
         return ranks.refresh(ranking, batch.extras["index"], batch.extras["weight"], error, self.alpha)

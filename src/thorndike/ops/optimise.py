@@ -125,3 +125,21 @@ def polyak(target: PyTree, online: PyTree, tau: Array | float) -> PyTree:
 def every(step: Array, period: int, new: PyTree, old: PyTree) -> PyTree:
     """`new` when `step` is a multiple of `period`, else `old`; for trees of parameters, not of data."""
     return new if period == 1 else jax.tree.map(lambda n, o: jnp.where(step % period == 0, n, o), new, old)
+
+
+def delayed(
+    step: Array, period: int, improve: Callable[[], tuple[PyTree, Metrics]], parts: PyTree
+) -> tuple[PyTree, Metrics]:
+    """`improve()`, which is new parts and metrics, when `step` is a multiple of `period`, else `parts` and zeros.
+
+    The metrics are times `period`: their mean over all steps is then that over the improvements.
+    """
+    if period == 1:
+        return improve()
+    none = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(improve)[1])
+
+    def improved() -> tuple[PyTree, Metrics]:
+        new, metrics = improve()
+        return new, jax.tree.map(lambda x: period * x, metrics)
+
+    return jax.lax.cond(step % period == 0, improved, lambda: (parts, none))

@@ -74,6 +74,35 @@ def discounted_sums(start: Array, reward: Array, ended: Array, discount: Array |
     return jax.lax.scan(forwards, start, (reward, ended))
 
 
+def returns_to_go(
+    reward: Array, after: Array, ended: Array, first: Array, discount: Array | float
+) -> tuple[Array, Array]:
+    """What was earned from each step to the end of its episode, G_t = r_t + γ (ended_t ? after_t : G_{t+1}), and when.
+
+    Args:
+        reward, ended: [T, ...].
+        after: [T, ...], what is worth more after the end of an episode, discounted once: V of the last observation of
+            one that was cut, else 0.
+        first: bool [T, ...]; an episode is also over, without a return, where another begins after it.
+        discount: γ.
+
+    Returns:
+        G [T, ...], and the index of the step with which the episode ended, int32 [T, ...]; -1 where it did not.
+    """
+    index = jnp.arange(reward.shape[0], dtype=jnp.int32)
+    broken = jnp.concatenate([first[1:], jnp.ones_like(first[:1])]) & ~ended
+
+    def backwards(carry, step):
+        total, end = carry
+        i, reward, after, ended, broken = step
+        total = reward + discount * jnp.where(ended, after, jnp.where(broken, 0.0, total))
+        end = jnp.where(ended, i, jnp.where(broken, -1, end))
+        return (total, end), (total, end)
+
+    nothing = jnp.zeros_like(reward[0]), jnp.zeros_like(first[0], jnp.int32)
+    return jax.lax.scan(backwards, nothing, (index, reward, after, ended, broken), reverse=True)[1]
+
+
 def lambda_returns(
     reward: Array,
     next_value: Array,

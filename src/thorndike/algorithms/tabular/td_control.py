@@ -176,6 +176,7 @@ class QLearning:
             "CliffWalking-v1": {"steps": 20_000, "discount": 1.0, "learning_rate": 0.5},
             "CliffWalkingSlippery-v1": {"steps": 500_000, **chance},
             "FourRooms": {"steps": 200_000, **chance},
+            "DynaMaze": {"steps": 50_000, "discount": 0.95},
             "FrozenLake-v1": {"steps": 200_000, **chance},
             "FrozenLake8x8-v1": {"steps": 1_000_000, **chance},
             "BoatRace": {"steps": 60_000, "exploration": Epsilon(start=1.0, end=0.02, fraction=0.7)},

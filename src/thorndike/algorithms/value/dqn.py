@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
@@ -12,15 +13,16 @@ from thorndike.configuration import algorithm, require
 from thorndike.domains import Fraction, NonNegative, Positive, Share, Static
 from thorndike.memory.hindsight import Hindsight
 from thorndike.memory.prioritised import Prioritised
+from thorndike.memory.prioritised_sequences import PrioritisedSequences
 from thorndike.memory.replay import Uniform
-from thorndike.memory.sequences import Sequences
+from thorndike.memory.sequences import Sequences, at_last
 from thorndike.nets.cnn import is_image
 from thorndike.nets.observations import shown
 from thorndike.nets.q_network import QNetwork
 from thorndike.nets.recurrent import GRU, LSTM
 from thorndike.nets.torso import Torso, example, leaves
 from thorndike.nets.value import Categorical, Implicit, Mean, Quantiles
-from thorndike.ops import distributions
+from thorndike.ops import distributions, health
 from thorndike.ops.augment import Shift
 from thorndike.ops.exploration import Epsilon, Softmax, greedy, legal
 from thorndike.ops.munchausen import Munchausen
@@ -81,10 +83,14 @@ class DQN:
     noisy: Positive | None = None  # σ₀ of noise in the head's layers (Fortunato et al. 2018), to explore by; mostly 0.5
     munchausen: Munchausen | None = None  # log π as a reward, and softmax targets; in the place of `double`
     augment: Shift | None = None  # pictures are shifted at random in updates (DrQ)
-    replay: Uniform | Prioritised | Sequences | Hindsight = Uniform(capacity=50_000, batch_size=128)  # its memory
+    # what it learns from
+    replay: Uniform | Prioritised | Sequences | PrioritisedSequences | Hindsight = Uniform(
+        capacity=50_000, batch_size=128
+    )
     torso: Torso = Torso(activation="relu", init="uniform")  # the network below the head
     core: GRU | LSTM | None = None  # memory behind the torso; it needs Sequences as replay
     optimiser: Optimiser = Adam()
+    diagnostics: bool = False  # more metrics of the values' health, for a few more products an update
     num_envs: int = 8  # environments that are stepped side by side
     rollout_length: int = 1  # steps of each environment between two rounds of updates
 
@@ -193,7 +199,24 @@ class DQN:
         if burn_in:
             early, steps = jax.tree.map(lambda x: x[:burn_in], steps), jax.tree.map(lambda x: x[burn_in:], steps)
             carry = jax.lax.stop_gradient(jax.tree.map(lambda c: c[-1], q(early.obs, early.first, carry)[1]))
-        return q.here_and_there(steps, carry, key)
+        here, there = q.here_and_there(steps, carry, key)
+        if isinstance(self.replay, Sequences) and self.replay.n_step > 1:
+            there = at_last(there, steps.extras["steps"])
+        return here, there
+
+    def diagnosed(self, q: QNetwork, here: Any, there: Any, frozen: Any, steps: Transition) -> Metrics:
+        """What `diagnostics` adds: see `thorndike.ops.health`. Masked actions count as the others."""
+        now, online, judged = (self.head.mean(values) for values in (here, there, frozen))
+        features = q.seen(steps.obs)
+        return {
+            "q_max": now.max(-1).mean(),
+            "action_gap": health.action_gap(now),
+            "overestimation": health.overestimation(judged, online),
+            "target_gap": jnp.abs(judged - online).mean(),  # between both networks at s'
+            "effective_rank": health.effective_rank(features),
+            "dead_units": health.dead_units(features),
+            "weight_share": health.effective_share(steps.extras.get("weight", jnp.ones(1))),
+        }
 
     def update(self, state: State, batch: Transition | Rollout, key: Array) -> tuple[State, Metrics]:
         """One gradient step on a batch, and the target's copy when it is due.
@@ -221,6 +244,8 @@ class DQN:
             target = self.target(frozen, jax.lax.stop_gradient(there), late, before)
             each, error = self.head.loss(chosen, target, self.huber)
             metrics = {"td_error": jnp.abs(error), "loss": each, "q_value": self.head.mean(chosen).mean()}
+            if self.diagnostics:
+                metrics |= self.diagnosed(q, here, there, frozen, late)
             return (late.extras.get("weight", 1.0) * each).mean(), metrics
 
         (_, metrics), gradient = jax.value_and_grad(loss, has_aux=True)(state.q)
@@ -261,17 +286,10 @@ class DQN:
         """Small instances, each with an environment, that tests run in seconds."""
         few: dict[str, Any] = {"torso": Torso(widths=(16, 16)), "num_envs": 4, "target_period": 3}
         sequences = Sequences(capacity=240, batch_size=8, burn_in=2, warmup=48)
-        remembers: dict[str, Any] = {
-            "core": GRU(width=8),
-            "rollout_length": 6,
-            "normalize_observation": True,
-            "replay": sequences,
-        }
-        replay = Uniform(capacity=200, batch_size=16, warmup=32)
-        return {
-            "": (cls(**few, replay=replay), "CartPole-v1"),
-            "with memory": (cls(**few, **remembers), "CartPoleNoVel-v1"),
-        }
+        remembers: dict[str, Any] = {"core": GRU(width=8), "rollout_length": 6, "replay": sequences}
+        replay = replace(cls().replay, capacity=200, batch_size=16, warmup=32)
+        cases = {"": (cls(**few, replay=replay), "CartPole-v1")}
+        return cases | ({"with memory": (cls(**few, **remembers), "CartPoleNoVel-v1")} if cls is DQN else {})
 
 
 def _as_sequence(batch: Transition) -> Transition:

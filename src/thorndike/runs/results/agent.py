@@ -18,7 +18,8 @@ from thorndike.configuration import from_json, to_json
 from thorndike.drivers.evaluate import act, look
 from thorndike.envs.batched import to_environment
 from thorndike.envs.host.layout import kept, leaf_of
-from thorndike.envs.masks import KEY, choosable, flat_mask, mask_sizes, take_mask
+from thorndike.envs.masks import KEY, choosable, flat_mask, mask_size, mask_sizes, take_mask
+from thorndike.envs.mixed import Mixed
 from thorndike.errors import CheckpointError, ConfigError, IncompatibleError
 from thorndike.exports import known_configs
 from thorndike.files import replace
@@ -61,7 +62,8 @@ class Agent:
         self._key, key = jax.random.split(self._key)
         action, self._carry = act(self.algorithm, self.actor, self._carry, now, key, explore)
         action = to_environment(self.spec.action, np.asarray(action))
-        return action if batched else action[0]
+        action = action if batched else action[0]
+        return self.spec.action.nested(action) if isinstance(self.spec.action, Mixed) else action
 
     def look(self, obs: Any, mask: Any = None, first: Any = False, explore: bool = False) -> dict[str, Any]:
         """What the agent thinks of `obs`, without acting: its memory stays as it is.
@@ -81,6 +83,8 @@ class Agent:
     def probabilities(self, obs: Any, mask: Any = None, explore: bool = True) -> np.ndarray:
         """The probability of each action [A]; raises `IncompatibleError` where actions are continuous."""
         found = self.look(obs, mask, explore=explore)
+        if "probabilities" not in found and "q" in found:
+            raise IncompatibleError("noise in its network explores, which has no probabilities: say explore=False")
         if "probabilities" not in found:
             raise IncompatibleError("continuous actions have no probabilities: look(obs) has their mean and std")
         return found["probabilities"]
@@ -91,6 +95,10 @@ class Agent:
         if "q" not in found and "value" not in found:
             raise IncompatibleError(f"{type(self.algorithm).__name__} learns no values")
         return found["q"] if "q" in found else found["value"]
+
+    def all_legal(self) -> np.ndarray:
+        """The mask that allows every action, where the agent chooses among legal ones."""
+        return np.ones(mask_size(self.spec.action), bool)
 
     def _now(self, obs: Any, mask: Any, first: Any) -> tuple[Timestep, bool]:
         """The timestep for `obs`, and whether it is a batch; the acting memory exists afterwards."""
@@ -190,6 +198,8 @@ def contents(path: Path) -> tuple[dict[str, np.ndarray], Any]:
     Raises:
         CheckpointError: there is no such file, it is damaged, or of another version.
     """
+    if (path / "run.json").is_file():
+        raise CheckpointError(f"{path} is a run: td.open_run({str(path)!r}).agent() is its agent")
     if not path.is_file():
         raise CheckpointError(f"there is no file {path}")
     try:

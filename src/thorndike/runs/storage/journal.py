@@ -53,6 +53,10 @@ class Journal:
             CheckpointError: there is no run, or its description is damaged.
         """
         self.path = Path(path).expanduser().absolute()  # whatever the working directory will be
+        if self.path.is_file():
+            raise CheckpointError(
+                f"{self.path} is a file, and a run is a directory with a run.json; an agent's file is opened by td.load"
+            )
         if not (self.path / "run.json").is_file():
             raise CheckpointError(f"there is no run at {self.path}: no run.json in it")
         self.info = read_json(self.path / "run.json")

@@ -14,6 +14,7 @@ from thorndike.presets import based_on
 from thorndike.runs.results.run import Run
 from thorndike.runs.storage.directory import training
 from thorndike.runs.storage.environments import describe_environment
+from thorndike.runs.training.arguments import explained
 from thorndike.runs.training.callbacks import functions_of
 from thorndike.runs.training.changes import changed, entry, misfit, new_settings
 from thorndike.runs.training.loop import Loop
@@ -22,6 +23,7 @@ from thorndike.runs.training.progress import tell
 from thorndike.runs.training.setup import driver_of, prepare_jax
 
 
+@explained
 def resume(
     path: str | Path,
     steps: int | None = None,

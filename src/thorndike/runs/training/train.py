@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from thorndike.choosing import no_preset
 from thorndike.configuration import is_config, plain, sweep_of, swept, to_json, types_in
 from thorndike.drivers.learner import steps_of
 from thorndike.envs import full_id, make
@@ -17,11 +18,12 @@ from thorndike.envs.host.guard import starts_within
 from thorndike.envs.recorded import Recorded
 from thorndike.errors import ConfigError
 from thorndike.files import write_json
-from thorndike.presets import based_on
+from thorndike.presets import based_on, has_preset
 from thorndike.runs.results.run import Run
 from thorndike.runs.storage.directory import begun, new_directory, training, unused
 from thorndike.runs.storage.environments import check_kept, describe, describe_environment
 from thorndike.runs.storage.journal import FORMAT
+from thorndike.runs.training.arguments import check_order, explained
 from thorndike.runs.training.callbacks import functions_of
 from thorndike.runs.training.estimate import estimate
 from thorndike.runs.training.loop import Loop
@@ -36,11 +38,13 @@ from thorndike.runs.training.options import (
     validate_stepping,
     whole_steps,
 )
+from thorndike.runs.training.progress import tell
 from thorndike.runs.training.setup import choose, driver_of, prepare_jax, versions
 from thorndike.runs.training.start import start_from
 from thorndike.runs.training.validation import open_dataset, validate, validate_batch
 
 
+@explained
 def train(
     algorithm: Any,
     env: Any,
@@ -145,13 +149,17 @@ def train(
     kwargs = dict(env_kwargs or {})
     env = full_id(env) if isinstance(env, str) else env
     id = env if isinstance(env, str) else None
+    check_order(algorithm, env)
     validate_stepping(workers, env_timeout, on_env_error)
     with starts_within(env_timeout):
         world = make(env, **kwargs)
+    name_given = algorithm if isinstance(algorithm, str) else None
     algorithm, steps = choose(algorithm, id, steps)
     algorithm, world = (plain(x) if is_config(x) and not isinstance(x, type) else x for x in (algorithm, world))
     steps = whole_steps(steps)
     validate(algorithm, world, steps, seeds)
+    if name_given and id and not has_preset(type(algorithm), id):
+        tell(no_preset(name_given, type(algorithm), id))
     data = open_dataset(algorithm, dataset, is_masked(world))
     if isinstance(world, Recorded):
         if data is None:

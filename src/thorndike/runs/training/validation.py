@@ -11,7 +11,8 @@ import numpy as np
 from gymnasium import Space
 from gymnasium.spaces import Dict, Tuple
 
-from thorndike.algorithms import algorithm_class, entries
+from thorndike.checks.answers import check_decorated, check_methods, is_own, lacking
+from thorndike.choosing import able, serves
 from thorndike.configuration import check, is_config, is_whole, require, swept
 from thorndike.drivers.learner import gradient_steps, random_action, replays
 from thorndike.drivers.scan import member
@@ -28,20 +29,27 @@ from thorndike.ops.keys import random_key
 from thorndike.runs.storage.environments import describe
 from thorndike.runs.storage.spaces import space_to_json
 from thorndike.schedules import is_schedule, scheduled
-from thorndike.types import Spec
 
 
 def validate(algorithm: Any, env: Any, steps: int, seeds: int) -> None:
     """What can be wrong with an algorithm and an environment, each alone and together."""
     if not (is_config(algorithm) and hasattr(algorithm, "act")):
         raise ConfigError(f"{algorithm!r} is not an algorithm: give one like td.PPO(), or a name like 'ppo'")
+    check_decorated(algorithm)
     check_algorithm(algorithm)
     check(algorithm)
     if is_config(env):
+        check_decorated(env)
         require(not scheduled(env), "schedules are for an algorithm's numbers, not an environment's")
         check(env)
         several = swept((algorithm, env)) and swept(env)
         require(not several or getattr(env, "players", 1) == 1, "the numbers of a game cannot be swept")
+        ahead = getattr(algorithm, "looks_ahead", False)
+        require(
+            not (several and ahead),
+            f"{type(algorithm).__name__} plans with the environment's numbers, which cannot be swept then: train once "
+            "for each",
+        )
         env = member(env, 0)
     if is_jax(env):
         limit: Any = getattr(env, "max_steps", None)
@@ -65,6 +73,8 @@ def validate(algorithm: Any, env: Any, steps: int, seeds: int) -> None:
     problem = serves(algorithm, describe(env, steps, ""))
     if problem:
         raise IncompatibleError(problem + "." + able(env))
+    if is_own(algorithm):
+        check_methods(member(algorithm, 0), env, describe(env, steps, ""))
     try:
         space_to_json(env.observation_space), space_to_json(env.action_space)
     except CheckpointError as error:  # an agent could be trained, and not be saved
@@ -84,9 +94,9 @@ def check_algorithm(algorithm: Any) -> None:
     name, updates = type(algorithm).__name__, hasattr(algorithm, "update")
     needed = ["init", "actor", "carry", "act", "supports", "num_envs", "rollout_length"]
     needed += ["replay", "replay_ratio"] if updates and not getattr(algorithm, "offline", False) else []
-    lacking = [part for part in needed if not hasattr(algorithm, part)]
-    lacking += [] if updates or hasattr(algorithm, "learn") else ["learn (or update)"]
-    require(not lacking, f"{name} lacks {', '.join(lacking)}: see the Algorithm protocol in thorndike.types")
+    lacked = [part for part in needed if not hasattr(algorithm, part)]
+    lacked += [] if updates or hasattr(algorithm, "learn") else ["learn"]
+    require(not lacked, lacking(algorithm, lacked))
     for part in ("num_envs", "rollout_length"):
         size = getattr(algorithm, part)
         require(is_whole(size) and size > 0, f"{name}.{part} must be a positive whole number, got {size!r}")
@@ -173,26 +183,6 @@ def open_dataset(algorithm: Any, dataset: Any, masked: bool) -> Dataset | None:
             "masks (`thorndike record` makes such), or learn by bc"
         )
     return data
-
-
-def serves(algorithm: Any, spec: Spec) -> str | None:
-    """None, or why the algorithm cannot learn in such an environment."""
-    if spec.players > 1 and getattr(algorithm, "players", 1) != spec.players:
-        return f"{type(algorithm).__name__} learns for one player, and this game has {spec.players}"
-    problem = algorithm.supports(spec)
-    replay: Any = getattr(algorithm, "replay", None)
-    problem = replay.supports(spec) if problem is None and hasattr(replay, "supports") else problem
-    if problem is not None and not isinstance(problem, str):
-        raise ConfigError(f"{type(algorithm).__name__}.supports must give None or what is missing, not {problem!r}")
-    return problem
-
-
-def able(env: Any) -> str:
-    """Which algorithms can serve `env`, as a sentence."""
-    spec, defaults = describe(env, 1, ""), {name: algorithm_class(name)() for name in entries()}
-    playing = {name: value for name, value in defaults.items() if not getattr(value, "offline", False)}
-    names = [name for name, value in playing.items() if serves(value, spec) is None]
-    return f" Algorithms that can serve it: {', '.join(names)}." if names else ""
 
 
 def validate_memory(shapes: Any) -> None:

@@ -1,0 +1,29 @@
+"""Algorithms that only have other defaults than another are slow tests: what that one is held to holds for them."""
+
+from inspect import isfunction
+
+import pytest
+from cases import ALL
+
+KEPT = ("rainbow", "r2d2", "droq")  # so much is switched on in these that no other case has it
+
+
+def only_defaults(name):
+    """Whether an algorithm's class is another one with other fields, and no method of its own."""
+    cls = type(ALL[name][0])
+    own = (value for name, value in vars(cls).items() if not name.startswith("__"))
+    return cls.__base__ is not object and not any(isfunction(x) or isinstance(x, property) for x in own)
+
+
+VARIANTS = {name.split()[0] for name in ALL if only_defaults(name)} - set(KEPT)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    for item in items:
+        parameters = getattr(item, "callspec", None)
+        words = (
+            {str(x).split()[0] for x in parameters.params.values() if isinstance(x, str) and x} if parameters else ()
+        )
+        if VARIANTS & set(words):
+            item.add_marker(pytest.mark.slow)

@@ -1,0 +1,138 @@
+"""Every command and every block of Python of the README, and of the pages on your own and on training, is run.
+
+Blocks of Python run in their order in one namespace, commands in their order, as they are printed, but a wrapper around
+`td.train` cuts each training to `STEPS` steps, its evaluations to two episodes, and networks to one layer that compiles
+quickly. `LEFT_OUT` says what is not run, and why.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import re
+import shlex
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import thorndike as td
+from thorndike import own_modules
+from thorndike.cli import main
+from thorndike.runs.training import resume as resuming
+from thorndike.runs.training import train as training
+
+ROOT = Path(__file__).parents[1]
+STEPS = 2048
+
+LEFT_OUT = {  # the beginning of a line: why it is not run
+    "python3 -m venv": "sets up what the tests run in",
+    ". .venv": "sets up what the tests run in",
+    "pip install": "sets up what the tests run in",
+    "thorndike play": "asks for moves",
+    "thorndike train alphazero": "compiles for a minute; tests/runs/test_games.py trains, evaluates and plays it",
+    "thorndike evaluate runs/ttt": "there is no such run without the line before",
+}
+
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def blocks(page: str, language: str) -> list[str]:
+    return [text for kind, text in BLOCK.findall((ROOT / page).read_text("utf-8")) if kind == language]
+
+
+def commands(page: str) -> list[str]:
+    lines = [line.strip() for block in blocks(page, "") for line in block.splitlines() if line.strip()]
+    return [line for line in lines if not any(line.startswith(start) for start in LEFT_OUT)]
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """An empty working directory with the examples in it, where trainings are short."""
+
+    def short(train):
+        @functools.wraps(train)
+        def shortly(algorithm: Any, env: Any, steps: Any = None, **options: Any):
+            evaluations = {"evaluate_every": 1024, "evaluate_episodes": 2} if options.get("evaluate_every") else {}
+            kept = {"checkpoint_steps": 1024} if options.get("checkpoint_steps") else {}
+            options |= {**evaluations, **kept}
+            batches = 20 if options.get("dataset") is not None else STEPS
+            algorithm = td.preset(algorithm, env) if isinstance(algorithm, str) else algorithm
+            if getattr(algorithm, "torso", None) == td.Torso():
+                algorithm = dataclasses.replace(algorithm, torso=td.Torso(widths=(8,), init="uniform"))
+            return train(algorithm, env, min(steps or batches, batches), **options)
+
+        return shortly
+
+    def shortly_resumed(path, steps=None, *args, **options):
+        more = None if steps is None else td.open_run(path, **_own(args, options)).status["steps"] + 1024
+        return resume(path, more, *args, **options)
+
+    resume = resuming.resume
+    for module, name, function in [
+        (training, "train", short(training.train)),
+        (resuming, "resume", shortly_resumed),
+        (td, "train", short(training.train)),
+        (td, "resume", shortly_resumed),
+    ]:
+        monkeypatch.setattr(module, name, function, raising=False)
+    shutil.copytree(ROOT / "examples", tmp_path / "examples")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield tmp_path
+    for name in ("corridor", "reinforce"):
+        sys.modules.pop(name, None)
+        own_modules.TYPED.pop(name, None)
+
+
+def _own(args: tuple[Any, ...], options: dict[str, Any]) -> dict[str, Any]:
+    given = {**dict(zip(("env", "classes"), args)), **options}
+    return {name: given[name] for name in ("env", "classes") if name in given}
+
+
+def expanded(line: str) -> list[str]:
+    """The words of a line, with the shell's `*`."""
+    words = shlex.split(line, comments=True)
+    return [x for word in words for x in (sorted(map(str, Path().glob(word))) if "*" in word else [word])]
+
+
+SLOW = pytest.mark.slow  # what tests/test_own.py, and those in tests/runs, ask for in detail
+
+
+@pytest.mark.parametrize("page", ["README.md", pytest.param("docs/own.md", marks=SLOW)])
+def test_commands(page, here, capsys):
+    lines = commands(page)
+    assert lines
+    for line in lines:
+        program, *words = expanded(line)
+        assert program == "thorndike", f"{line}: run it, or say in LEFT_OUT why not"
+        assert main(words) == 0, f"{line}\n{capsys.readouterr().err}"
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/own.md", pytest.param("docs/training.md", marks=SLOW)])
+def test_python(page, here):
+    names: dict[str, Any] = {"__name__": "readme"}
+    found = blocks(page, "python")
+    assert found
+    for text in found:
+        exec(compile(text, page, "exec"), names)
+
+
+def test_what_is_left_out_is_there():
+    text = "\n".join(block for page in ("README.md", "docs/own.md") for block in blocks(page, ""))
+    assert all(any(line.startswith(start) for line in text.splitlines()) for start in LEFT_OUT)
+
+
+def test_every_command_is_shown():
+    from thorndike.commands import COMMANDS
+
+    text = (ROOT / "README.md").read_text("utf-8")
+    assert all(f"thorndike {name}" in text for name in COMMANDS)
+
+
+def test_links_lead_somewhere():
+    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text("utf-8")):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
