@@ -56,6 +56,7 @@ from thorndike.envs.classic.mountain_car_continuous import MountainCarContinuous
 from thorndike.envs.classic.pendulum import Pendulum as Pendulum
 from thorndike.envs.goal.bit_flip import BitFlip as BitFlip
 from thorndike.envs.goal.reach import Reach as Reach
+from thorndike.envs.grid.boat_race import BoatRace as BoatRace
 from thorndike.envs.grid.changing_maze import ChangingMaze as ChangingMaze
 from thorndike.envs.grid.deep_sea import DeepSea as DeepSea
 from thorndike.envs.grid.grid_world import GridWorld as GridWorld
@@ -118,6 +119,7 @@ from thorndike.nets.value import Implicit as Implicit
 from thorndike.nets.value import Mean as Mean
 from thorndike.nets.value import Quantiles as Quantiles
 from thorndike.ops.augment import Shift as Shift
+from thorndike.ops.empowerment import empowerment as empowerment
 from thorndike.ops.exploration import Epsilon as Epsilon
 from thorndike.ops.exploration import Softmax as Softmax
 from thorndike.ops.munchausen import Munchausen as Munchausen
