@@ -14,6 +14,9 @@ from thorndike.algorithms.planning.value_iteration import ValueIteration as Valu
 from thorndike.algorithms.policy.ppo import PPO as PPO
 from thorndike.algorithms.policy.reinforce import REINFORCE as REINFORCE
 from thorndike.algorithms.search.alphazero import AlphaZero as AlphaZero
+from thorndike.algorithms.tabular.dyna import DynaQ as DynaQ
+from thorndike.algorithms.tabular.dyna import DynaQPlus as DynaQPlus
+from thorndike.algorithms.tabular.dyna import PrioritisedSweeping as PrioritisedSweeping
 from thorndike.algorithms.tabular.td_control import ExpectedSARSA as ExpectedSARSA
 from thorndike.algorithms.tabular.td_control import QLearning as QLearning
 from thorndike.algorithms.tabular.td_control import SARSA as SARSA
