@@ -13,6 +13,7 @@ from typing import Any
 MODULES = (  # the order in which algorithms are listed; families are folders
     "tabular.td_control",
     "planning.value_iteration",
+    "tabular.dyna",
     "value.dqn",
     "value.variants",
     "value.pqn",
