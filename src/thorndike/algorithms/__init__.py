@@ -12,8 +12,8 @@ from typing import Any
 
 MODULES = (  # the order in which algorithms are listed; families are folders
     "tabular.td_control",
-    "planning.value_iteration",
     "tabular.dyna",
+    "planning.value_iteration",
     "value.dqn",
     "value.variants",
     "value.pqn",

@@ -29,7 +29,7 @@ class Model(NamedTuple):
     legal: Array  # which actions are legal in each state, as far as that was seen  [S, A], bool
     known: Array  # the pairs that planning may draw                                [S, A], bool
     order: Array  # their numbers s * A + a, in the order in which they came        [S * A]
-    count: Array  # how many they are
+    count: Array  # type: ignore[assignment]  # how many they are
     tried: Array  # the time of the last try of each pair                           [S, A]
     time: Array  # steps so far
 
@@ -87,7 +87,7 @@ class DynaQ(QLearning):
         super().check()
         require(self.planning >= 0, f"{type(self).__name__}.planning must not be negative, got {self.planning}")
 
-    def init(self, key: Array, spec: Spec) -> State:
+    def init(self, key: Array, spec: Spec) -> State:  # type: ignore[override]
         """A constant table and an empty model."""
         plain = super().init(key, spec)
         s, a = plain.q.shape
@@ -109,7 +109,7 @@ class DynaQ(QLearning):
         """Nothing is urgent: pairs are drawn uniformly."""
         return ()
 
-    def learn(self, state: State, rollout: Rollout, key: Array) -> tuple[State, Metrics]:
+    def learn(self, state: State, rollout: Rollout, key: Array) -> tuple[State, Metrics]:  # type: ignore[override]
         """Each step in turn: its own update, what it says of the world, and planning."""
         steps = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), rollout.steps)
         mask, next_mask = (
