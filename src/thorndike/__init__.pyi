@@ -134,6 +134,10 @@ from thorndike.ops.returns import gae as gae
 from thorndike.presets import preset as preset
 from thorndike.runs.results.agent import Agent as Agent
 from thorndike.runs.results.agent import load as load
+from thorndike.runs.results.compare import Comparison as Comparison
+from thorndike.runs.results.compare import compare as compare
+from thorndike.runs.results.criteria import Criteria as Criteria
+from thorndike.runs.results.criteria import criteria as criteria
 from thorndike.runs.results.listing import list_runs as list_runs
 from thorndike.runs.results.plot import plot as plot
 from thorndike.runs.results.returns import plot_returns as plot_returns

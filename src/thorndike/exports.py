@@ -23,6 +23,8 @@ PARTS = {  # all but the algorithms
     "runs.results.agent": ("Agent", "load"),
     "runs.results.plot": ("plot",),
     "runs.results.returns": ("plot_returns",),
+    "runs.results.compare": ("compare", "Comparison"),
+    "runs.results.criteria": ("criteria", "Criteria"),
     "presets": ("preset",),
     "checks": ("check",),
     "envs": ("make",),

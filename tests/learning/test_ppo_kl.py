@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from cases import greedy, trained
+from trained import greedy, trained
 
 from thorndike.runs.training.setup import choose
 

@@ -8,6 +8,8 @@ COMMANDS = {  # name: (its arguments, what it does); the module of that name has
     "evaluate": ("RUN", "play whole episodes and summarise the returns"),
     "watch": ("RUN", "film the agent"),
     "plot": ("RUN...", "draw learning curves, or whatever else was logged"),
+    "compare": ("A... --vs B...", "which of two sides is better, how surely, and how many more seeds would tell"),
+    "criteria": ("RUN", "judge an agent: against a baseline, failures, latency, cost, other physics"),
     "picture": ("RUN", "draw what was learned on a grid: values and greedy actions"),
     "runs": ("[DIR]", "list the runs in a folder"),
     "doctor": ("RUN...", "signs of trouble in the metrics, and what to try"),

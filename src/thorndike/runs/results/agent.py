@@ -18,7 +18,7 @@ from thorndike.configuration import from_json, to_json
 from thorndike.drivers.evaluate import act, look
 from thorndike.envs.batched import to_environment
 from thorndike.envs.host.layout import kept, leaf_of
-from thorndike.envs.masks import KEY, choosable, flat_mask, mask_sizes, take_mask
+from thorndike.envs.masks import KEY, choosable, flat_mask, mask_size, mask_sizes, take_mask
 from thorndike.envs.mixed import Mixed
 from thorndike.errors import CheckpointError, ConfigError, IncompatibleError
 from thorndike.exports import known_configs
@@ -95,6 +95,10 @@ class Agent:
         if "q" not in found and "value" not in found:
             raise IncompatibleError(f"{type(self.algorithm).__name__} learns no values")
         return found["q"] if "q" in found else found["value"]
+
+    def all_legal(self) -> np.ndarray:
+        """The mask that allows every action, where the agent chooses among legal ones."""
+        return np.ones(mask_size(self.spec.action), bool)
 
     def _now(self, obs: Any, mask: Any, first: Any) -> tuple[Timestep, bool]:
         """The timestep for `obs`, and whether it is a batch; the acting memory exists afterwards."""

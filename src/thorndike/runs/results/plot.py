@@ -68,7 +68,7 @@ def plot(
     styles = {name: style(i) for i, name in enumerate(dict.fromkeys(names))}
     evaluated = {(c.journal, c.configuration): c for j in journals if y == RETURN for c in of_run(j, EVALUATION, x)}
     panels = list(dict.fromkeys(curve.panel for curve in lines))
-    heights = [_reward_threshold(panel[0], y) if threshold == "auto" else threshold for panel in panels]
+    heights = [reward_threshold(panel[0], y) if threshold == "auto" else threshold for panel in panels]
 
     entries = {name: _line(styles[name]) for name in styles} | _bands(lines)
     if evaluated:
@@ -173,7 +173,7 @@ def _up(y: str, offline: bool) -> str:
     return "mean return of each evaluation" if offline else "mean return of 100 episodes"
 
 
-def _reward_threshold(environment: str, y: str) -> float | None:
+def reward_threshold(environment: str, y: str) -> float | None:
     """The return at which the environment counts as solved, as Gymnasium's registry has it for its id."""
     if y not in (RETURN, EVALUATION):
         return None

@@ -17,7 +17,7 @@ from thorndike.drivers.match import Match, Trained, against_random, match
 from thorndike.drivers.scan import member, members_of
 from thorndike.envs import full_id, make
 from thorndike.envs.host.guard import starts_within
-from thorndike.errors import CheckpointError, ConfigError, DivergedError, ThorndikeError
+from thorndike.errors import CheckpointError, ConfigError, DivergedError, IncompatibleError, ThorndikeError
 from thorndike.exports import known_configs
 from thorndike.memory.dataset import Dataset, new
 from thorndike.own_modules import typed
@@ -201,7 +201,9 @@ class Run:
         actor = jax.tree.map(lambda x: x[index], actors)
         return Agent(member(algorithm, index), self.spec, actor)
 
-    def evaluate(self, episodes: int = 20, seed: int = 0, explore: bool = False, step: Step = None) -> Evaluation:
+    def evaluate(
+        self, episodes: int = 20, seed: int = 0, explore: bool = False, step: Step = None, env: Any = None
+    ) -> Evaluation:
         """Play `episodes` whole episodes with each agent; those of runs that have diverged do not play.
 
         Args:
@@ -209,6 +211,7 @@ class Run:
             seed: of the environments.
             explore: act as in training; by default the best action is taken.
             step: of another checkpoint, by its step or as "best"; by default the newest.
+            env: another environment with the same spaces to play in; by default that of training.
 
         A game of two players is played against a random one; a return is then 1 for a win, 0 for a draw and -1 for a
         loss, first those of the games that the agent began (see `match` for other opponents).
@@ -216,13 +219,22 @@ class Run:
         check_episodes(episodes)
         actors, algorithm, diverged = self._trained(step)
         well = np.array([i for i in range(self.runs) if i not in diverged])
-        algorithm, env = members_of(algorithm, well), members_of(expand(self.env, self.seeds), well)
+        world = self.env if env is None else self._fitting(make(env))
+        algorithm, env = members_of(algorithm, well), members_of(expand(world, self.seeds), well)
         actors = _rows(actors, well)
         if self.spec.players > 1:
             found = against_random(algorithm, actors, env, episodes, seed)
         else:
             found = evaluate(algorithm, actors, env, episodes, seed, self.stepping, explore)
         return found.among(well, self.members())
+
+    def _fitting(self, env: Any) -> Any:
+        """An environment to play in; raises `IncompatibleError` where it shows or takes something else."""
+        for what in ("observation_space", "action_space"):
+            expected, found = getattr(self.spec, what.removesuffix("_space")), getattr(env, what)
+            if found != expected:
+                raise IncompatibleError(f"the {what} of that environment is {found}, and the agent knows {expected}")
+        return env
 
     def settled(self, step: int | None = None) -> Any:
         """The algorithm of all runs, its numbers being those at `step`, by default where the run stands now."""

@@ -1,0 +1,1 @@
+"""What an agent needs outside: files for other programs, and how fast they answer."""
