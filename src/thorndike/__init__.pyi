@@ -20,6 +20,9 @@ from thorndike.algorithms.policy.reinforce import REINFORCE as REINFORCE
 from thorndike.algorithms.policy.trpo import TRPO as TRPO
 from thorndike.algorithms.policy.variants import PPOKL as PPOKL
 from thorndike.algorithms.search.alphazero import AlphaZero as AlphaZero
+from thorndike.algorithms.tabular.dyna import DynaQ as DynaQ
+from thorndike.algorithms.tabular.dyna import DynaQPlus as DynaQPlus
+from thorndike.algorithms.tabular.dyna import PrioritisedSweeping as PrioritisedSweeping
 from thorndike.algorithms.tabular.td_control import ExpectedSARSA as ExpectedSARSA
 from thorndike.algorithms.tabular.td_control import QLearning as QLearning
 from thorndike.algorithms.tabular.td_control import SARSA as SARSA
@@ -56,6 +59,7 @@ from thorndike.envs.classic.mountain_car_continuous import MountainCarContinuous
 from thorndike.envs.classic.pendulum import Pendulum as Pendulum
 from thorndike.envs.goal.bit_flip import BitFlip as BitFlip
 from thorndike.envs.goal.reach import Reach as Reach
+from thorndike.envs.grid.boat_race import BoatRace as BoatRace
 from thorndike.envs.grid.changing_maze import ChangingMaze as ChangingMaze
 from thorndike.envs.grid.deep_sea import DeepSea as DeepSea
 from thorndike.envs.grid.grid_world import GridWorld as GridWorld
@@ -118,6 +122,7 @@ from thorndike.nets.value import Implicit as Implicit
 from thorndike.nets.value import Mean as Mean
 from thorndike.nets.value import Quantiles as Quantiles
 from thorndike.ops.augment import Shift as Shift
+from thorndike.ops.empowerment import empowerment as empowerment
 from thorndike.ops.exploration import Epsilon as Epsilon
 from thorndike.ops.exploration import Softmax as Softmax
 from thorndike.ops.munchausen import Munchausen as Munchausen

@@ -109,7 +109,10 @@ def test_noise_explores_where_greed_does_not(tmp_path, monkeypatch):
     assert found_by(0.5, tmp_path) >= 2
     assert found_by(None, tmp_path) == 0
     now = dqn.QNetwork.now
-    frozen = lambda q, *args: now(q, *args[:3], *(jax.random.key(0) if k is not None else None for k in args[3:]))  # noqa: E731
+
+    def frozen(q, *args):
+        return now(q, *args[:3], *(None if key is None else jax.random.key(0) for key in args[3:]))
+
     monkeypatch.setattr(dqn.QNetwork, "now", frozen)
     assert found_by(0.5, tmp_path) <= 1
 

@@ -312,6 +312,7 @@ SCORES = {  # at least, with each algorithm's preset; the best that can be expec
     "FrozenLake-v1": (0.70, 0.744),
     "FrozenLake8x8-v1": (0.75, 0.913),
     "Taxi-v4": (7.5, 7.93),
+    "BoatRace": (35.0, 47.0),
     "DeepSea": (0.98, 0.99),
     "RiverSwim": (10.0, 12.62),
     "Blackjack-v1": (-0.06, -0.043),

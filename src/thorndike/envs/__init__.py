@@ -24,6 +24,7 @@ BUILT_IN = {  # id: (module, factory); where Gymnasium has one of that id, parit
     "Taxi-v3": ("toy_text.tables", "taxi_v3"),
     "Taxi-v4": ("toy_text.tables", "taxi"),
     "Blackjack-v1": ("toy_text.blackjack", "Blackjack"),
+    "BoatRace": ("grid.boat_race", "BoatRace"),
     "DeepSea": ("grid.deep_sea", "DeepSea"),
     "RiverSwim": ("grid.river_swim", "RiverSwim"),
     "BitFlip": ("goal.bit_flip", "BitFlip"),

@@ -179,6 +179,7 @@ class QLearning:
             "DynaMaze": {"steps": 50_000, "discount": 0.95},
             "FrozenLake-v1": {"steps": 200_000, **chance},
             "FrozenLake8x8-v1": {"steps": 1_000_000, **chance},
+            "BoatRace": {"steps": 60_000, "exploration": Epsilon(start=1.0, end=0.02, fraction=0.7)},
             "DeepSea": {"steps": 20_000, "discount": 1.0, "learning_rate": 0.5, "count_bonus": 0.1},
             "RiverSwim": {"steps": 200_000, "num_envs": 4, "discount": 0.95, "count_bonus": 0.5},
             "Taxi-v3": taxi,
