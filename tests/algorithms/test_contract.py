@@ -187,6 +187,7 @@ STRONG = {
 WITHOUT: dict[tuple[str, str], str] = {
     ("ddpg", "smoothing_clip"): "its targets are not smoothed",
     ("ppo-kl", "clip"): "the penalty takes its place",
+    ("trpo", "shrink"): "whole steps are good enough in these cases: see test_trpo_parts.py",
     ("rainbow", "exploration.fraction"): "its ε stays at 0",
     **{(name, "huber"): "its loss is not Huber's" for name in ("c51", "qr-dqn", "iqn", "rainbow")},
 }
