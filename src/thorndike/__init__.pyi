@@ -20,6 +20,9 @@ from thorndike.algorithms.policy.reinforce import REINFORCE as REINFORCE
 from thorndike.algorithms.policy.trpo import TRPO as TRPO
 from thorndike.algorithms.policy.variants import PPOKL as PPOKL
 from thorndike.algorithms.search.alphazero import AlphaZero as AlphaZero
+from thorndike.algorithms.tabular.dyna import DynaQ as DynaQ
+from thorndike.algorithms.tabular.dyna import DynaQPlus as DynaQPlus
+from thorndike.algorithms.tabular.dyna import PrioritisedSweeping as PrioritisedSweeping
 from thorndike.algorithms.tabular.td_control import ExpectedSARSA as ExpectedSARSA
 from thorndike.algorithms.tabular.td_control import QLearning as QLearning
 from thorndike.algorithms.tabular.td_control import SARSA as SARSA

@@ -14,9 +14,12 @@ from gymnasium.spaces import Box, Discrete
 import thorndike as td
 from thorndike.algorithms.value import dqn
 from thorndike.configuration import check
+from thorndike.drivers.scan import ScanDriver
 from thorndike.memory import sequences
 from thorndike.ops.munchausen import Munchausen
 from thorndike.ops.returns import n_step
+from thorndike.runs.storage.environments import describe
+from thorndike.runs.training.validation import open_dataset
 
 SPEC = td.Spec(Box(-1, 1, (3,), np.float32), Discrete(2), 1000)
 RNG = np.random.default_rng(0)
@@ -254,3 +257,20 @@ def test_diagnostics_are_more_metrics_of_the_same_update():
     np.testing.assert_allclose(more["overestimation"], (judged.max(-1) - chosen).mean(), rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(more["weight_share"], 1, rtol=1e-5)
     assert 1 <= more["effective_rank"] <= 8
+
+
+def test_a_dataset_knows_no_priorities_and_no_returns_over_n_steps():
+    for algorithm in (td.Rainbow(), td.DQN(replay=td.Prioritised()), td.DQN(replay=td.Uniform(n_step=3))):
+        with pytest.raises(td.IncompatibleError, match=r"replay=td.Uniform\(batch_size"):
+            open_dataset(algorithm, "data", False)
+
+
+def test_the_storage_of_prioritised_sequences_is_not_copied():
+    """The compiled step's scratch memory stays far below it, though learning rewrites their ranking."""
+    algorithm, env = td.R2D2.small()[""]
+    replay = dataclasses.replace(algorithm.replay, capacity=400_000)
+    env = td.make(env)
+    driver = ScanDriver(dataclasses.replace(algorithm, replay=replay), env, describe(env, 10_000, "test"), 1)
+    storage = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(driver.like().memory))
+    scratch = driver.compile(False).memory_analysis().temp_size_in_bytes
+    assert scratch < storage / 20, f"{scratch / 1e6:.1f} MB of scratch beside {storage / 1e6:.1f} MB of storage"

@@ -8,7 +8,10 @@ from trained import greedy, trained
 import thorndike as td
 
 SNAKE = td.GridWorld(
-    map=("S........", "########.", ".........", ".########", "........G"), step_reward=0.0, goal_reward=1.0, max_steps=60
+    map=("S........", "########.", ".........", ".########", "........G"),
+    step_reward=0.0,
+    goal_reward=1.0,
+    max_steps=60,
 )  # 28 steps, of which a random walk of 60 covers five or six
 
 

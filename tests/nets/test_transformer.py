@@ -31,28 +31,38 @@ def stretch(seed=0, ends=0.2):
     return jnp.asarray(rng.normal(size=(T, E, 2)), jnp.float32), first
 
 
-def step_by_step(made, obs, first, carry):
-    features = []
+def traced():
+    """`unroll` with the memory after it, compiled for each length that it is called with, and traced anew."""
+
+    def run(made, obs, first, carry):
+        features, trail = unroll(made, obs, first, carry)
+        return features, trail, after(made, trail)
+
+    return jax.jit(run)
+
+
+def step_by_step(run, made, obs, first, carry):
+    """Features [T, E, W] of one step at a time, and the memory after each."""
+    features, memories = [], []
     for t in range(len(obs)):
-        x, trail = unroll(made, obs[t : t + 1], first[t : t + 1], carry)
-        carry = after(made, trail)
+        x, _, carry = run(made, obs[t : t + 1], first[t : t + 1], carry)
         features.append(x[0])
-    return jnp.stack(features), carry
+        memories.append(carry)
+    return jnp.stack(features), memories
 
 
 def remembered(core, made):
     """A window with something in it, of which not all belongs to the episode under way."""
-    obs, first = stretch(7)
-    return after(made, unroll(made, obs, first, core.carry(E))[1])
+    return traced()(made, *stretch(7), core.carry(E))[2]
 
 
 def distance(memory=4):
     """How far one pass over a stretch is from one step at a time, in features and in what is remembered."""
-    core, made = network(memory)
+    (core, made), run = network(memory), traced()
     carry, (obs, first) = remembered(core, made), stretch()
-    features, trail = jax.jit(lambda *given: unroll(*given))(made, obs, first, carry)  # traced anew
-    slowly, later = step_by_step(made, obs, first, carry)
-    now = after(made, trail)
+    features, _, now = run(made, obs, first, carry)
+    slowly, memories = step_by_step(run, made, obs, first, carry)
+    later = memories[-1]
     assert (now.there == later.there).all()
     inputs = jnp.where(now.there[..., None, None], now.inputs - later.inputs, 0)
     return max(float(jnp.abs(features - slowly).max()), float(jnp.abs(inputs).max()))
@@ -82,9 +92,9 @@ def test_bugs_are_noticed(bug, monkeypatch):
         monkeypatch.setattr(Transformer, "_seen", wrong)
     if bug in ("no reset", "one step too near"):
         core, made = network()
-        features, _ = unroll(made, *stretch(), core.carry(E))
+        features = traced()(made, *stretch(), core.carry(E))[0]
         monkeypatch.undo()
-        right, _ = unroll(made, *stretch(), core.carry(E))
+        right = traced()(made, *stretch(), core.carry(E))[0]
         assert float(jnp.abs(features - right).max()) > 1e-3
     else:
         assert distance() > 1e-4
@@ -95,7 +105,8 @@ def test_an_episode_does_not_see_the_one_before():
     core, made = network(memory=T)
     obs, first = stretch(ends=0.0)
     first = first.at[6].set(True)
-    gradient = jax.grad(lambda obs: unroll(made, obs, first, remembered(core, made))[0][9].sum())(obs)
+    carry = remembered(core, made)
+    gradient = jax.jit(jax.grad(lambda obs: unroll(made, obs, first, carry)[0][9].sum()))(obs)
     reached = np.abs(np.asarray(gradient)).sum((1, 2)) > 0
     assert not reached[:6].any()
     assert reached[6:10].all()
@@ -107,7 +118,7 @@ def test_reach():
     core = td.GTrXL(width=8, layers=1, heads=2, memory=3, gate_bias=0.0)
     made = core.build(jax.random.key(0), td.Torso(widths=(6,)).build(jax.random.key(1), SPACE))
     obs, first = stretch(ends=0.0)
-    gradient = jax.grad(lambda obs: unroll(made, obs, first, core.carry(E))[0][9].sum())(obs)
+    gradient = jax.jit(jax.grad(lambda obs: unroll(made, obs, first, core.carry(E))[0][9].sum()))(obs)
     np.testing.assert_array_equal(np.flatnonzero(np.abs(np.asarray(gradient)).sum((1, 2))), [6, 7, 8, 9])
 
 
@@ -115,30 +126,29 @@ def test_what_was_remembered_has_no_gradient():
     core, made = network()
     obs, first = stretch(ends=0.0)
     carry = remembered(core, made)
-    gradient = jax.grad(lambda x: unroll(made, obs, first, Window(x, carry.there))[0].sum())(carry.inputs)
+    gradient = jax.jit(jax.grad(lambda x: unroll(made, obs, first, Window(x, carry.there))[0].sum()))(carry.inputs)
     assert not np.asarray(gradient).any()
 
 
 def test_one_step_ahead_of_each_step():
     """As if that observation had come next in the same episode, whatever did; of the last steps alone too."""
-    core, made = network()
-    carry, (obs, first) = remembered(core, made), stretch()
-    there, _ = stretch(3)
-    _, trail = unroll(made, obs, first, carry)
-    found = ahead(made, trail, there)
+    (core, made), run = network(), traced()
+    carry, (obs, first), (there, _) = remembered(core, made), stretch(), stretch(3)
+    trail = run(made, obs, first, carry)[1]
+    found = jax.jit(ahead)(made, trail, there)
     no = jnp.zeros((1, E), bool)
-    for t in range(T):
-        memory = after(made, unroll(made, obs[: t + 1], first[: t + 1], carry)[1])
-        expected = unroll(made, there[t : t + 1], no, memory)[0][0]
+    for t, memory in enumerate(step_by_step(run, made, obs, first, carry)[1]):
+        expected = run(made, there[t : t + 1], no, memory)[0][0]
         np.testing.assert_allclose(found[t], expected, atol=1e-5)
-    np.testing.assert_allclose(ahead(made, last(made, trail, 3), there[-3:]), found[-3:], atol=1e-5)
+    late = jax.jit(lambda trail, obs: ahead(made, last(made, trail, 3), obs))(trail, there[-3:])
+    np.testing.assert_allclose(late, found[-3:], atol=1e-5)
 
 
 def test_a_large_gate_bias_passes_the_input_on():
     core = td.GTrXL(width=8, layers=1, heads=2, memory=4, gate_bias=20.0)
     made = core.build(jax.random.key(0), td.Torso(widths=(6,)).build(jax.random.key(1), SPACE))
     obs, first = stretch()
-    features, _ = unroll(made, obs, first, core.carry(E))
+    features = traced()(made, obs, first, core.carry(E))[0]
     np.testing.assert_allclose(features, made.embed(made.torso(obs)), atol=1e-4)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 MODULES = (  # the order in which algorithms are listed; families are folders
     "tabular.td_control",
+    "tabular.dyna",
     "planning.value_iteration",
     "value.dqn",
     "value.variants",

@@ -47,7 +47,7 @@ class A3C(A2C):
     @classmethod
     def presets(cls) -> dict[str, dict[str, Any]]:
         """Settings known to work, by environment."""
-        return {"CartPole-v1": {"steps": 200_000}}
+        return {"gymnasium/CartPole-v1": {"steps": 200_000}}
 
     @classmethod
     def small(cls) -> dict[str, tuple[Any, str]]:

@@ -21,7 +21,7 @@ from thorndike.nets.observations import shown
 from thorndike.nets.q_network import QNetwork
 from thorndike.nets.recurrent import GRU, LSTM
 from thorndike.nets.torso import Torso, example, leaves
-from thorndike.nets.value import Categorical, Implicit, Mean, Quantiles
+from thorndike.nets.value import Categorical, Implicit, Mean, Quantiles, saturation
 from thorndike.ops import distributions, health
 from thorndike.ops.augment import Shift
 from thorndike.ops.exploration import Epsilon, Softmax, greedy, legal
@@ -244,6 +244,7 @@ class DQN:
             target = self.target(frozen, jax.lax.stop_gradient(there), late, before)
             each, error = self.head.loss(chosen, target, self.huber)
             metrics = {"td_error": jnp.abs(error), "loss": each, "q_value": self.head.mean(chosen).mean()}
+            metrics |= saturation(self.head, target)
             if self.diagnostics:
                 metrics |= self.diagnosed(q, here, there, frozen, late)
             return (late.extras.get("weight", 1.0) * each).mean(), metrics

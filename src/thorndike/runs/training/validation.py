@@ -176,6 +176,12 @@ def open_dataset(algorithm: Any, dataset: Any, masked: bool) -> Dataset | None:
         raise IncompatibleError(
             f"{name} does not learn from single transitions, so not from a dataset: bc, dqn, sac do"
         )
+    replay: Any = getattr(algorithm, "replay", None)
+    if getattr(replay, "n_step", 1) > 1 or hasattr(replay, "rank"):
+        raise IncompatibleError(
+            f"from a dataset single steps are drawn, all equally often, which is not what {name}'s replay says: give "
+            f"replay=td.Uniform(batch_size={replay.batch_size}) (--replay uniform)"
+        )
     data = dataset if isinstance(dataset, Dataset) else Dataset(dataset)
     if masked and data.masks is None and not getattr(algorithm, "offline", False):
         raise IncompatibleError(
