@@ -256,7 +256,7 @@ def bonus_run(tmp_path, env, count_bonus, name="q-learning"):
 
 @pytest.mark.parametrize("env", ["RiverSwim", "DeepSea"])
 def test_a_count_bonus_explores(env, tmp_path):
-    """Where a small reward is near and a large one far, and where one dive of 1,024 pays: learned with it, not without."""
+    """Where a small reward is near and a large one far, and where one dive of 1,024 pays: with it, not without."""
     least, without = {"RiverSwim": (10.0, 1.0), "DeepSea": (0.98, 0.1)}[env]
     assert (greedy(bonus_run(tmp_path, env, td.preset("q-learning", env).count_bonus)) >= least).all()
     assert (greedy(bonus_run(tmp_path, env, None)) <= without).all()
