@@ -49,6 +49,7 @@ PARTS = {  # all but the algorithms
     "ops.noise": ("Gaussian", "OrnsteinUhlenbeck", "Pink"),
     "ops.optimise": ("Adam", "RAdam", "RMSProp", "SGD"),
     "ops.returns": ("gae",),
+    "planning.shooting": ("RandomShooting", "CEM", "ICEM", "MPPI"),
     "schedules": ("Linear", "Cosine", "Exponential", "Harmonic"),
     "envs.adapters.gymnasium": ("GymnasiumEnvironment",),
     "envs.adapters.brax": ("Robot",),

@@ -24,6 +24,7 @@ MODULES = (  # the order in which algorithms are listed; families are folders
     "actor_critic.tqc",
     "actor_critic.td3",
     "planning.value_iteration",
+    "planning.mpc",
     "search.alphazero",
     "offline.bc",
 )

@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from gymnasium import Space
@@ -16,6 +17,7 @@ from thorndike.ops.distributions import ILLEGAL, Bernoulli, Categorical, MultiCa
 from thorndike.types import Array
 
 
+@jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class Actions:
     """A hashable description of an action space, and the map between network units and the environment's.

@@ -263,7 +263,8 @@ class PrioritisedSweeping(DynaQ):
             return q, jnp.where(urgent, jnp.maximum(priority, gap), priority)
 
         q, priority = jax.lax.fori_loop(0, self.planning, backup, (state.q, state.priority))
-        return state._replace(q=q, priority=priority), {"priority": priority.max()}
+        mean = jnp.where(model.known, model.reward, 0.0).sum() / jnp.maximum(model.count, 1)
+        return state._replace(q=q, priority=priority), {"priority": priority.max(), "model_reward": mean}
 
 
 def remember(model: Model, seen: Seen, untried: bool) -> Model:
