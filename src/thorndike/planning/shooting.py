@@ -110,7 +110,7 @@ class ICEM:
         m, std, kept = self.momentum, jnp.full(mean.shape, self.std), mean[None]
         for i, nkey in enumerate(jax.random.split(key, self.iterations)):
             n = max(int(self.population * self.decay**-i), 2 * self.elites)
-            drawn = mean + std * coloured(nkey, (n, *mean.shape), self.noise)
+            drawn = mean + std * coloured(nkey, (n, mean.shape[0], mean.shape[1]), self.noise)
             last = [mean[None]] if i + 1 == self.iterations else []
             sequences = jnp.clip(jnp.concatenate([drawn, kept, *last]), -1.0, 1.0)
             best = sequences[elite(scored(score, sequences), self.elites)]

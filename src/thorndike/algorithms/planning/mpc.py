@@ -144,7 +144,7 @@ class MPC:
     def small(cls) -> dict[str, tuple[Any, str]]:
         """Small instances, each with an environment, that tests run in seconds."""
         few: dict[str, Any] = {"horizon": 4, "num_envs": 2, "rollout_length": 5, "discount": 0.9}
-        planners = {
+        planners: dict[str, Any] = {
             "": CEM(population=6, elites=2, iterations=2, momentum=0.3),
             "icem": ICEM(population=6, elites=2, iterations=2, momentum=0.3),
             "mppi": MPPI(population=6, iterations=2),
