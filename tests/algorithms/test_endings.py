@@ -43,6 +43,7 @@ OTHERWISE = {  # those that are tested otherwise, and where
     "dyna-q": "learning/test_dyna.py",
     "dyna-q-plus": "learning/test_dyna.py",
     "prioritised-sweeping": "learning/test_dyna.py",
+    "mpc": "planning/test_shooting.py",
     "value-iteration": "planning/test_dynamic_programming.py",
     "policy-iteration": "planning/test_dynamic_programming.py",
     "ddpg": "it is td3 with other numbers",
