@@ -15,6 +15,8 @@ COMMANDS = {  # name: (its arguments, what it does); the module of that name has
     "doctor": ("RUN...", "signs of trouble in the metrics, and what to try"),
     "play": ("RUN", "play against the agent (board games)"),
     "record": ("RUN", "record episodes as a dataset"),
+    "export": ("RUN", "write the policy as ONNX or NumPy, checked against the agent"),
+    "latency": ("RUN_OR_FILE", "how long an action takes by JAX, NumPy and ONNX Runtime"),
     "check": ("ENV_OR_ALGORITHM", "whether one of your own does what training relies on"),
     "list": ("", "algorithms and environments; --env ENV: which algorithms for it"),
 }

@@ -168,7 +168,8 @@ def _baseline(run: Run, baseline: Any, episodes: int, seed: int) -> tuple[str, n
         found = baseline.evaluate(episodes, seed, env=member(run.env, 0))
         return f"{baseline.journal.name} ({baseline.journal.shell_path})", found.played.ravel()
     if baseline == "random":
-        policy, name = Uniformly(run.spec), "random actions"
+        policy: Any = Uniformly(run.spec)
+        name = "random actions"
     elif callable(baseline):
         policy, name = Rule(baseline, run.spec), f"the rule {getattr(baseline, '__name__', 'given')}"
     else:
