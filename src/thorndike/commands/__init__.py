@@ -9,6 +9,7 @@ COMMANDS = {  # name: (its arguments, what it does); the module of that name has
     "watch": ("RUN", "film the agent"),
     "plot": ("RUN...", "draw learning curves, or whatever else was logged"),
     "compare": ("A... --vs B...", "which of two sides is better, how surely, and how many more seeds would tell"),
+    "report": ("RUN...", "a page of runs in one file: curves, settings, signs of trouble"),
     "criteria": ("RUN", "judge an agent: against a baseline, failures, latency, cost, other physics"),
     "picture": ("RUN", "draw what was learned on a grid: values and greedy actions"),
     "runs": ("[DIR]", "list the runs in a folder"),

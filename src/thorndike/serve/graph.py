@@ -1,8 +1,7 @@
 """What JAX traced, as a graph of ONNX operators that needs no JAX.
 
-Translation is lazy: only what the outputs need is looked at, and neither critics nor random numbers that a greedy action
-does not use. What depends on no input is computed at once. Calls, known branches and loops of a fixed length are written
-out.
+Translation is lazy: only what the outputs need is looked at, so critics and unused random numbers are never met. What
+depends on no input is computed at once. Calls, known branches and loops of a fixed length are written out.
 """
 
 from __future__ import annotations

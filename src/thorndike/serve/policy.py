@@ -35,8 +35,8 @@ class Policy:
     """The graph of an agent's greedy action.
 
     Inputs are "obs" (of parts "obs.NAME"), "mask" where actions may be illegal, and of agents with memory "first" (an
-    episode begins) and "carry.N"; outputs are "action", as the environment takes it, and "next.N", the carry for the next call.
-    A new episode needs nothing but "first", and zeros as carry.
+    episode begins) and "carry.N"; outputs are "action", as the environment takes it, and "next.N", the carry for
+    the next call. A new episode needs nothing but "first", and zeros as carry.
     """
 
     graph: Graph
@@ -61,7 +61,7 @@ def policy_of(agent: Any) -> Policy:
     Raises:
         IncompatibleError: something in it has no translation; says what.
     """
-    if "sim" in getattr(agent.algorithm, "needs", ()) or agent.spec.players > 1:
+    if agent.spec.players > 1:
         raise IncompatibleError(f"{agent!r} looks ahead in the environment itself: it cannot act without that")
     try:
         return _traced(agent, None)
@@ -71,6 +71,8 @@ def policy_of(agent: Any) -> Policy:
         return _traced(agent, 1)
     except IncompatibleError as error:
         raise IncompatibleError(f"{agent!r} cannot be exported: {error}") from None
+    except Exception as error:  # an algorithm that needs more than what is seen
+        raise IncompatibleError(f"{agent!r} cannot be exported: {type(error).__name__}: {error}") from error
 
 
 def _traced(agent: Any, batch: int | None) -> Policy:
