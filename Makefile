@@ -31,7 +31,8 @@ demo: $(VENV)/.demo
 	$(BIN)/thorndike train ppo CartPole-v1 --out runs/demo_$$n && \
 	$(BIN)/thorndike evaluate runs/demo_$$n && \
 	echo "learning curve: $$($(BIN)/thorndike plot runs/demo_$$n)" && \
-	echo "animation:      $$($(BIN)/thorndike watch runs/demo_$$n)"
+	echo "animation:      $$($(BIN)/thorndike watch runs/demo_$$n)" && \
+	echo "to go on:       . $(BIN)/activate, then thorndike --help"
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -q

@@ -352,7 +352,7 @@ PPO = ("train", "ppo", "CartPole-v1")
         (["train", "ppo", "GridWold"], ["did you mean 'GridWorld'"]),
         (["train", "ppo", "FrozenLak-v1"], ["'FrozenLake-v1'"]),
         (["train", "ppo", "simple_spread_v3"], ["no environment 'simple_spread_v3'; other", "envpool/, pettingzoo/"]),
-        (["train", "dqn", "Pendulum-v1"], ["needs Discrete actions", "Algorithms that can serve it: ", "ppo", "sac"]),
+        (["train", "dqn", "Pendulum-v1"], ["it needs Discrete ones", "Algorithms that can serve it: ", "ppo", "sac"]),
         (["train", "sac", "CartPole-v1"], ["Discrete(2) is not a Box", "Algorithms that can serve it: ", "dqn", "ppo"]),
         (["train", "dqn", "CartPole-v1", "--exploration", "sofmax"], ["'softmax'", "epsilon, softmax"]),
         (["train", "CartPole-v1", "ppo"], ["the algorithm comes first", "thorndike train ppo CartPole-v1"]),

@@ -11,6 +11,7 @@ import pytest
 
 import thorndike as td
 from thorndike.checks.answers import check_methods
+from thorndike.cli import main
 from thorndike.envs import make
 from thorndike.runs.storage.environments import describe
 from thorndike.runs.training.validation import validate
@@ -47,6 +48,13 @@ class Right:
     def learn(self, state, rollout, key):
         error = rollout.steps.reward.mean()
         return State(state.weight + self.rate * error, state.count + 1), {"error": error}
+
+
+@td.config
+class Untyped(Right):
+    """With an attribute that is no field."""
+
+    temperature = 0.5
 
 
 def changed(**methods: Any) -> Any:
@@ -158,7 +166,7 @@ def test_missing_methods_are_named_with_what_they_return(name, says):
     assert says in refusal(lacking())
 
 
-def test_fields_without_a_type_and_classes_without_their_decorator():
+def test_fields_without_a_type_and_classes_without_their_decorator(capsys):
     @td.config
     class Mine(Right):
         """With a field that is none."""
@@ -167,6 +175,9 @@ def test_fields_without_a_type_and_classes_without_their_decorator():
 
     with pytest.raises(td.ConfigError, match=r"Mine.temperature has no type: .* write temperature: float = 0.5"):
         Mine(temperature=1.0)
+    assert "hint: Mine.temperature has no type: to make it a field, write" in str(td.check(Mine))
+    assert main(["train", f"{__name__}:Untyped", "CartPole-v1", "--temperature", "0.7"]) == 2
+    assert "Untyped.temperature has no type" in capsys.readouterr().err
 
     class Plain(Right):
         """A subclass that was not decorated."""
@@ -259,7 +270,7 @@ def test_where_there_is_no_preset_it_is_said(capfd, monkeypatch, tmp_path):
     monkeypatch.setattr(Loop, "go", lambda self: None)
     td.train("dqn", "MountainCar-v0", 16, out=tmp_path / "one", progress=False)
     said = capfd.readouterr().err
-    assert said.startswith("no preset for dqn on MountainCar-v0: its defaults are used; it has presets for CartPole-v1")
+    assert said.startswith("no preset for dqn on MountainCar-v0: its defaults are used; it has presets for ")
     td.train("ppo", "CartPole-v1", 16, out=tmp_path / "two", progress=False)  # whose preset is the defaults
     td.train(td.DQN(), "MountainCar-v0", 16, out=tmp_path / "three", progress=False)
     assert capfd.readouterr().err == ""

@@ -1,12 +1,13 @@
 """Every command and every block of Python of the README, and of the pages on your own and on training, is run.
 
 Blocks of Python run in their order in one namespace, commands in their order, as they are printed, but a wrapper around
-`td.train` cuts each training to `STEPS` steps and its evaluations to two episodes. `LEFT_OUT` says what is not run, and
-why.
+`td.train` cuts each training to `STEPS` steps, its evaluations to two episodes, and networks to one layer that compiles
+quickly. `LEFT_OUT` says what is not run, and why.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import re
 import shlex
@@ -58,6 +59,9 @@ def here(tmp_path, monkeypatch):
             kept = {"checkpoint_steps": 1024} if options.get("checkpoint_steps") else {}
             options |= {**evaluations, **kept}
             batches = 20 if options.get("dataset") is not None else STEPS
+            algorithm = td.preset(algorithm, env) if isinstance(algorithm, str) else algorithm
+            if getattr(algorithm, "torso", None) == td.Torso():
+                algorithm = dataclasses.replace(algorithm, torso=td.Torso(widths=(8,), init="uniform"))
             return train(algorithm, env, min(steps or batches, batches), **options)
 
         return shortly
@@ -94,7 +98,10 @@ def expanded(line: str) -> list[str]:
     return [x for word in words for x in (sorted(map(str, Path().glob(word))) if "*" in word else [word])]
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/own.md"])
+SLOW = pytest.mark.slow  # what tests/test_own.py, and those in tests/runs, ask for in detail
+
+
+@pytest.mark.parametrize("page", ["README.md", pytest.param("docs/own.md", marks=SLOW)])
 def test_commands(page, here, capsys):
     lines = commands(page)
     assert lines
@@ -104,7 +111,7 @@ def test_commands(page, here, capsys):
         assert main(words) == 0, f"{line}\n{capsys.readouterr().err}"
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/own.md", "docs/training.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/own.md", pytest.param("docs/training.md", marks=SLOW)])
 def test_python(page, here):
     names: dict[str, Any] = {"__name__": "readme"}
     found = blocks(page, "python")

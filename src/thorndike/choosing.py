@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 from typing import Any
 
 from thorndike.algorithms import algorithm_class, entries
@@ -10,6 +11,8 @@ from thorndike.errors import ConfigError
 from thorndike.presets import has_preset, presets_of
 from thorndike.runs.storage.environments import describe
 from thorndike.types import Spec
+
+NEAR = 3  # environments with presets that are named where one has none
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +57,8 @@ def serves(algorithm: Any, spec: Spec) -> str | None:
 
 def no_preset(name: str, cls: type, env: str) -> str:
     """What is said where an algorithm has no preset for an environment."""
-    known = presets_of(cls)
-    others = f"; it has presets for {', '.join(known)}" if known else ""
+    known = [] if ":" in env else list(presets_of(cls))
+    near = difflib.get_close_matches(env, known, NEAR, cutoff=0.0)
+    more = f" and {len(known) - NEAR} more" if len(known) > NEAR else ""
+    others = f"; it has presets for {', '.join(near)}{more}" if near else ""
     return f"no preset for {name} on {env}: its defaults are used{others}"

@@ -60,12 +60,8 @@ def _name_fields(cls: Any, names: list[str], kw_only: bool) -> None:
     @wraps(init)
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
         unknown = [name for name in kwargs if name not in names]
-        if unknown and _plain_value(getattr(cls, unknown[0], None)):
-            value = getattr(cls, unknown[0])
-            kind = type(value).__name__
-            raise ConfigError(
-                f"{cls.__name__}.{unknown[0]} has no type: to make it a field, write {unknown[0]}: {kind} = {value!r}"
-            )
+        if unknown and (why := untyped(cls, unknown[0])):
+            raise ConfigError(why)
         if args and kw_only:
             some = f"{names[0]}=..." if names else ""
             raise ConfigError(
@@ -78,8 +74,13 @@ def _name_fields(cls: Any, names: list[str], kw_only: bool) -> None:
     cls.__init__ = __init__
 
 
-def _plain_value(value: Any) -> bool:
-    return isinstance(value, (bool, int, float, str, tuple))
+def untyped(cls: Any, name: str) -> str:
+    """What to do where a class of one's own has a number or a text of that name, without a type; "" for all else."""
+    value = getattr(cls, name, None)
+    plain = isinstance(value, (bool, int, float, str, tuple)) and name not in cls.__thorndike_hints__
+    if not plain or not type_name(cls).startswith("own "):
+        return ""
+    return f"{cls.__name__}.{name} has no type: to make it a field, write {name}: {type(value).__name__} = {value!r}"
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)

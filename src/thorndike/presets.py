@@ -32,7 +32,7 @@ def has_preset(cls: type, env: str | None) -> bool:
 
 
 def _preset(cls: type, env: str | None) -> dict[str, Any] | None:
-    table, env = presets_of(cls), full_id(env or "")
+    table, env = presets_of(cls), full_id(env) if isinstance(env, str) else ""
     return table.get(env, table.get(env.split("/")[-1]))
 
 
@@ -56,7 +56,7 @@ def preset(algorithm: str | type, env: str, **changes: Any) -> Any:
 
     Args:
         algorithm: a name ("ppo") or a class.
-        env: the environment's id; where there is no preset for it, these are the defaults.
+        env: the environment's id; where there is no preset for it, as for what is no id, these are the defaults.
         **changes: fields of the algorithm.
 
     Returns:

@@ -50,6 +50,10 @@ class Poisoned(Wrapper):
     def players(self):
         return getattr(self.env, "players", 1)
 
+    @property
+    def transitions(self):
+        return self.env.transitions
+
     def player(self, state):
         return self.env.player(state.inner)
 

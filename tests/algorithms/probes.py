@@ -54,7 +54,15 @@ FAST = {  # a field of this name gets this value: small networks that learn valu
     "normalize_reward": False,
 }
 OWN = {  # what an algorithm needs instead
+    "impala": {"learning_rate": td.Linear(1e-2), "rollout_length": 32, "max_grad_norm": 10.0},
+    "trpo": {"learning_rate": td.Linear(1e-2), "rollout_length": 32, "critic_epochs": 4, "minibatch_size": 64},
+    "a2c": {"learning_rate": td.Linear(1e-2), "trace": 0.95, "rollout_length": 32, "max_grad_norm": 10.0},
     "reinforce": {"learning_rate": td.Linear(1e-2), "rollout_length": 32, "horizon": 8, "max_grad_norm": 10.0},
+    "pqn": {
+        "learning_rate": td.Linear(1e-2), "epochs": 4, "minibatch_size": 64, "rollout_length": 32,
+        "torso": td.Torso(widths=(32,), activation="relu", norm="layer"),
+    },
+    "bootstrapped-dqn": {"members": 3, "prior": 1.0, "share": 1.0},
     "ppo": {
         "learning_rate": td.Linear(1e-2), "trace": 0.95, "epochs": 4, "minibatch_size": 64,
         "rollout_length": 32, "max_grad_norm": 10.0,

@@ -18,9 +18,14 @@ from thorndike.envs.host.batch import HostBatch
 
 ITERATIONS = {
     "dqn": 600,
+    "pqn": 150,
+    "bootstrapped-dqn": 600,
     "ppo": 250,
     "sac": 400,
     "reinforce": 600,
+    "a2c": 600,
+    "trpo": 250,
+    "impala": 600,
     "td3": 800,
     "tqc": 400,
     "crossq": 400,
@@ -30,13 +35,23 @@ OTHERWISE = {  # those that are tested otherwise, and where
     "q-learning": "learning/test_tabular.py",
     "sarsa": "learning/test_tabular.py",
     "expected-sarsa": "learning/test_tabular.py",
+    "go-explore": "test_go_explore.py: it learns no values",
     "alphazero": "test_alphazero.py: games have no time limits",
     "bc": "it learns no values",
+    "ppo-kl": "its values are PPO's",
+    "a3c": "its values are A2C's",
+    "dyna-q": "learning/test_dyna.py",
+    "dyna-q-plus": "learning/test_dyna.py",
+    "prioritised-sweeping": "learning/test_dyna.py",
+    "value-iteration": "planning/test_dynamic_programming.py",
+    "policy-iteration": "planning/test_dynamic_programming.py",
     "ddpg": "it is td3 with other numbers",
     "redq": "it is sac with other numbers",
     "droq": "it is sac with other numbers",
 }
 NAMES = tuple(ITERATIONS)
+# On the host one algorithm of each kind is enough to see that the driver's endings are those of JAX.
+HOSTED = [name if name in ("dqn", "ppo", "sac") else pytest.param(name, marks=pytest.mark.slow) for name in NAMES]
 SEEDS = 3
 
 
@@ -81,7 +96,7 @@ def test_values_on_jax(name, which, compiled):
 
 
 @pytest.mark.parametrize("which", [pytest.param("loop", marks=pytest.mark.slow), "chain", "kinds", "timed"])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", HOSTED)
 def test_values_on_the_host(name, which, compiled):
     check(which, learned(name, which, host=True, seeds=1, compiled=compiled))
 

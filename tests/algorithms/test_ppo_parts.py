@@ -246,3 +246,102 @@ def test_observation_statistics_stand_still_outside_of_learning():
     obs = np.asarray(experience(np.random.default_rng(1)).steps.obs).reshape(-1, 4)
     np.testing.assert_allclose(after.statistics.mean, obs.mean(0), atol=1e-4)
     np.testing.assert_allclose(after.statistics.var, obs.var(0), rtol=1e-3)
+
+
+def told(algorithm, batch_more=(), seed=5):
+    """The loss of random rows, and what it is made of: probabilities, ratios and advantages, in NumPy."""
+    rng = np.random.default_rng(seed)
+    logits, before = (rng.normal(size=(B, 3)).astype(np.float32) for _ in range(2))
+    value, advantage = (rng.normal(size=B).astype(np.float32) for _ in range(2))
+    action = rng.integers(0, 3, B)
+    new, old = (x - np.log(np.exp(x).sum(1, keepdims=True)) for x in (logits, before))
+    parts = (x[None] for x in (action, old[np.arange(B), action], value, advantage, value))
+    batch = Minibatch(None, None, None, *parts, (), Categorical(before[None]), jnp.full((1, B), 0.7))
+    loss = float(algorithm.loss(Fixed(logits, value), batch)[0])
+    ratio = np.exp(new - old)[np.arange(B), action]
+    return loss, new, old, ratio, advantage
+
+
+def test_dual_clipping_is_the_papers():
+    """max(min(ρ A, clip(ρ) A), c A) where A < 0: equation 5 of Ye et al. 2020, by a loop."""
+    algorithm = td.PPO(dual_clip=1.5, normalize_advantage=False)
+    loss, _, _, ratio, advantage = told(algorithm)
+    expected = []
+    for rho, a in zip(ratio, advantage):
+        least = min(rho * a, min(max(rho, 0.8), 1.2) * a)
+        expected.append(max(least, 1.5 * a) if a < 0 else least)
+    assert ((ratio > 1.5) & (advantage < 0)).sum() > 3
+    np.testing.assert_allclose(loss, -np.mean(expected), rtol=1e-4)
+    assert abs(told(dataclasses.replace(algorithm, dual_clip=None))[0] - loss) > 0.05
+    with pytest.raises(td.ConfigError, match="dual_clip must be above 1"):
+        td.PPO(dual_clip=1.0).check()
+
+
+def penalised_loss():
+    loss, new, old, ratio, advantage = told(td.PPOKL(normalize_advantage=False))
+    return loss, -np.mean(ratio * advantage - 0.7 * (np.exp(old) * (old - new)).sum(1))
+
+
+def test_the_penalty_is_on_the_divergence_of_the_old_policy_from_the_new():
+    loss, expected = penalised_loss()
+    np.testing.assert_allclose(loss, expected, rtol=1e-4)
+
+
+def test_the_other_direction_is_noticed(monkeypatch):
+    kl = Categorical.kl
+    monkeypatch.setattr(Categorical, "kl", lambda self, other: kl(other, self))
+    loss, expected = penalised_loss()
+    assert abs(loss - expected) > 0.02
+
+
+def test_the_weight_of_the_penalty_follows_its_rule():
+    """Halved below 2/3 of the target, doubled above 3/2 of it, and never lost to rounding."""
+    rule = td.KLPenalty(target=0.03)
+    for kl, factor in ((0.0, 0.5), (0.019, 0.5), (0.021, 1.0), (0.03, 1.0), (0.044, 1.0), (0.046, 2.0), (9.0, 2.0)):
+        assert float(rule.adapted(jnp.float32(4.0), jnp.float32(kl))) == 4.0 * factor
+    beta = jnp.float32(1.0)
+    for _ in range(400):
+        beta = rule.adapted(beta, jnp.float32(0))
+    assert float(rule.adapted(beta, jnp.float32(1.0))) > float(beta) > 0
+
+
+KL = td.PPOKL(**{f.name: getattr(ONE, f.name) for f in dataclasses.fields(ONE) if f.name != "penalty"})
+
+
+def check_weights(steps=4):
+    """β of rollout after rollout is what the rule says of the divergence over the whole rollout, once for each."""
+    state, beta, moves = KL.init(jax.random.key(0), SPEC), 1.0, 0
+    for _ in range(steps):
+        before, after, metrics = learn(KL, state=state)
+        rollout = experience(np.random.default_rng(1))
+        old, new = (
+            np.asarray(s.params(rollout.steps.obs, None, rollout.steps.first, Carry((), ()))[0].log_probs)
+            for s in (before, after)
+        )
+        kl = (np.exp(old) * (old - new)).sum(-1).mean()
+        np.testing.assert_allclose(metrics["kl"], kl, rtol=1e-3, atol=1e-7)
+        beta *= 2.0 if kl > 0.015 else 0.5 if kl < 0.01 / 1.5 else 1.0
+        np.testing.assert_allclose(after.beta, beta)
+        moves, state = moves + (float(before.beta) != beta), after
+    assert moves > 1
+
+
+def test_the_weight_moves_once_for_each_rollout_and_is_kept():
+    check_weights()
+
+
+@pytest.mark.parametrize("bug", ["for each epoch", "forgotten"])
+def test_a_weight_that_moves_otherwise_is_noticed(bug, monkeypatch):
+    adapted = td.KLPenalty.adapted
+    if bug == "for each epoch":
+        wrong = lambda self, beta, kl: adapted(self, adapted(self, adapted(self, beta, kl), kl), kl)  # noqa: E731
+    else:
+        wrong = lambda self, beta, kl: adapted(self, jnp.float32(self.start), kl)  # noqa: E731
+    monkeypatch.setattr(td.KLPenalty, "adapted", wrong)
+    with pytest.raises(AssertionError):
+        check_weights()
+
+
+def test_a_large_weight_holds_the_policy():
+    held = dataclasses.replace(KL, penalty=td.KLPenalty(start=1e4))
+    assert float(learn(held)[2]["kl"]) < 0.1 * float(learn(KL)[2]["kl"])

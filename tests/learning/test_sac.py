@@ -127,6 +127,14 @@ def test_pendulum_in_20k_steps(tmp_path):
 
 
 @pytest.mark.slow
+def test_pendulum_with_the_defaults(tmp_path):
+    """No preset: the defaults are good enough to begin with."""
+    returns = greedy(trained(tmp_path, td.SAC(), "Pendulum-v1", 20_000, seeds=5))
+    print("defaults", returns)
+    assert (returns >= -250).all(), returns
+
+
+@pytest.mark.slow
 def test_any_ratio_of_updates_to_steps(tmp_path):
     """Four environments and two updates a rollout learn the same task in more steps."""
     half = dataclasses.replace(PENDULUM, num_envs=4, replay_ratio=1 / 2)

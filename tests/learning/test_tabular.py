@@ -246,6 +246,61 @@ def test_evaluation_is_no_worse_than_training_where_many_actions_are_best(tmp_pa
     assert (greedy(run, 41) < 0.8).all(), greedy(run, 41)
 
 
+# --- bonuses for what was tried seldom --------------------------------------------------------------------------------
+
+
+def bonus_run(tmp_path, env, count_bonus, name="q-learning"):
+    algorithm = td.preset(name, env, count_bonus=count_bonus)
+    return trained(tmp_path, algorithm, env, {"RiverSwim": 100_000, "DeepSea": 20_000}[env], seeds=3)
+
+
+@pytest.mark.parametrize("env", ["RiverSwim", "DeepSea"])
+def test_a_count_bonus_explores(env, tmp_path):
+    """Where a small reward is near and a large one far, and where one dive of 1,024 pays: learned with it, not without;
+    nor with a bonus that only the choice of actions sees, and the values do not."""
+    least, without = {"RiverSwim": (10.0, 1.0), "DeepSea": (0.98, 0.1)}[env]
+    assert (greedy(bonus_run(tmp_path, env, td.preset("q-learning", env).count_bonus)) >= least).all()
+    assert (greedy(bonus_run(tmp_path, env, None)) <= without).all()
+
+
+@pytest.mark.parametrize("bug", ["visits are not counted", "values without hope"])
+def test_bonuses_with_bugs_do_not(bug, tmp_path, monkeypatch):
+    moved, hoped = td.QLearning.moved, td.QLearning.hoped
+    if bug == "visits are not counted":
+        monkeypatch.setattr(td.QLearning, "moved", lambda self, q, visits, *a: (moved(self, q, visits, *a)[0], visits))
+    else:  # one index of an action that is known, or of all of them: only `look` may hope
+        looking, look = [], td.QLearning.look
+
+        def watched(self, *args):
+            looking.append(True)
+            found = look(self, *args)
+            looking.pop()
+            return found
+
+        monkeypatch.setattr(td.QLearning, "look", watched)
+        hope = lambda self, q, visits, *at: hoped(self, q, visits, *at) if looking else q[at]  # noqa: E731
+        monkeypatch.setattr(td.QLearning, "hoped", hope)
+    assert (greedy(bonus_run(tmp_path, "DeepSea", 0.1)) <= 0.1).all()
+
+
+def test_the_values_are_those_of_mbie_eb():
+    """For given visits: Q(s, a) = R + γ Σ P(s' | s, a) max_a' [Q(s', a') + β / √(1 + N(s', a'))], by value iteration
+    (Strehl & Littman 2008, eq. 6, with the bonus of s, a itself added where it is chosen)."""
+    env, beta, discount, rng = td.RiverSwim(), 0.5, 0.9, np.random.default_rng(0)
+    p, r, _ = env.transitions()
+    n = rng.integers(0, 50, r.shape).astype(np.float32)
+    bonus, q = beta / np.sqrt(1 + n), np.zeros(r.shape)
+    for _ in range(500):
+        q = r + discount * p @ (q + bonus).max(1)
+    algorithm = td.QLearning(count_bonus=beta, discount=discount)
+    hoped = jax.vmap(lambda s: algorithm.hoped(jnp.float32(q), jnp.asarray(n), s))(jnp.arange(6))
+    np.testing.assert_allclose(hoped, q + bonus, rtol=1e-5)
+    with_itself = np.zeros(r.shape)  # MBIE-EB's own form
+    for _ in range(500):
+        with_itself = r + bonus + discount * p @ with_itself.max(1)
+    np.testing.assert_allclose(hoped, with_itself, rtol=1e-4)
+
+
 # --- Gymnasium's toy environments -------------------------------------------------------------------------------------
 
 SCORES = {  # at least, with each algorithm's preset; the best that can be expected by dynamic programming
@@ -253,9 +308,13 @@ SCORES = {  # at least, with each algorithm's preset; the best that can be expec
     "CliffWalking-v1": (-19.0, -13.0),  # SARSA keeps away from the edge
     "CliffWalkingSlippery-v1": (-90.0, -64.7),  # so it does here
     "FourRooms": (0.99, 1.0),
+    "DynaMaze": (1.0, 1.0),
     "FrozenLake-v1": (0.70, 0.744),
     "FrozenLake8x8-v1": (0.75, 0.913),
     "Taxi-v4": (7.5, 7.93),
+    "BoatRace": (35.0, 47.0),
+    "DeepSea": (0.98, 0.99),
+    "RiverSwim": (10.0, 12.62),
     "Blackjack-v1": (-0.06, -0.043),
 }
 QUICK = [("q-learning", name) for name in ("FrozenLake-v1", "Taxi-v4", "Blackjack-v1")]
@@ -271,7 +330,7 @@ def test_presets_learn(name, env, tmp_path):
     assert (returns.mean(1) <= best + 4 * returns.std(1) / np.sqrt(returns.shape[1]) + 1e-3).all(), returns.mean(1)
 
 
-MEMORY = ("RepeatPrevious", "TMaze")  # what is seen is not the state: a table learns no good policy there
+MEMORY = ("RepeatPrevious", "TMaze", "BlockingMaze", "ShortcutMaze")  # what is seen is not the state: see test_dyna.py
 
 
 def test_every_built_in_environment_that_tables_can_serve_has_a_preset():

@@ -12,7 +12,7 @@ from thorndike.configuration import check
 from thorndike.errors import ConfigError
 from thorndike.nets import noisy
 from thorndike.nets.noisy import NoisyLinear
-from thorndike.nets.value import Categorical, Implicit, Mean, Quantiles
+from thorndike.nets.value import Categorical, Implicit, Mean, Quantiles, saturation
 
 KEY = jax.random.key(0)
 X = jnp.asarray(np.random.default_rng(0).normal(size=(3, 5)), jnp.float32)
@@ -118,6 +118,15 @@ def test_implicit_quantiles_are_told_their_fractions():
         features = X[i] * np.maximum(waves @ layers.embedding.weight + layers.embedding.bias, 0)
         expected = features @ layers.layers.advantage.weight + layers.layers.advantage.bias
         np.testing.assert_allclose(one.numbers[i, :, j], expected, atol=1e-5)
+
+
+def test_returns_beyond_the_atoms_are_told():
+    """All mass is on an end where they are, none on it where they lie inside; other heads have no ends."""
+    head, logits, no = Categorical(atoms=5, low=-1.0, high=1.0), jnp.zeros((3, 5)), jnp.ones(3, bool)
+    for reward, share in ((7.0, 1), (-7.0, 1), (0.25, 0)):
+        target = head.target(logits, jnp.full(3, reward), no, 0.9)
+        assert saturation(head, target)["end_atoms"] == share
+    assert saturation(Mean(), jnp.zeros(3)) == {}
 
 
 @pytest.mark.parametrize(

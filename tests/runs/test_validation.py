@@ -150,7 +150,7 @@ class Idle(small.FiveSteps):
         ({"env": lambda: Keyed(3)}, IncompatibleError, "a Dict observation needs names as keys, and this has 3"),
         ({"algorithm": dataclasses.replace(small.PPO, num_envs=0)}, ConfigError, "num_envs must be a positive whole"),
         ({"algorithm": dataclasses.replace(small.DQN, rollout_length=-1)}, ConfigError, "rollout_length must be a pos"),
-        ({"algorithm": Unfinished()}, ConfigError, r"Unfinished lacks init, .*learn \(or update\): see the Algorithm"),
+        ({"algorithm": Unfinished()}, ConfigError, r"Unfinished lacks init, .*; def learn\(self, state, ro"),
         ({"algorithm": Agreeable()}, ConfigError, "Agreeable.supports must give None or what is missing, not True"),
         ({"env": Walk(size=1.0, max_steps=2**31)}, ConfigError, "Walk needs max_steps, its time limit, in 32 bits"),
         ({"env": Walk}, ConfigError, "the spaces of Walk depend on its float fields"),

@@ -13,7 +13,7 @@ from thorndike.checks.answers import check_decorated, check_methods
 from thorndike.checks.report import Report
 from thorndike.choosing import serves
 from thorndike.configuration import check as check_fields
-from thorndike.configuration import from_json, to_json, types_in
+from thorndike.configuration import from_json, to_json, types_in, untyped
 from thorndike.drivers.host import HostDriver
 from thorndike.drivers.learner import warm_iterations
 from thorndike.drivers.scan import ScanDriver
@@ -27,6 +27,7 @@ from thorndike.types import PyTree
 
 PLACES = ("CartPole-v1", "Pendulum-v1", "CliffWalking-v1", "pgx/tic_tac_toe")
 ITERATIONS = 4
+CONSTANTS = ("num_envs", "rollout_length", "replay_ratio", "offline", "players", "counts_visits")  # may have no type
 
 
 def check_algorithm(algorithm: Any) -> Report:
@@ -37,6 +38,9 @@ def check_algorithm(algorithm: Any) -> Report:
         return report
     report.ask("its fields have the types and ranges that they are annotated with", lambda: check_fields(algorithm))
     report.ask("its settings can be saved as JSON and read back", lambda: _json(algorithm))
+    cls = type(algorithm)
+    names = [name for name in vars(cls) if not name.startswith("_") and name not in CONSTANTS]
+    report.advice += [why for name in names if (why := untyped(cls, name))]
     if getattr(algorithm, "offline", False):
         report.advice.append("an offline algorithm is tried by training it on a dataset: td.train(..., dataset=...)")
         return report

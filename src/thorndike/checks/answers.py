@@ -83,7 +83,7 @@ def check_methods(algorithm: Any, env: Any, spec: Spec) -> None:
             _learned(f"{name}.learn", state, ask("learn", state, rollout, key), ())
             return
         if getattr(algorithm, "offline", False):
-            batch = jax.tree.map(lambda x: jnp.broadcast_to(x, (algorithm.batch_size, *jnp.shape(x)[1:])), done)
+            batch = jax.tree.map(lambda x: jnp.broadcast_to(x[:1], (algorithm.batch_size, *jnp.shape(x)[1:])), done)
         else:
             memory = collect(algorithm, init_memory(algorithm, rollout, spec), rollout)
             batch = algorithm.replay.sample(memory, key)

@@ -40,11 +40,15 @@ def parsed(default: Any, options: Any, args: list[str], prog: str) -> tuple[Any,
 
 def _check_names(cls: Any, options: Any, args: list[str]) -> None:
     """An option that another library has is an error that says what it is called here."""
+    from thorndike.configuration import untyped
+
     known = [field.name for field in (*dataclasses.fields(cls), *dataclasses.fields(options))]
     for word in args:
         name = word.partition("=")[0].removeprefix("--").replace("-", "_")
         if word.startswith("--") and name in OTHERS and name not in known and "called" in (told := called(name, known)):
             raise ConfigError(f"{cls.__name__} has no option --{name.replace('_', '-')}{told.replace('_', '-')}")
+        if word.startswith("--") and name not in known and (why := untyped(cls, name)):
+            raise ConfigError(why)
 
 
 def _variants(cls: Any) -> dict[str, dict[str, type]]:

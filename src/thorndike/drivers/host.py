@@ -40,6 +40,8 @@ from thorndike.drivers.learner import (
 from thorndike.drivers.program import once, options
 from thorndike.drivers.scan import ANY, axes, member, transition
 from thorndike.drivers.state import Episodes, RunState, Tally
+from thorndike.envs.masks import mask_sizes
+from thorndike.envs.mixed import Mixed
 from thorndike.ops.keys import random_key
 from thorndike.schedules import scheduled, settled
 from thorndike.types import Array, Clock, Metrics, PyTree, Rollout, Spec, Timestep, Transition
@@ -289,6 +291,11 @@ def harmless(space: Space, action: np.ndarray, now: Timestep, runs: np.ndarray) 
         parts = np.split(np.asarray(mask), np.cumsum(sizes)[:-1], -1)
         first = np.stack([part.argmax(-1) for part in parts], -1).reshape(action.shape)
         action[runs] = first[runs]
+    if mask is not None and isinstance(space, Mixed):
+        parts = np.split(np.asarray(mask), np.cumsum(mask_sizes(space))[:-1], -1)
+        action[..., space.choices] = np.where(
+            runs[:, None, None], np.stack([part.argmax(-1) for part in parts], -1), action[..., space.choices]
+        )
     return action
 
 

@@ -20,6 +20,8 @@ from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 
 from thorndike.configuration import require
 from thorndike.envs.conformance import difference
+from thorndike.envs.masks import mask_size
+from thorndike.envs.mixed import Mixed
 from thorndike.nets.policy import Actions
 from thorndike.types import Array, Clock, Metrics, PyTree, Rollout, Spec, Timestep
 
@@ -145,6 +147,14 @@ def random_action(space: Space, now: Timestep, key: Array) -> Array:
             zero, one = jnp.moveaxis(mask.reshape((n, *space.shape, 2)), -1, 0)  # whether a bit may be 0, and 1
             bits = jnp.where(zero & one, bits, one)
         return bits.astype(jnp.int8)
+    if isinstance(space, Mixed):
+        mask, begin, columns = now.info.get("mask"), 0, []
+        for part, own_key in zip(space.parts, jax.random.split(key, len(space.parts))):
+            end = begin + mask_size(part)
+            own = {} if mask is None or end == begin else {"mask": mask[:, begin:end]}
+            begin, drawn = end, random_action(part, now._replace(info=own), own_key)
+            columns.append(drawn.reshape(n, -1).astype(jnp.float32))
+        return jnp.concatenate(columns, -1)
     assert isinstance(space, Box), space
     actions = Actions.of(space)
     return actions.to_environment(jax.random.uniform(key, (n, actions.dimensions), minval=-1.0, maxval=1.0))

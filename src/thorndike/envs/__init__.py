@@ -15,12 +15,18 @@ BUILT_IN = {  # id: (module, factory); where Gymnasium has one of that id, parit
     "CliffWalking-v1": ("grid.grid_world", "cliff_walking"),
     "GridWorld": ("grid.grid_world", "GridWorld"),
     "FourRooms": ("grid.grid_world", "four_rooms"),
+    "DynaMaze": ("grid.grid_world", "dyna_maze"),
+    "BlockingMaze": ("grid.changing_maze", "blocking_maze"),
+    "ShortcutMaze": ("grid.changing_maze", "shortcut_maze"),
     "CliffWalkingSlippery-v1": ("toy_text.tables", "slippery_cliff"),
     "FrozenLake-v1": ("toy_text.tables", "frozen_lake"),
     "FrozenLake8x8-v1": ("toy_text.tables", "frozen_lake_8x8"),
     "Taxi-v3": ("toy_text.tables", "taxi_v3"),
     "Taxi-v4": ("toy_text.tables", "taxi"),
     "Blackjack-v1": ("toy_text.blackjack", "Blackjack"),
+    "BoatRace": ("grid.boat_race", "BoatRace"),
+    "DeepSea": ("grid.deep_sea", "DeepSea"),
+    "RiverSwim": ("grid.river_swim", "RiverSwim"),
     "BitFlip": ("goal.bit_flip", "BitFlip"),
     "Reach": ("goal.reach", "Reach"),
     "RepeatPrevious": ("memory.repeat_previous", "RepeatPrevious"),
@@ -135,7 +141,7 @@ def make(env: Any, **kwargs: Any) -> Any:
     if is_jax(env) or (hasattr(env, "masked") and hasattr(env, "batch") and not isinstance(env, type)):  # an adapter's
         if kwargs:
             raise ConfigError(f"{type(env).__name__} exists already and takes no arguments: {', '.join(kwargs)}")
-        return env
+        return _with_vectors(env) if is_jax(env) else env
     from thorndike.envs.adapters.gymnasium import GymnasiumEnvironment
 
     if callable(env) or hasattr(env, "step"):
@@ -150,6 +156,17 @@ def make(env: Any, **kwargs: Any) -> Any:
         f"{env!r} is not an environment: give an id, a JAX environment, or a gymnasium.Env class, instance or factory; "
         "to learn from a dataset without any, the pair of its spaces, (observation, action)"
     )
+
+
+def _with_vectors(env: Any) -> Any:
+    """A JAX environment, its nested actions as vectors."""
+    from gymnasium.spaces import Dict, Tuple
+
+    if not isinstance(env.action_space, (Dict, Tuple)):
+        return env
+    from thorndike.envs.wrappers.mixed import MixedActions
+
+    return MixedActions(env=env)
 
 
 def _own(name: str) -> Any:

@@ -19,6 +19,7 @@ from jax.dtypes import canonicalize_dtype
 
 from thorndike.configuration import is_config
 from thorndike.envs.conformance import agree, answered
+from thorndike.envs.mixed import Mixed
 from thorndike.ops.keys import random_key
 from thorndike.types import SHOWN, Array, Environment, PyTree, Timestep
 
@@ -32,7 +33,9 @@ class Simulator(NamedTuple):
 
 def to_environment(space: Space, action: Any) -> Any:
     """An algorithm's action in the environment's terms: Box clipped to its bounds, of whole numbers to the nearest one;
-    Discrete shifted by `start`."""
+    Discrete shifted by `start`; of a `Mixed` vector each part so."""
+    if isinstance(space, Mixed):
+        return space.bounded(action, np if isinstance(action, np.ndarray) else jnp)
     if isinstance(space, Box):
         if space.dtype.kind != "f":
             return _whole(space, action)

@@ -2,7 +2,7 @@
 
 A mask is a row of booleans: the choices of one part of the action, then those of the next. For `Discrete(n)` these are
 the n actions; for `MultiDiscrete` the choices of each part; for `MultiBinary` two for each bit, whether it may be 0 and
-whether it may be 1. `Box` actions have no masks.
+whether it may be 1. `Box` actions have no masks; a `Mixed` action has that of its other parts, one after the other.
 """
 
 from __future__ import annotations
@@ -14,11 +14,15 @@ import numpy as np
 from gymnasium import Space
 from gymnasium.spaces import Dict, Discrete, MultiBinary, MultiDiscrete
 
+from thorndike.envs.mixed import Mixed
+
 KEY = "action_mask"  # what masks are called in `info`, or in an observation
 
 
 def mask_sizes(action: Space) -> tuple[int, ...]:
     """How many choices each part of an action has; () where there is no list of choices."""
+    if isinstance(action, Mixed):
+        return tuple(size for part in action.parts for size in mask_sizes(part))
     if isinstance(action, Discrete):
         return (int(action.n),)
     if isinstance(action, MultiDiscrete):
@@ -50,7 +54,8 @@ def flat_mask(mask: Any, action: Space, lead: int = 0) -> Any:
             raise ValueError(f"has parts of {', '.join(map(str, found))} choices; {_needs(action)}")
         return np.concatenate(parts)
     mask = mask if hasattr(mask, "shape") else np.asarray(mask)
-    by_parts = {(len(sizes), sizes[0]), (*action.shape, sizes[0])} if action.shape and len(set(sizes)) == 1 else set()
+    alike = bool(action.shape) and len(set(sizes)) == 1 and not isinstance(action, Mixed)
+    by_parts = {(len(sizes), sizes[0]), (*action.shape, sizes[0])} if alike else set()
     if mask.shape[lead:] not in {(size,), *by_parts}:
         raise ValueError(f"has shape {mask.shape[lead:]}; {_needs(action)}")
     return mask.reshape((*mask.shape[:lead], size))
@@ -68,6 +73,10 @@ def legal_sample(action: Space, mask: np.ndarray) -> Any:
     """A random legal action of the environment, under a mask [A]."""
     noise = np.where(mask, action.np_random.random(mask.size), -1.0)
     chosen = [part.argmax() for part in np.split(noise, np.cumsum(mask_sizes(action))[:-1])]
+    if isinstance(action, Mixed):
+        sample = action.sample()
+        sample[action.choices] = chosen + action.start[action.choices]
+        return sample
     start = getattr(action, "start", 0)
     return np.asarray(start + np.reshape(chosen, action.shape or ()), action.dtype)[()]
 

@@ -10,23 +10,26 @@ import jax.numpy as jnp
 
 from thorndike.nets.mlp import Dense
 from thorndike.nets.policy import PolicyHead
-from thorndike.nets.recurrent import GRU, LSTM, Recurrent, unroll
+from thorndike.nets.recurrent import GRU, LSTM, Recurrent, after, ahead, last, unroll
 from thorndike.nets.torso import Network, Torso
+from thorndike.nets.transformer import GTrXL, Transformer
 from thorndike.ops.statistics import normalise_tree
 from thorndike.types import Array, Look, PyTree, Rollout, Spec, Timestep
+
+Core = GRU | LSTM | GTrXL  # memory behind a torso
 
 
 class Policy(eqx.Module):
     """π(a | s)."""
 
-    torso: Network | Recurrent
+    torso: Network | Recurrent | Transformer
     head: PolicyHead
 
 
 class Critic(eqx.Module):
     """V(s); without a torso of its own it reads the policy's features."""
 
-    torso: Network | Recurrent | None
+    torso: Network | Recurrent | Transformer | None
     head: Dense
 
 
@@ -44,18 +47,22 @@ class Params(NamedTuple):
     critic: Critic
 
     def __call__(self, obs: PyTree, mask: Array | None, first: Array, carry: Carry) -> tuple[Any, Array, Carry]:
-        """π(a | s), V(s) and the carry after each step; obs, mask and first [T, E, ...], carry [E, ...]."""
-        features, policy_carry = unroll(self.policy.torso, obs, first, carry.policy)
-        pi, critic_carry = self.policy.head(features, mask), ()
+        """π(a | s), V(s) and the trails of both memories; obs, mask and first [T, E, ...], carry [E, ...]."""
+        features, policy_trail = unroll(self.policy.torso, obs, first, carry.policy)
+        pi, critic_trail = self.policy.head(features, mask), ()
         if self.critic.torso is not None:
-            features, critic_carry = unroll(self.critic.torso, obs, first, carry.critic)
-        return pi, self.critic.head(features)[..., 0], Carry(policy_carry, critic_carry)
+            features, critic_trail = unroll(self.critic.torso, obs, first, carry.critic)
+        return pi, self.critic.head(features)[..., 0], Carry(policy_trail, critic_trail)
 
-    def ahead(self, obs: PyTree, carry: Carry) -> Array:
-        """V at observations [B, ...] one step on from carries [B, ...], in the same episode."""
-        obs = jax.tree.map(lambda x: x[None], obs)
-        no = jnp.zeros(jax.tree.leaves(obs)[0].shape[:2], bool)
-        return self(obs, None, no, carry)[1][0]
+    def ahead(self, obs: PyTree, trail: Carry) -> Array:
+        """V at observations [T, E, ...], each one step on from a step of the trail, in the same episode."""
+        if self.critic.torso is None:
+            return self.critic.head(ahead(self.policy.torso, trail.policy, obs))[..., 0]
+        return self.critic.head(ahead(self.critic.torso, trail.critic, obs))[..., 0]
+
+    def last(self, trail: Carry, n: int) -> Carry:
+        """The trails of the last n steps alone."""
+        return Carry(last(self.policy.torso, trail.policy, n), last(self.critic.torso, trail.critic, n))
 
 
 class Actor(NamedTuple):
@@ -67,13 +74,13 @@ class Actor(NamedTuple):
     scale: Array  # of values: what rewards were divided by
 
 
-def networks(key: Array, spec: Spec, torso: Torso, core: GRU | LSTM | None, shared: bool, log_std: float) -> Params:
+def networks(key: Array, spec: Spec, torso: Torso, core: Core | None, shared: bool, log_std: float) -> Params:
     """Both networks: each with a torso of its own and the core behind it where there is one, or one torso for both.
 
     `log_std` is the initial log standard deviation of continuous actions, in units of half the range.
     """
 
-    def features(key: Array) -> Network | Recurrent:
+    def features(key: Array) -> Network | Recurrent | Transformer:
         tkey, ckey = jax.random.split(key)
         network = torso.build(tkey if core else key, spec.observation)
         return core.build(ckey, network) if core else network
@@ -84,7 +91,7 @@ def networks(key: Array, spec: Spec, torso: Torso, core: GRU | LSTM | None, shar
     return Params(policy, Critic(None if shared else features(ckey), Dense(vkey, below.features, 1)))
 
 
-def blank(core: GRU | LSTM | None, shared: bool, n: int) -> Carry:
+def blank(core: Core | None, shared: bool, n: int) -> Carry:
     """The carry of n environments before anything was seen: zeros for every network that remembers."""
     if core is None:
         return Carry((), ())
@@ -94,13 +101,14 @@ def blank(core: GRU | LSTM | None, shared: bool, n: int) -> Carry:
 def look(actor: Actor, carry: Carry, now: Timestep) -> tuple[Look, Carry]:
     """π(· | s) and V(s)."""
     obs = jax.tree.map(lambda x: x[None], normalise_tree(actor.statistics, now.obs))
-    features, policy_carry = unroll(actor.policy.torso, obs, now.first[None], carry.policy)
-    pi, critic_carry = actor.policy.head(features[0], now.info.get("mask")), ()
+    features, trail = unroll(actor.policy.torso, obs, now.first[None], carry.policy)
+    pi, policy_carry = actor.policy.head(features[0], now.info.get("mask")), after(actor.policy.torso, trail)
+    critic_carry: PyTree = ()
     if actor.critic.torso is not None:
-        features, critic_carry = unroll(actor.critic.torso, obs, now.first[None], carry.critic)
+        features, trail = unroll(actor.critic.torso, obs, now.first[None], carry.critic)
+        critic_carry = after(actor.critic.torso, trail)
     value = actor.scale * actor.critic.head(features[0])[..., 0]
-    carry = jax.tree.map(lambda c: c[0], Carry(policy_carry, critic_carry))
-    return Look(pi, value), carry
+    return Look(pi, value), Carry(policy_carry, critic_carry)
 
 
 def act(actor: Actor, carry: Carry, now: Timestep, key: Array, explore: bool):
@@ -116,16 +124,13 @@ def values(params: Params, statistics: PyTree, rollout: Rollout) -> tuple[Array,
     The latter are the values of the steps that follow, unless an episode was cut: then all successors are looked at.
     """
     steps = rollout.steps
-    _, value, carries = params(normalise_tree(statistics, steps.obs), None, steps.first, rollout.carry)
+    _, value, trail = params(normalise_tree(statistics, steps.obs), None, steps.first, rollout.carry)
 
     def following():
-        last = normalise_tree(statistics, rollout.last.obs)
-        after = params.ahead(last, jax.tree.map(lambda c: c[-1], carries))
-        return jnp.concatenate([value[1:], after[None]])
+        final = jax.tree.map(lambda x: x[None], normalise_tree(statistics, rollout.last.obs))
+        return jnp.concatenate([value[1:], params.ahead(final, params.last(trail, 1))])
 
     def looked_at():
-        flat = lambda x: x.reshape((-1, *x.shape[2:]))  # noqa: E731
-        there, carry = jax.tree.map(flat, (steps.next_obs, carries))
-        return params.ahead(normalise_tree(statistics, there), carry).reshape(value.shape)
+        return params.ahead(normalise_tree(statistics, steps.next_obs), trail)
 
     return value, jax.lax.cond(steps.truncated.any(), looked_at, following)

@@ -18,25 +18,54 @@ from thorndike.nets.mlp import Dense
 from thorndike.nets.policy import Actions, bounds
 from thorndike.nets.torso import Network, Torso
 from thorndike.ops.distributions import TanhNormal
+from thorndike.ops.noise import StateDependent
 from thorndike.types import Array, PyTree, Spec
+
+LEAST_LOG_STD, MOST_LOG_STD = -20.0, 2.0  # before the tanh
+CLIPPED_MEAN = 2.0  # the largest mean before the tanh, with state-dependent exploration
 
 
 class Policy(eqx.Module):
-    """π(a | s), a tanh-Gaussian; actions in (-1, 1)."""
+    """π(a | s), a tanh-Gaussian; actions in (-1, 1).
+
+    Its standard deviations are outputs of the network, or those of state-dependent exploration (see
+    `thorndike.ops.noise.StateDependent`), where log σ [F, D] is a parameter.
+    """
 
     torso: Network
     head: Dense
+    log_std: Array | None  # log σ
     actions: Actions = eqx.field(static=True)
 
-    def __init__(self, key: Array, torso: Torso, spec: Spec):
+    def __init__(self, key: Array, torso: Torso, spec: Spec, exploration: StateDependent | None = None):
         tkey, hkey = jax.random.split(key)
         self.actions = Actions.of(spec.action)
         self.torso = torso.build(tkey, spec.observation)
-        self.head = Dense(hkey, self.torso.features, 2 * self.actions.dimensions, init="uniform")
+        features, d = self.torso.features, self.actions.dimensions
+        self.head = Dense(hkey, features, d if exploration else 2 * d, init="uniform")
+        self.log_std = jnp.full((features, d), jnp.float32(exploration.log_std)) if exploration else None
 
     def __call__(self, obs: PyTree) -> TanhNormal:
-        mean, log_std = jnp.split(self.head(self.torso(obs)), 2, -1)
-        return TanhNormal(mean, jnp.clip(log_std, -20.0, 2.0))
+        return self.of(self.torso(obs))
+
+    def of(self, features: Array) -> TanhNormal:
+        """π by the features of states [..., F]."""
+        out = self.head(features)
+        if self.log_std is None:
+            mean, log_std = jnp.split(out, 2, -1)
+            return TanhNormal(mean, jnp.clip(log_std, LEAST_LOG_STD, MOST_LOG_STD))
+        variance = features**2 @ jnp.exp(2.0 * self.log_std)
+        log_std = jnp.clip(0.5 * jnp.log(variance + 1e-6), LEAST_LOG_STD, MOST_LOG_STD)
+        return TanhNormal(jnp.clip(out, -CLIPPED_MEAN, CLIPPED_MEAN), log_std)
+
+    def explored(self, obs: PyTree, noise: Array) -> Array:
+        """Actions in (-1, 1) of state-dependent exploration, for ε [E, F, D]."""
+        assert self.log_std is not None
+        features = self.torso(obs)
+        pi = self.of(features)
+        shift = jnp.einsum("ef,efd->ed", features, jnp.exp(self.log_std) * noise)
+        spread = jnp.sqrt(features**2 @ jnp.exp(2.0 * self.log_std) + 1e-6)  # that of `shift` over draws of ε
+        return jnp.tanh(pi.mean + jnp.exp(pi.log_std) * shift / spread)
 
 
 class Deterministic(eqx.Module):

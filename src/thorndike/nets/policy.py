@@ -11,9 +11,12 @@ import numpy as np
 from gymnasium import Space
 from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 
+from thorndike.envs.mixed import Mixed
 from thorndike.nets.mlp import Dense
-from thorndike.ops.distributions import ILLEGAL, Bernoulli, Categorical, MultiCategorical, Normal
+from thorndike.ops.distributions import ILLEGAL, Bernoulli, Categorical, Joint, MultiCategorical, Normal
 from thorndike.types import Array
+
+SPACES = (Discrete, MultiDiscrete, MultiBinary, Box, Mixed)  # of actions that a `PolicyHead` has a distribution of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,11 +30,12 @@ class Actions:
     scale of 1 (1/2 for whole numbers): whatever a network says there is clipped.
     """
 
-    kind: str  # "discrete", "multidiscrete", "multibinary" or "box"
+    kind: str  # "discrete", "multidiscrete", "multibinary", "box" or "joint"
     shape: tuple[int, ...]
     sizes: tuple[int, ...] = ()  # choices per dimension
     centre: tuple[float, ...] = ()
     scale: tuple[float, ...] = ()
+    parts: tuple[Actions, ...] = ()  # of a joint action: its vector has one after the other
 
     @staticmethod
     def of(space: Space) -> Actions:
@@ -42,6 +46,12 @@ class Actions:
             return Actions("multidiscrete", tuple(space.shape), tuple(int(n) for n in space.nvec.ravel()))
         if isinstance(space, MultiBinary):
             return Actions("multibinary", tuple(space.shape), (2,) * int(np.prod(space.shape)))
+        if isinstance(space, Mixed):
+            parts = tuple(Actions.of(part) for part in space.parts)
+            widths = [s.stop - s.start for s in space.slices]
+            origin = tuple(x for part, n in zip(parts, widths) for x in part.centre or (0.0,) * n)
+            unit = tuple(x for part, n in zip(parts, widths) for x in part.scale or (1.0,) * n)
+            return Actions("joint", space.shape, (), origin, unit, parts)
         assert isinstance(space, Box), space
         low, high = (bound.ravel() for bound in bounds(space))
         half = 0.5 if space.dtype.kind in "iub" else 0.0
@@ -55,6 +65,8 @@ class Actions:
     @property
     def dimensions(self) -> int:
         """How many numbers a policy network has to emit."""
+        if self.kind == "joint":
+            return sum(part.dimensions for part in self.parts)
         return (
             len(self.centre)
             if self.kind == "box"
@@ -63,9 +75,21 @@ class Actions:
             else sum(self.sizes)
         )
 
+    @property
+    def reals(self) -> int:
+        """How many dimensions are of a Box: each has a standard deviation."""
+        return len(self.centre) if self.kind == "box" else sum(part.reals for part in self.parts)
+
+    @property
+    def choices(self) -> int:
+        """The entries of a mask."""
+        if self.kind == "joint":
+            return sum(part.choices for part in self.parts)
+        return sum(self.sizes)
+
     def to_environment(self, action: Array) -> Array:
         """From network units [..., D] to the environment's [..., *shape]."""
-        if self.kind == "box":
+        if self.scale:
             action = action * jnp.asarray(self.scale) + jnp.asarray(self.centre)
         flat = action.ndim - (0 if self.kind == "discrete" else 1)
         return action.reshape((*action.shape[:flat], *self.shape))
@@ -75,7 +99,7 @@ class Actions:
         if self.kind == "discrete":
             return action
         action = action.reshape((*action.shape[: action.ndim - len(self.shape)], -1))
-        return (action - jnp.asarray(self.centre)) / jnp.asarray(self.scale) if self.kind == "box" else action
+        return (action - jnp.asarray(self.centre)) / jnp.asarray(self.scale) if self.scale else action
 
 
 def bounds(space: Box) -> tuple[np.ndarray, np.ndarray]:
@@ -109,26 +133,38 @@ class PolicyHead(eqx.Module):
     def __init__(self, key: Array, features: int, space: Space, log_std: float = 0.0):
         self.actions = Actions.of(space)
         self.linear = Dense(key, features, self.actions.dimensions, gain=0.01)
-        self.log_std = jnp.full(self.actions.dimensions, log_std) if self.actions.kind == "box" else None
+        self.log_std = jnp.full(self.actions.reals, log_std) if self.actions.reals else None
 
     def __call__(self, features: Array, mask: Array | None = None):
-        out = self.linear(features)
-        if self.log_std is not None:
-            return Normal(out, self.log_std)
-        if mask is not None and self.actions.kind == "multibinary":
-            zero, one = jnp.moveaxis(mask.reshape((*out.shape, 2)), -1, 0)  # whether a bit may be 0, and 1
-            out = jnp.where(one, jnp.where(zero, out, -ILLEGAL), ILLEGAL)
-        elif mask is not None:
-            out = jnp.where(mask.reshape(out.shape), out, ILLEGAL)
-        if self.actions.kind == "discrete":
-            return Categorical(out)
-        if self.actions.kind == "multibinary":
-            return Bernoulli(out)
-        most = max(self.actions.sizes)
-        starts = np.cumsum((0, *self.actions.sizes))
-        pad = [(0, 0)] * (out.ndim - 1)
-        rows = [
-            jnp.pad(out[..., a:b], [*pad, (0, most - (b - a))], constant_values=ILLEGAL)
-            for a, b in itertools.pairwise(starts)
-        ]
-        return MultiCategorical(jnp.stack(rows, -2))
+        return distribution(self.actions, self.linear(features), self.log_std, mask)
+
+
+def distribution(actions: Actions, out: Array, log_std: Array | None, mask: Array | None):
+    """The distribution that a network's numbers [..., dimensions] stand for; log_std [reals], mask [..., choices]."""
+    if actions.kind == "joint":
+        found, at, real, choice = [], 0, 0, 0
+        for part in actions.parts:
+            stds = None if log_std is None else log_std[real : real + part.reals]
+            legal = None if mask is None or not part.choices else mask[..., choice : choice + part.choices]
+            found.append(distribution(part, out[..., at : at + part.dimensions], stds, legal))
+            at, real, choice = at + part.dimensions, real + part.reals, choice + part.choices
+        return Joint(tuple(found))
+    if log_std is not None and actions.kind == "box":
+        return Normal(out, log_std)
+    if mask is not None and actions.kind == "multibinary":
+        zero, one = jnp.moveaxis(mask.reshape((*out.shape, 2)), -1, 0)  # whether a bit may be 0, and 1
+        out = jnp.where(one, jnp.where(zero, out, -ILLEGAL), ILLEGAL)
+    elif mask is not None:
+        out = jnp.where(mask.reshape(out.shape), out, ILLEGAL)
+    if actions.kind == "discrete":
+        return Categorical(out)
+    if actions.kind == "multibinary":
+        return Bernoulli(out)
+    most = max(actions.sizes)
+    starts = np.cumsum((0, *actions.sizes))
+    pad = [(0, 0)] * (out.ndim - 1)
+    rows = [
+        jnp.pad(out[..., a:b], [*pad, (0, most - (b - a))], constant_values=ILLEGAL)
+        for a, b in itertools.pairwise(starts)
+    ]
+    return MultiCategorical(jnp.stack(rows, -2))

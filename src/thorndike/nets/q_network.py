@@ -37,6 +37,10 @@ class QNetwork(eqx.Module):
         features, carries = unroll(self.torso, obs, first, carry)
         return self.head(features) if key is None else self.head(features, key), carries
 
+    def seen(self, obs: PyTree) -> Array:
+        """The features of observations [T, E, ...], below the memory."""
+        return (self.torso.torso if isinstance(self.torso, Recurrent) else self.torso)(obs)
+
     def now(self, obs: PyTree, first: Array, carry: PyTree, key: Array | None = None) -> tuple[Any, PyTree]:
         """The same of one step, [E, ...]; here `key` draws a noise for each environment."""
         obs, first = jax.tree.map(lambda x: x[None], (obs, first))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -113,7 +115,42 @@ class Recurrent(eqx.Module):
         _, carries = jax.lax.scan(step, carry, (inputs, first))
         return jax.tree.leaves(carries)[0], carries  # an LSTM's output is the first of its two
 
+    def ahead(self, trail: PyTree, obs: PyTree) -> Array:
+        """Features [T, E, width] of observations [T, E, ...], each one step on from a carry of the trail."""
+        lead = jax.tree.leaves(trail)[0].shape[:2]
+        flat = lambda x: x.reshape((-1, *x.shape[2:]))  # noqa: E731
+        obs, carry = jax.tree.map(lambda x: flat(x)[None], obs), jax.tree.map(flat, trail)
+        features, _ = self(obs, jnp.zeros((1, lead[0] * lead[1]), bool), carry)
+        return features.reshape((*lead, -1))
 
-def unroll(network: Network | Recurrent, obs: PyTree, first: Array, carry: PyTree) -> tuple[Array, PyTree]:
-    """Features [T, E, F] of any network, and the carry after each step [T, E, ...]: () without memory."""
-    return network(obs, first, carry) if isinstance(network, Recurrent) else (network(obs), ())
+    def last(self, trail: PyTree, n: int) -> PyTree:
+        """The trail of the last n steps alone."""
+        return jax.tree.map(lambda c: c[-n:], trail)
+
+    def after(self, trail: PyTree) -> PyTree:
+        """The acting memory after the last step of a trail."""
+        return jax.tree.map(lambda c: c[-1], trail)
+
+
+def unroll(network: Any, obs: PyTree, first: Array, carry: PyTree) -> tuple[Array, PyTree]:
+    """Features [T, E, F] of any network, and the trail of its memory over these steps: () without memory.
+
+    A trail is what the three functions below need to go on from any of these steps. Of a GRU or LSTM it is the carry
+    after each of them [T, E, ...].
+    """
+    return network(obs, first, carry) if hasattr(network, "after") else (network(obs), ())
+
+
+def ahead(network: Any, trail: PyTree, obs: PyTree) -> Array:
+    """Features of observations [T, E, ...], each one step on from a step of the trail, in the same episode."""
+    return network.ahead(trail, obs) if hasattr(network, "after") else network(obs)
+
+
+def last(network: Any, trail: PyTree, n: int) -> PyTree:
+    """The trail of the last n steps alone."""
+    return network.last(trail, n) if hasattr(network, "after") else ()
+
+
+def after(network: Any, trail: PyTree) -> PyTree:
+    """The acting memory after the last step of a trail."""
+    return network.after(trail) if hasattr(network, "after") else ()

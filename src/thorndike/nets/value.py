@@ -20,7 +20,7 @@ from thorndike.ops.distributional import divergence, midpoints, project, quantil
 from thorndike.ops.losses import huber
 from thorndike.ops.rescaling import squashed, unsquashed
 from thorndike.ops.returns import td_target
-from thorndike.types import Array
+from thorndike.types import Array, Metrics
 
 WIDEST = 512  # units of a stream's hidden layer
 
@@ -153,7 +153,8 @@ class Mean:
 class Categorical:
     """The probabilities of fixed returns, the atoms: C51 (Bellemare et al. 2017).
 
-    Returns outside [low, high] cannot be told from those at its ends: choose them by the rewards and γ.
+    Returns outside [low, high] cannot be told from those at its ends: choose them by the rewards and γ. Where the
+    metric `train/end_atoms` is near 1, they are too narrow.
     """
 
     atoms: int = 51
@@ -275,6 +276,12 @@ class Implicit:
 
 
 Head = Mean | Categorical | Quantiles | Implicit
+
+
+def saturation(head: Head, target: Array) -> Metrics:
+    """How much of the targets lies on the first and the last atom, as a metric: near 1 where returns leave
+    [low, high], which must then be wider."""
+    return {"end_atoms": (target[..., 0] + target[..., -1]).mean()} if isinstance(head, Categorical) else {}
 
 
 def _shifted(values: Array, reward: Array, terminated: Array, discount: Array | float) -> Array:

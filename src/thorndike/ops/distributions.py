@@ -1,11 +1,12 @@
 """Action distributions. Parameters carry leading batch axes; an action's own axes are summed over.
 
 Each has `sample(key)`, `mode()`, `log_prob(action)`, `entropy()`, and `told()`: what there is to show of it, by name.
+Those without a tanh have `kl(other)`, the divergence KL(self || other) from another of their kind.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -46,6 +47,11 @@ class Categorical(NamedTuple):
         log_probs = self.log_probs
         return -(jnp.exp(log_probs) * log_probs).sum(-1)
 
+    def kl(self, other: Categorical) -> Array:
+        """Σ π (log π - log π'), [...]."""
+        log_probs = self.log_probs
+        return (jnp.exp(log_probs) * (log_probs - other.log_probs)).sum(-1)
+
     def told(self) -> dict[str, Array]:
         """Probabilities [..., A] and entropy, where 0 log 0 is 0."""
         p = jnp.exp(self.log_probs)
@@ -72,6 +78,10 @@ class MultiCategorical(NamedTuple):
     def entropy(self) -> Array:
         """Summed over the D choices."""
         return Categorical(self.logits).entropy().sum(-1)
+
+    def kl(self, other: MultiCategorical) -> Array:
+        """Summed over the D choices."""
+        return Categorical(self.logits).kl(Categorical(other.logits)).sum(-1)
 
     def told(self) -> dict[str, Array]:
         """Probabilities [..., D, A], 0 where a choice has fewer than A, and entropy."""
@@ -100,6 +110,13 @@ class Bernoulli(NamedTuple):
         p = jax.nn.sigmoid(self.logits)
         return -(p * jax.nn.log_sigmoid(self.logits) + (1 - p) * jax.nn.log_sigmoid(-self.logits)).sum(-1)
 
+    def kl(self, other: Bernoulli) -> Array:
+        """Summed over the bits."""
+        p, ours, theirs = jax.nn.sigmoid(self.logits), self.logits, other.logits
+        one = jax.nn.log_sigmoid(ours) - jax.nn.log_sigmoid(theirs)
+        zero = jax.nn.log_sigmoid(-ours) - jax.nn.log_sigmoid(-theirs)
+        return (p * one + (1 - p) * zero).sum(-1)
+
     def told(self) -> dict[str, Array]:
         """Probabilities of a 1 [..., D], and entropy."""
         return {"probabilities": jax.nn.sigmoid(self.logits), "entropy": self.entropy()}
@@ -127,6 +144,11 @@ class Normal(NamedTuple):
     def entropy(self) -> Array:
         """Σ log σ + ½ log 2πe."""
         return jnp.broadcast_to(self.log_std + 0.5 * (1 + LOG_2PI), self.mean.shape).sum(-1)
+
+    def kl(self, other: Normal) -> Array:
+        """Σ log σ'/σ + (σ² + (μ - μ')²) / 2σ'² - ½."""
+        ratio, z = jnp.exp(2 * (self.log_std - other.log_std)), (self.mean - other.mean) * jnp.exp(-other.log_std)
+        return (other.log_std - self.log_std + 0.5 * (ratio + z**2 - 1)).sum(-1)
 
     def told(self) -> dict[str, Array]:
         """Mean and standard deviation [..., D], and entropy."""
@@ -167,3 +189,54 @@ class TanhNormal(NamedTuple):
     def told(self) -> dict[str, Array]:
         """Mean and standard deviation before the tanh [..., D]."""
         return {"mean": self.mean, "std": jnp.exp(self.log_std)}
+
+
+class Joint(NamedTuple):
+    """Independent parts of one action, a vector [..., D] of one after the other: choices, bits and numbers."""
+
+    parts: tuple[Any, ...]
+
+    def split(self, action: Array) -> list[Array]:
+        """Each part's own action."""
+        found, at = [], 0
+        for part in self.parts:
+            if isinstance(part, Categorical):
+                found.append(action[..., at].astype(jnp.int32))
+                at += 1
+                continue
+            width = part.mean.shape[-1] if isinstance(part, Normal) else part.logits.shape[-1]
+            width = part.logits.shape[-2] if isinstance(part, MultiCategorical) else width
+            values = action[..., at : at + width]
+            found.append(values if isinstance(part, Normal) else values.astype(jnp.int32))
+            at += width
+        return found
+
+    def _join(self, actions: list[Array]) -> Array:
+        columns = [a[..., None] if isinstance(part, Categorical) else a for part, a in zip(self.parts, actions)]
+        return jnp.concatenate([column.astype(jnp.float32) for column in columns], -1)
+
+    def sample(self, key: Array) -> Array:
+        """A draw of each part, float32."""
+        keys = jax.random.split(key, len(self.parts))
+        return self._join([part.sample(key) for part, key in zip(self.parts, keys)])
+
+    def mode(self) -> Array:
+        """The mode of each part."""
+        return self._join([part.mode() for part in self.parts])
+
+    def log_prob(self, action: Array) -> Array:
+        """Summed over the parts."""
+        return sum(part.log_prob(a) for part, a in zip(self.parts, self.split(action)))  # type: ignore[return-value]
+
+    def entropy(self) -> Array:
+        """Summed over the parts."""
+        return sum(part.entropy() for part in self.parts)  # type: ignore[return-value]
+
+    def kl(self, other: Joint) -> Array:
+        """Summed over the parts."""
+        return sum(ours.kl(theirs) for ours, theirs in zip(self.parts, other.parts))  # type: ignore[return-value]
+
+    def told(self) -> dict[str, Array]:
+        """What there is to show of each part, its number before the name, and the entropy of all."""
+        parts = {f"{i}/{name}": x for i, part in enumerate(self.parts) for name, x in part.told().items()}
+        return {**parts, "entropy": self.entropy()}

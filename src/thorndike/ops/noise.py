@@ -1,11 +1,14 @@
-"""Noise that is added to continuous actions: Gaussian, Ornstein-Uhlenbeck and pink.
+"""Noise of continuous actions: Gaussian, Ornstein-Uhlenbeck, pink, and such that depends on the state.
 
 Each is a config with `carry(n, dimensions)`, what it remembers before the first step of n environments, and
 `draw(key, carry, first, dimensions)`, the noise of one step [E, D] and what it remembers then. Where `first` [E] is set
-an episode begins, and the noise begins anew. Noise is in network units: an action's range is [-1, 1].
+an episode begins, and the noise begins anew. Noise is in network units: an action's range is [-1, 1]. `StateDependent`
+is not added to actions but part of a policy, and has methods of its own.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -85,6 +88,40 @@ class Pink:
         keep = jnp.where(first[:, None, None], 0.0, keep)
         processes = keep * carry + jnp.sqrt(1.0 - keep**2) * normal(key, carry.shape)
         return self.std * processes.sum(1) / np.sqrt(len(self.scales)), processes
+
+
+class Matrices(NamedTuple):
+    """Standard normal noise for each weight [E, F, D], and how many steps it has been used for [E]."""
+
+    noise: Array
+    age: Array
+
+
+@config
+class StateDependent:
+    """Generalised state-dependent exploration (Raffin et al. 2021): noise that is a linear function of features.
+
+    u = μ(s) + φ(s)ᵀ (σ ⊙ ε) with σ [F, D] learned and ε ~ N(0, 1) drawn for some steps at once: in the meantime an
+    action is a smooth function of the state. Seen from one state, u ~ N(μ(s), Σ_i φ_i(s)² σ_i²).
+    """
+
+    every: int | None = 8  # steps between two draws of ε; None: one for each episode
+    log_std: float = -3.0  # initial log σ
+
+    def check(self) -> None:
+        """Some steps."""
+        require(self.every is None or self.every > 0, f"StateDependent.every must be positive, got {self.every}")
+
+    def carry(self, n: int, features: int, dimensions: int) -> Matrices:
+        """Nothing drawn yet."""
+        return Matrices(jnp.zeros((n, features, dimensions)), jnp.zeros(n, jnp.int32))
+
+    def draw(self, key: Array, carry: Matrices, first: Array) -> Matrices:
+        """ε for this step, drawn anew where an episode begins, after `every` steps, and where nothing was drawn."""
+        due = first | (carry.age == 0)
+        due = due if self.every is None else due | (carry.age >= self.every)
+        noise = jnp.where(due[:, None, None], normal(key, carry.noise.shape), carry.noise)
+        return Matrices(noise, jnp.where(due, 1, carry.age + 1))
 
 
 Noise = Gaussian | OrnsteinUhlenbeck | Pink

@@ -101,3 +101,32 @@ def returns_to_go(
 
     nothing = jnp.zeros_like(reward[0]), jnp.zeros_like(first[0], jnp.int32)
     return jax.lax.scan(backwards, nothing, (index, reward, after, ended, broken), reverse=True)[1]
+
+
+def lambda_returns(
+    reward: Array,
+    next_value: Array,
+    terminated: Array,
+    ended: Array,
+    discount: Array | float,
+    trace: Array | float,
+) -> Array:
+    """λ-returns (Sutton & Barto 2018, eq. 12.2, as a recursion), [T, ...].
+
+    G_t = r_t + γ (1 - terminated_t) [ λ G_{t+1} + (1 - λ) V(s'_t) ]
+
+    Where an episode ends, and at the last step, the bracket is V(s'_t).
+
+    Args:
+        reward, next_value: [T, ...]; `next_value` is V at the true successor.
+        terminated, ended: bool [T, ...]; `ended` is terminated or truncated.
+        discount, trace: γ and λ.
+    """
+
+    def backwards(later, step):
+        reward, value, terminated, ended = step
+        mixed = jnp.where(ended, value, trace * later + (1 - trace) * value)
+        total = td_target(reward, mixed, terminated, discount)
+        return total, total
+
+    return jax.lax.scan(backwards, next_value[-1], (reward, next_value, terminated, ended), reverse=True)[1]

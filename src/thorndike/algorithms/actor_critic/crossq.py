@@ -97,9 +97,9 @@ class State(NamedTuple):
 class CrossQ:
     """CrossQ (Bhatt et al. 2024): batch normalisation makes SAC's critics stable without target networks.
 
-    Both halves of the Bellman error are one batch [(s, a); (s', a')], so that all layers are normalised by the statistics
-    of the mixture:   q, q' = Q_i([(s, a); (s', a')]; θ)
+    Both halves of the Bellman error are one batch, so that layers are normalised by the statistics of their mixture:
 
+    q_i, q'_i = Q_i([(s, a); (s', a')]; θ),   a' ~ π(· | s')
     y = r + γ (1 - terminated) (min_i q'_i - α log π(a' | s')),   L(θ_i) = E[(q_i - y)²],   no gradient through y
 
     The policy's batch is that of s alone, and it sees the critics by their running statistics.
@@ -201,9 +201,9 @@ class CrossQ:
         return loss, ({"td_error": jnp.abs(error).mean(0), "q_value": q[0].mean()}, running)
 
     def actor_loss(
-        self, policy: Normalised, critics: Normalised, state: State, running: Running, obs: PyTree, key: Array
+        self, policy: Normalised, critics: Normalised, state: State, running: Running, obs: PyTree, key: Any
     ):
-        """α log π(a | s) - min_i Q_i(s, a), averaged over the batch; the entropy and the policy's running statistics."""
+        """α log π(a | s) - min_i Q_i(s, a) over the batch; the entropy, and the policy's running statistics."""
         pi, after = distribution(policy, obs, running.policy, self.training(state))
         action, log_prob = pi.sample_and_log_prob(key)
         q, _ = values(critics, obs, action, running.critics)
@@ -283,8 +283,10 @@ def values(
     Every critic gets a copy of its input: see `thorndike.nets.continuous.values`.
     """
     n = jax.tree.leaves(critics)[0].shape[0]
-    copies = jax.tree.map(lambda x: jnp.broadcast_to(x, (n, *x.shape)), (obs, action))
-    q, moments = jax.vmap(lambda critic, obs, action, moments: critic(obs, action, moments, training))(
-        critics, *copies, moments
-    )
+    obs, action = jax.tree.map(lambda x: jnp.broadcast_to(x, (n, *x.shape)), (obs, action))
+
+    def one(critic: Normalised, obs: PyTree, action: Array, moments: PyTree) -> tuple[Array, PyTree]:
+        return critic(obs, action, moments, training)
+
+    q, moments = jax.vmap(one)(critics, obs, action, moments)
     return q[..., 0], moments

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from thorndike.configuration import algorithm, require
 from thorndike.domains import Fraction, NonNegative, Positive, Share, Static
+from thorndike.memory.hindsight import Hindsight
 from thorndike.memory.prioritised import Prioritised
 from thorndike.memory.replay import Uniform
 from thorndike.nets.continuous import Critic, Deterministic, least, stacked, unsuited, values
@@ -79,7 +80,7 @@ class TD3:
     exploration: Noise = Gaussian(std=0.1)  # added to actions in training
     replay_ratio: Static = 1.0  # updates for each environment step
     normalize_observation: bool = False  # by running mean and variance, which are saved with the actor
-    replay: Uniform | Prioritised = Uniform(
+    replay: Uniform | Prioritised | Hindsight = Uniform(
         capacity=1_000_000, batch_size=256, warmup=1_000
     )  # the memory of transitions
     torso: Torso = Torso(widths=(256, 256), activation="relu", init="uniform")  # the network below each head

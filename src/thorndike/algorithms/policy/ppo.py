@@ -6,18 +6,21 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
-from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 
 from thorndike.configuration import algorithm, require
 from thorndike.domains import Fraction, NonNegative, Positive
-from thorndike.nets.actor_critic import Actor, Carry, Params, act, blank, look, networks, values
+from thorndike.nets.actor_critic import Actor, Carry, Core, Params, act, blank, look, networks, values
+from thorndike.nets.curiosity import ICM, RND
 from thorndike.nets.observations import shown
+from thorndike.nets.policy import SPACES
 from thorndike.nets.recurrent import GRU, LSTM
 from thorndike.nets.torso import Torso, example
 from thorndike.ops.keys import permutation
 from thorndike.ops.losses import explained_variance, standardise
 from thorndike.ops.optimise import Adam, Optimiser, begin, clip_norm, descend
+from thorndike.ops.penalty import KLPenalty
 from thorndike.ops.returns import gae
 from thorndike.ops.rewards import Scaling, scaled, scaling
 from thorndike.ops.statistics import counted, normalise_tree, running_tree, update_tree
@@ -33,6 +36,8 @@ class State(NamedTuple):
     clock: Clock
     statistics: PyTree  # of observations; () where they are not normalised
     scaling: Scaling | tuple[()]  # of rewards; () where they are left as they are
+    beta: Any = ()  # weight of the KL penalty; () without one
+    curiosity: PyTree = ()  # of intrinsic rewards; () without any
 
 
 class Minibatch(NamedTuple):
@@ -47,12 +52,14 @@ class Minibatch(NamedTuple):
     advantage: Array
     target: Array
     carry: Carry  # before the first step, [1, B, ...]
+    old: PyTree = ()  # the distribution before the rollout's first update, where there is a penalty
+    beta: Any = ()  # the weight of that, in every row
 
 
 @algorithm(
     name="ppo",
     summary="proximal policy optimisation with GAE; with a core it remembers",
-    actions="Discrete, MultiDiscrete, MultiBinary, Box",
+    actions="Discrete, MultiDiscrete, MultiBinary, Box, Dict or Tuple of these",
     aliases=("proximal-policy-optimization", "recurrent-ppo"),
 )
 class PPO:
@@ -60,12 +67,16 @@ class PPO:
 
     L(θ) = E[ min( ρ A, clip(ρ, 1 - ε, 1 + ε) A ) ],   ρ = π_θ(a | s) / π_old(a | s),   plus an entropy bonus;
     the critic regresses A + V_old. Details follow Huang et al., "The 37 Implementation Details of PPO" (2022).
+    With a `penalty` it is E[ ρ A - β KL(π_old || π_θ) ] without clipping, and β adapts (equation 8 of the paper).
+    With `dual_clip` c > 1 the objective is at least c A where A < 0 (Ye et al. 2020, equation 5).
     """
 
     learning_rate: NonNegative = 3e-4  # step size
     discount: Fraction = 0.99  # γ
     trace: Fraction = 0.95  # λ of the advantage estimates
     clip: Positive = 0.2  # ε
+    penalty: KLPenalty | None = None  # a penalty on the KL divergence in the place of clipping
+    dual_clip: Positive | None = None  # c, above 1: limit of ratios where the advantage is negative; None: no limit
     value_clip: Positive | None = None  # clip the value's change as the ratio is clipped; None: do not
     epochs: int = 10  # passes over a rollout
     minibatch_size: int = 256  # transitions, or about so many: a rollout is cut into equal minibatches
@@ -78,8 +89,9 @@ class PPO:
     normalize_reward: bool = True  # divide by the running standard deviation of the discounted return
     shared_torso: bool = False  # one network below both heads
     log_std: float = 0.0  # initial log standard deviation of continuous actions, in units of half the range
+    curiosity: RND | ICM | None = None  # a bonus for what is new, beside the rewards
     torso: Torso = Torso()  # the network below the heads
-    core: GRU | LSTM | None = None  # memory behind the torso; minibatches are then whole rollouts of some environments
+    core: Core | None = None  # memory behind the torso; minibatches are then whole rollouts of some environments
     optimiser: Optimiser = Adam(eps=1e-5)
     num_envs: int = 8  # environments that are stepped side by side
     rollout_length: int = 128  # steps of each environment between two rounds of learning
@@ -89,6 +101,11 @@ class PPO:
         sizes = (self.num_envs, self.rollout_length, self.epochs, self.minibatch_size)
         require(min(sizes) > 0, "num_envs, rollout_length, epochs and minibatch_size must be positive")
         require(self.torso.dropout is None, "PPO does not use Torso.dropout: leave it out")
+        low = self.dual_clip is not None and bool((np.asarray(self.dual_clip) <= 1).any())
+        require(not low, f"PPO.dual_clip must be above 1, got {self.dual_clip}")
+        require(
+            self.penalty is None or self.dual_clip is None, "dual_clip belongs to clipping: with a penalty leave it out"
+        )
         alone = self.cut[1] * (1 if self.core is None else self.rollout_length) == 1
         require(
             not (alone and self.normalize_advantage),
@@ -111,14 +128,14 @@ class PPO:
         return count, whole // count
 
     def supports(self, spec: Spec) -> str | None:
-        """Discrete, MultiDiscrete, MultiBinary and Box actions."""
-        if isinstance(spec.action, (Discrete, MultiDiscrete, MultiBinary, Box)):
-            return None
+        """Discrete, MultiDiscrete, MultiBinary and Box actions, and Dict or Tuple of these."""
+        if isinstance(spec.action, SPACES):
+            return self.curiosity.supports(spec) if self.curiosity else None
         return f"PPO does not know how to act in {spec.action}"
 
     def init(self, key: Array, spec: Spec) -> State:
         """Networks, optimiser, statistics."""
-        spec = shown(spec, self.normalize_observation)
+        given, spec = spec, shown(spec, self.normalize_observation)
         params = networks(key, spec, self.torso, self.core, self.shared_torso, self.log_std)
         return State(
             params,
@@ -126,6 +143,8 @@ class PPO:
             Clock(jnp.int32(0), jnp.int32(spec.steps)),
             running_tree(example(spec.observation)) if self.normalize_observation else (),
             scaling(self.num_envs) if self.normalize_reward else (),
+            jnp.float32(self.penalty.start) if self.penalty else (),
+            self.curiosity.init(jax.random.fold_in(key, 1), given, self.num_envs) if self.curiosity else (),
         )
 
     @property
@@ -156,8 +175,14 @@ class PPO:
         log_ratio = pi.log_prob(batch.action) - batch.log_prob
         ratio = jnp.exp(log_ratio)  # ρ
         advantage = standardise(batch.advantage) if self.normalize_advantage else batch.advantage
-        clipped = jnp.clip(ratio, 1 - self.clip, 1 + self.clip)
-        policy_loss = -jnp.minimum(ratio * advantage, clipped * advantage).mean()
+        if self.penalty is None:
+            clipped = jnp.clip(ratio, 1 - self.clip, 1 + self.clip)
+            objective = jnp.minimum(ratio * advantage, clipped * advantage)
+            if self.dual_clip is not None:
+                objective = jnp.where(advantage < 0, jnp.maximum(objective, self.dual_clip * advantage), objective)
+        else:
+            objective = ratio * advantage - batch.beta * batch.old.kl(pi)
+        policy_loss = -objective.mean()
 
         error = (value - batch.target) ** 2
         if self.value_clip is not None:
@@ -185,15 +210,29 @@ class PPO:
 
         obs, mask, first = normalise_tree(state.statistics, steps.obs), steps.info.get("mask"), steps.first
         action = state.params.policy.head.actions.from_environment(steps.action)
+        curiosity, told = state.curiosity, Metrics()
+        if self.curiosity:
+            ckey = jax.random.fold_in(key, 1)
+            curiosity, intrinsic, told = self.curiosity.learn(curiosity, rollout, action, self.trace, ckey)
+            advantage += intrinsic
         carry = jax.tree.map(lambda c: c[None], rollout.carry)
         data = Minibatch(obs, mask, first, action, steps.extras["log_prob"], value, advantage, target, carry)
+        if self.penalty is not None:
+            old, _, _ = state.params(obs, mask, first, rollout.carry)
+            whole = lambda x: x if x.ndim > 2 else jnp.broadcast_to(x, (*first.shape, *x.shape))  # noqa: E731
+            data = data._replace(old=jax.tree.map(whole, old), beta=jnp.broadcast_to(state.beta, first.shape))
         params, optimiser, metrics = self.descend(state, data, key)
+        beta = state.beta
+        if self.penalty is not None:
+            kl = old.kl(params(obs, mask, first, rollout.carry)[0]).mean()
+            beta = self.penalty.adapted(beta, kl)
+            metrics |= {"kl": kl, "penalty": beta}
 
         statistics = update_tree(state.statistics, steps.obs)
         if jax.tree.leaves(statistics):
             metrics |= {"observations": counted(statistics)}
-        metrics |= {"explained_variance": explained_variance(value, target), "value": value.mean()}
-        return State(params, optimiser, state.clock, statistics, scaling), metrics
+        metrics |= {"explained_variance": explained_variance(value, target), "value": value.mean(), **told}
+        return State(params, optimiser, state.clock, statistics, scaling, beta, curiosity), metrics
 
     def descend(self, state: State, data: Minibatch, key: Array) -> tuple[Params, Any, Metrics]:
         """Shuffled minibatches of `data` [T, E, ...], `epochs` times over."""

@@ -7,14 +7,14 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 
 from thorndike.configuration import algorithm, require
 from thorndike.domains import Fraction, NonNegative, Positive
 from thorndike.envs.masks import mask_size
-from thorndike.nets.actor_critic import Actor, Carry, Params, act, blank, look, networks
+from thorndike.nets.actor_critic import Actor, Carry, Core, Params, act, blank, look, networks
 from thorndike.nets.observations import shown
-from thorndike.nets.recurrent import GRU, LSTM
+from thorndike.nets.policy import SPACES
+from thorndike.nets.recurrent import GRU
 from thorndike.nets.torso import Torso, example
 from thorndike.ops.optimise import Adam, Optimiser, begin, clip_norm, descend
 from thorndike.ops.returns import returns_to_go
@@ -68,7 +68,7 @@ class State(NamedTuple):
 @algorithm(
     name="reinforce",
     summary="the policy gradient of whole episodes, with a learned baseline, a running mean or none",
-    actions="Discrete, MultiDiscrete, MultiBinary, Box",
+    actions="Discrete, MultiDiscrete, MultiBinary, Box, Dict or Tuple of these",
     aliases=("vpg", "vanilla-policy-gradient", "monte-carlo-policy-gradient"),
 )
 class REINFORCE:
@@ -96,7 +96,7 @@ class REINFORCE:
     shared_torso: bool = False  # one network below both heads
     log_std: float = 0.0  # initial log standard deviation of continuous actions, in units of half the range
     torso: Torso = Torso()  # the network below the heads
-    core: GRU | LSTM | None = None  # memory behind the torso
+    core: Core | None = None  # memory behind the torso
     optimiser: Optimiser = Adam(eps=1e-5)
     num_envs: int = 8  # environments that are stepped side by side
     rollout_length: int = 64  # steps of each environment between two gradient steps
@@ -109,7 +109,7 @@ class REINFORCE:
 
     def supports(self, spec: Spec) -> str | None:
         """Discrete, MultiDiscrete, MultiBinary and Box actions; episodes of limited length."""
-        if not isinstance(spec.action, (Discrete, MultiDiscrete, MultiBinary, Box)):
+        if not isinstance(spec.action, SPACES):
             return f"REINFORCE does not know how to act in {spec.action}"
         if self.horizon is None and spec.horizon is None:
             return (
@@ -159,13 +159,11 @@ class REINFORCE:
         """Sample from the policy, or take its mode."""
         return act(actor, carry, now, key, explore)
 
-    def cut_value(self, state: State, steps: Transition, carries: Carry) -> Array:
-        """V(s') of steps [T, E] that ended an episode without terminating it, else 0; `carries` are after each step."""
-        flat = lambda x: x.reshape((-1, *x.shape[2:]))  # noqa: E731
-        there, carry = jax.tree.map(flat, (steps.next_obs, carries))
+    def cut_value(self, state: State, steps: Transition, trail: Carry) -> Array:
+        """V(s') of steps [T, E] that ended an episode without terminating it, else 0; `trail` is that of the steps."""
 
         def looked_at():
-            return state.params.ahead(normalise_tree(state.statistics, there), carry).reshape(steps.reward.shape)
+            return state.params.ahead(normalise_tree(state.statistics, steps.next_obs), trail)
 
         value = jax.lax.cond(steps.truncated.any(), looked_at, lambda: jnp.zeros_like(steps.reward))
         return jnp.where(steps.truncated, value, 0.0)
@@ -199,9 +197,8 @@ class REINFORCE:
         both = jax.tree.map(lambda a, b: jnp.concatenate([a, b.astype(a.dtype)]), state.past, new)
         seen = both._replace(obs=normalise_tree(state.statistics, both.obs))
 
-        carries = state.params(seen.obs, None, seen.first, blank(self.core, self.shared_torso, self.num_envs))[2]
-        late = jax.tree.map(lambda c: c[-self.rollout_length :], carries)
-        cut = self.cut_value(state, steps, late)
+        trail = state.params(seen.obs, None, seen.first, blank(self.core, self.shared_torso, self.num_envs))[2]
+        cut = self.cut_value(state, steps, state.params.last(trail, self.rollout_length))
         after = jnp.concatenate([jnp.zeros_like(state.past.reward), cut])
         returns, at = returns_to_go(both.reward, after, both.ended, both.first, self.discount)
         whole = at >= both.reward.shape[0] - self.rollout_length  # the episode ended in this rollout

@@ -20,6 +20,7 @@ from thorndike.ops.distributions import Categorical
 from thorndike.ops.exploration import legal
 from thorndike.ops.losses import explained_variance
 from thorndike.ops.optimise import Adam, Optimiser, begin, descend
+from thorndike.planning.simulator import Rules
 from thorndike.schedules import Linear
 from thorndike.types import Array, Clock, Look, Metrics, PyTree, Rollout, Spec, Timestep, Transition
 
@@ -41,12 +42,6 @@ class PolicyValue(eqx.Module):
         """Logits [B, A], pushed down for illegal moves, and values [B]."""
         features = self.torso(obs)
         return legal(self.policy(features), mask), jnp.tanh(self.value(features)[..., 0])
-
-
-class Rules(eqx.Module):
-    """The game, by which the search looks ahead. Its numbers are not learned, and no file of an agent holds them."""
-
-    game: Any = eqx.field(static=True)
 
 
 class Actor(NamedTuple):
@@ -149,7 +144,7 @@ class AlphaZero:
         seen = {
             "policy": found.action_weights,
             "value": improved_value(found),
-            "player": jax.vmap(actor.rules.game.player)(state),
+            "player": jax.vmap(actor.rules.env.player)(state),
         }
         return found.action, carry, seen
 
@@ -176,7 +171,7 @@ class AlphaZero:
     def imagine(self, actor: Actor, key: Array, action: Array, state: PyTree):
         """One move further in the search; what is good for the other player is bad for this one."""
         keys = jax.random.split(key, action.shape[0])
-        game = actor.rules.game
+        game = actor.rules.env
         after = jax.vmap(game.step)(state, action, keys)
         logits, value = actor.network(after.obs, after.info.get("mask"))
         sign = opposed(jax.vmap(game.player)(state), jax.vmap(game.player)(after.state))

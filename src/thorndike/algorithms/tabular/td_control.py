@@ -10,7 +10,7 @@ from gymnasium.spaces import Discrete, MultiDiscrete
 
 from thorndike.algorithms.tabular.numbering import Numbering
 from thorndike.configuration import algorithm, require
-from thorndike.domains import Fraction
+from thorndike.domains import Fraction, NonNegative
 from thorndike.ops.distributions import Categorical
 from thorndike.ops.exploration import Epsilon, Softmax, choose_best, greedy_probabilities, legal
 from thorndike.ops.returns import td_target
@@ -27,13 +27,14 @@ class Actor(NamedTuple):
     level: Array
     rows: Numbering  # of observations
     columns: Numbering  # of actions
+    visits: PyTree = ()  # of each pair [S, A], where a bonus counts them
 
 
 class State(NamedTuple):
     """All that changes."""
 
     q: Array  # [S, A]
-    visits: PyTree  # updates of each pair [S, A], for a step size that counts them; else ()
+    visits: PyTree  # updates of each pair [S, A], for a step size or a bonus that counts them; else ()
     clock: Clock
     waiting: PyTree  # SARSA's last step [E], whose next action is still to come; () for the others
     rows: Numbering  # of observations
@@ -49,11 +50,15 @@ class QLearning:
     """Q-learning (Watkins 1989).
 
     Q(s, a) <- Q(s, a) + α [ r + γ (1 - terminated) max_a' Q(s', a') - Q(s, a) ]
+
+    With a `count_bonus` β, Q(s, a) + β / √(1 + N(s, a)) takes the place of Q in exploration and in the targets, N being
+    how often a was taken in s. Its fixed point for given N is the one of MBIE-EB (Strehl & Littman 2008, eq. 6).
     """
 
     learning_rate: Fraction = 0.1  # α; td.Harmonic() is 1 / N(s, a)
     discount: Fraction = 0.99  # γ
     initial_value: float = 0.0  # Q before any experience; above any return it explores by optimism
+    count_bonus: NonNegative | None = None  # β; None: none
     exploration: Epsilon | Softmax = Epsilon(start=0.1, end=0.1)
     num_envs: int = 1
     rollout_length: int = 1
@@ -86,7 +91,8 @@ class QLearning:
         assert rows is not None
         assert columns is not None
         table = jnp.full((rows.count, columns.count), self.initial_value, jnp.float32)
-        visits = jnp.zeros_like(table) if is_schedule(self.learning_rate) else ()
+        counts = is_schedule(self.learning_rate) or self.count_bonus is not None
+        visits = jnp.zeros_like(table) if counts else ()
         clock = Clock(jnp.int32(0), jnp.int32(spec.steps))
         return State(table, visits, clock, self.first_waiting(), rows, columns.from_zero())
 
@@ -96,7 +102,12 @@ class QLearning:
 
     def actor(self, state: State) -> Actor:
         """The table and the level of exploration."""
-        return Actor(state.q, self.exploration.level(state.clock.progress), state.rows, state.columns)
+        visits = () if self.count_bonus is None else state.visits
+        return Actor(state.q, self.exploration.level(state.clock.progress), state.rows, state.columns, visits)
+
+    def hoped(self, q: Array, visits: PyTree, *at: Array) -> Array:
+        """Q at rows [E], or at rows and columns, with the bonus of what was tried seldom."""
+        return q[at] if self.count_bonus is None else q[at] + self.count_bonus / jnp.sqrt(1.0 + visits[at])
 
     def carry(self, actor: Actor, n: int) -> tuple[()]:
         """No acting memory."""
@@ -104,7 +115,8 @@ class QLearning:
 
     def look(self, actor: Actor, carry: PyTree, now: Timestep, explore: bool) -> tuple[Look, PyTree]:
         """Q(s, ·), its maximum, and π(· | s), over the table's columns."""
-        values, mask = actor.q[actor.rows.number(now.obs)], self.mask(actor, now.info.get("mask"))
+        s, mask = actor.rows.number(now.obs), self.mask(actor, now.info.get("mask"))
+        values = self.hoped(actor.q, actor.visits, s) if explore else actor.q[s]
         if explore:
             pi = self.exploration.probabilities(values, actor.level, mask)
         else:
@@ -129,7 +141,8 @@ class QLearning:
             q, visits = carry
             s, a = state.rows.number(transition.obs), state.columns.number(transition.action)
             mask = self.mask(state, transition.info.get("next_mask"))
-            next_value = self.next_value(legal(q[state.rows.number(transition.next_obs)], mask), level, mask)
+            next_q = self.hoped(q, visits, state.rows.number(transition.next_obs))
+            next_value = self.next_value(legal(next_q, mask), level, mask)
             target = td_target(transition.reward, next_value, transition.terminated, self.discount)
             error = target - q[s, a]
             return self.moved(q, visits, s, a, error), metrics(error, q[s])
@@ -143,11 +156,10 @@ class QLearning:
         """Q [S, A] with α · error [E] added at (s, a), and the visits; environments that meet there move it by the mean
         of theirs. Errors that are not `used` change nothing."""
         same = (s[:, None] == s) & (a[:, None] == a) & used
-        if is_schedule(self.learning_rate):
-            rate = self.learning_rate.of(visits[s, a])  # type: ignore[attr-defined]
+        counted = is_schedule(self.learning_rate)
+        rate = self.learning_rate.of(visits[s, a]) if counted else self.learning_rate  # type: ignore[attr-defined]
+        if counted or self.count_bonus is not None:
             visits = visits.at[s, a].add(jnp.broadcast_to(used, s.shape))
-        else:
-            rate = self.learning_rate
         return q.at[s, a].add(rate * error / jnp.maximum(same.sum(1), 1)), visits
 
     def next_value(self, next_q: Array, level: Array, mask: Array | None) -> Array:
@@ -164,8 +176,12 @@ class QLearning:
             "CliffWalking-v1": {"steps": 20_000, "discount": 1.0, "learning_rate": 0.5},
             "CliffWalkingSlippery-v1": {"steps": 500_000, **chance},
             "FourRooms": {"steps": 200_000, **chance},
+            "DynaMaze": {"steps": 50_000, "discount": 0.95},
             "FrozenLake-v1": {"steps": 200_000, **chance},
             "FrozenLake8x8-v1": {"steps": 1_000_000, **chance},
+            "BoatRace": {"steps": 60_000, "exploration": Epsilon(start=1.0, end=0.02, fraction=0.7)},
+            "DeepSea": {"steps": 20_000, "discount": 1.0, "learning_rate": 0.5, "count_bonus": 0.1},
+            "RiverSwim": {"steps": 200_000, "num_envs": 4, "discount": 0.95, "count_bonus": 0.5},
             "Taxi-v3": taxi,
             "Taxi-v4": taxi,
             "Blackjack-v1": {
@@ -178,7 +194,11 @@ class QLearning:
     def small(cls) -> dict[str, tuple[Any, str]]:
         """Small instances, each with an environment, that tests run in seconds."""
         exploring = Epsilon(start=0.9, end=0.1)
-        return {"": (cls(num_envs=2, rollout_length=3, exploration=exploring), "CliffWalking-v1")}
+        few: dict[str, Any] = {"num_envs": 2, "rollout_length": 3, "exploration": exploring}
+        return {
+            "": (cls(**few), "CliffWalking-v1"),
+            "with a bonus": (cls(**few, count_bonus=0.5), "RiverSwim"),
+        }
 
 
 @algorithm(
@@ -225,7 +245,7 @@ class SARSA(ExpectedSARSA):
             s, a = state.rows.number(transition.obs), state.columns.number(transition.action)
             (q, visits), error = self.finish(q, visits, waiting, a, transition.first)
             mask, next_s = self.mask(state, transition.info.get("next_mask")), state.rows.number(transition.next_obs)
-            mean = self.next_value(legal(q[next_s], mask), level, mask)
+            mean = self.next_value(legal(self.hoped(q, visits, next_s), mask), level, mask)
             target = td_target(transition.reward, mean, transition.terminated, self.discount)
             waiting = {
                 "s": s,
@@ -245,7 +265,7 @@ class SARSA(ExpectedSARSA):
         """The update of the step that waits, now that a' is known: `then`, [E]; none where `first` says that a resumed
         run began another episode."""
         s, a = waiting["s"], waiting["a"]
-        later = self.discount * q[waiting["next"], then]
+        later = self.discount * self.hoped(q, visits, waiting["next"], then)
         target = jnp.where(waiting["known"] == 1, waiting["target"], waiting["target"] + later)
         lost = (waiting["known"] < 0) | ((waiting["known"] == 0) & first)
         error = jnp.where(lost, 0.0, target - q[s, a])

@@ -21,8 +21,8 @@ from thorndike.nets.observations import shown
 from thorndike.nets.q_network import QNetwork
 from thorndike.nets.recurrent import GRU, LSTM
 from thorndike.nets.torso import Torso, example, leaves
-from thorndike.nets.value import Categorical, Implicit, Mean, Quantiles
-from thorndike.ops import distributions
+from thorndike.nets.value import Categorical, Implicit, Mean, Quantiles, saturation
+from thorndike.ops import distributions, health
 from thorndike.ops.augment import Shift
 from thorndike.ops.exploration import Epsilon, Softmax, greedy, legal
 from thorndike.ops.munchausen import Munchausen
@@ -90,6 +90,7 @@ class DQN:
     torso: Torso = Torso(activation="relu", init="uniform")  # the network below the head
     core: GRU | LSTM | None = None  # memory behind the torso; it needs Sequences as replay
     optimiser: Optimiser = Adam()
+    diagnostics: bool = False  # more metrics of the values' health, for a few more products an update
     num_envs: int = 8  # environments that are stepped side by side
     rollout_length: int = 1  # steps of each environment between two rounds of updates
 
@@ -203,6 +204,20 @@ class DQN:
             there = at_last(there, steps.extras["steps"])
         return here, there
 
+    def diagnosed(self, q: QNetwork, here: Any, there: Any, frozen: Any, steps: Transition) -> Metrics:
+        """What `diagnostics` adds: see `thorndike.ops.health`. Masked actions count as the others."""
+        now, online, judged = (self.head.mean(values) for values in (here, there, frozen))
+        features = q.seen(steps.obs)
+        return {
+            "q_max": now.max(-1).mean(),
+            "action_gap": health.action_gap(now),
+            "overestimation": health.overestimation(judged, online),
+            "target_gap": jnp.abs(judged - online).mean(),  # between both networks at s'
+            "effective_rank": health.effective_rank(features),
+            "dead_units": health.dead_units(features),
+            "weight_share": health.effective_share(steps.extras.get("weight", jnp.ones(1))),
+        }
+
     def update(self, state: State, batch: Transition | Rollout, key: Array) -> tuple[State, Metrics]:
         """One gradient step on a batch, and the target's copy when it is due.
 
@@ -229,6 +244,9 @@ class DQN:
             target = self.target(frozen, jax.lax.stop_gradient(there), late, before)
             each, error = self.head.loss(chosen, target, self.huber)
             metrics = {"td_error": jnp.abs(error), "loss": each, "q_value": self.head.mean(chosen).mean()}
+            metrics |= saturation(self.head, target)
+            if self.diagnostics:
+                metrics |= self.diagnosed(q, here, there, frozen, late)
             return (late.extras.get("weight", 1.0) * each).mean(), metrics
 
         (_, metrics), gradient = jax.value_and_grad(loss, has_aux=True)(state.q)

@@ -73,11 +73,9 @@ class C51(DQN):
     @classmethod
     def presets(cls) -> dict[str, dict[str, Any]]:
         """Settings known to work, by environment."""
-        cartpole, acrobot = (DQN.presets()[env] for env in ("CartPole-v1", "Acrobot-v1"))
-        return {
-            "CartPole-v1": {**cartpole, "learning_rate": Linear(1e-3), "head": Categorical(low=0.0, high=60.0)},
-            "Acrobot-v1": {**acrobot, "learning_rate": Linear(1e-3), "head": Categorical(low=-100.0, high=0.0)},
-        }
+        cartpole = DQN.presets()["CartPole-v1"]
+        head = Categorical(low=0.0, high=60.0)
+        return {"CartPole-v1": {**cartpole, "learning_rate": Linear(1e-3), "head": head}}
 
 
 @algorithm(
@@ -98,11 +96,8 @@ class QRDQN(DQN):
     @classmethod
     def presets(cls) -> dict[str, dict[str, Any]]:
         """Settings known to work, by environment."""
-        cartpole, acrobot = (DQN.presets()[env] for env in ("CartPole-v1", "Acrobot-v1"))
-        return {
-            "CartPole-v1": {**cartpole, "learning_rate": Linear(2e-3), "head": Quantiles(n=10)},
-            "Acrobot-v1": {**acrobot, "learning_rate": Linear(2e-3), "head": Quantiles(n=25)},
-        }
+        cartpole = DQN.presets()["CartPole-v1"]
+        return {"CartPole-v1": {**cartpole, "learning_rate": Linear(2e-3), "head": Quantiles(n=10)}}
 
 
 @algorithm(
@@ -124,9 +119,8 @@ class IQN(DQN):
     @classmethod
     def presets(cls) -> dict[str, dict[str, Any]]:
         """Settings known to work, by environment."""
-        cartpole, acrobot = (DQN.presets()[env] for env in ("CartPole-v1", "Acrobot-v1"))
-        few = {"learning_rate": Linear(2e-3), "head": Implicit(samples=8, acting=16, waves=32)}
-        return {"CartPole-v1": {**cartpole, **few}, "Acrobot-v1": {**acrobot, **few}}
+        head = Implicit(samples=8, acting=16, waves=32)
+        return {"CartPole-v1": {**DQN.presets()["CartPole-v1"], "learning_rate": Linear(2e-3), "head": head}}
 
 
 @algorithm(
@@ -160,9 +154,6 @@ class Rainbow(DQN):
                 "steps": 100_000, "discount": 0.98, "target_period": 50, "torso": torso,
                 "head": Categorical(low=0.0, high=60.0),
             },
-            "Acrobot-v1": {
-                "steps": 100_000, "torso": torso, "head": Categorical(low=-100.0, high=0.0),
-            },
         }  # fmt: skip
 
 
@@ -184,7 +175,7 @@ class MunchausenDQN(DQN):
     @classmethod
     def presets(cls) -> dict[str, dict[str, Any]]:
         """Settings known to work, by environment."""
-        return {env: DQN.presets()[env] for env in ("CartPole-v1", "Acrobot-v1")}
+        return {"CartPole-v1": DQN.presets()["CartPole-v1"]}
 
     @classmethod
     def small(cls) -> dict[str, tuple[Any, str]]:

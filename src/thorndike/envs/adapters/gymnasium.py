@@ -22,9 +22,11 @@ from thorndike.envs.host.batch import HostBatch, cores
 from thorndike.envs.host.guard import Overdue, alarm, guarded, in_main_thread, put_away, starts_within, where
 from thorndike.envs.host.layout import Layout, stored_space
 from thorndike.envs.host.legal import place_of_masks, telling
+from thorndike.envs.host.nested import vectored, vectoring
 from thorndike.envs.host.registry import portable
 from thorndike.envs.host.worker import CATCH, checked_reset
 from thorndike.envs.masks import KEY, flat_mask, legal_sample, without_mask
+from thorndike.envs.mixed import Mixed, mixed
 from thorndike.errors import ConfigError, EnvError, IncompatibleError, UnknownNameError
 from thorndike.extras import importing, missing
 
@@ -46,8 +48,9 @@ class GymnasiumEnvironment:
     `action_masks()` returns.
 
     Attributes: `id`; `single`, whether the source is an instance; `observation_space` (float64 boxes as float32) and
-    `action_space` (Discrete, Box, MultiDiscrete or MultiBinary); `masked`, whether it says which actions are legal;
-    `max_steps`, the time limit or None; `goal`, what computes rewards for other goals where it shows goals, or None.
+    `action_space` (Discrete, Box, MultiDiscrete, MultiBinary or Mixed); `masked`, whether it says which actions are
+    legal; `max_steps`, the time limit or None; `goal`, what computes rewards for other goals where it shows goals, or
+    None.
 
     Raises `UnknownNameError`, `MissingExtraError`, `IncompatibleError` for spaces that are not supported, `ConfigError`
     for what is no source, `EnvError` if making it or its first reset fails or exits; in a run also if it hangs.
@@ -80,13 +83,16 @@ class GymnasiumEnvironment:
 
     def _probe(self, env: gymnasium.Env) -> None:
         self.id: str = env.spec.id if env.spec is not None and self._by_id else _called(env)
-        self._space, self.action_space = _space(env, "observation_space"), _space(env, "action_space")
+        self._space, self.action_space = _space(env, "observation_space"), mixed(_space(env, "action_space"))
+        self._nested = isinstance(self.action_space, Mixed)
+        env = vectored(env) if self._nested else env
         self.max_steps: int | None = _time_limit(env)
         warn_of_statistics(env, self.id)
-        if not isinstance(self.action_space, (Discrete, Box, MultiDiscrete, MultiBinary)):
+        if not isinstance(self.action_space, (Discrete, Box, MultiDiscrete, MultiBinary, Mixed)):
             raise IncompatibleError(
-                f"{self.id} has the action space {self.action_space}; Discrete, Box, MultiDiscrete and "
-                "MultiBinary are supported. Wrap it in a gymnasium.ActionWrapper that gives one of them."
+                f"{self.id} has the action space {self.action_space}; Discrete, Box, MultiDiscrete, "
+                "MultiBinary, and Dict or Tuple of these are supported. "
+                "Wrap it in a gymnasium.ActionWrapper that gives one of them."
             )
         Layout(self._space, self.action_space)  # raises for what has no fixed shape
         with guarded(f"{self.id} failed in its first reset"):
@@ -194,7 +200,9 @@ class GymnasiumEnvironment:
         return partial(copy.deepcopy, original)
 
     def _telling(self, make: Callable[..., Any]) -> Callable[..., Any]:
-        """`make`, of environments that say in `info["action_mask"]` which actions are legal, if they do at all."""
+        """`make`, of environments that take vectors for nested actions, and that say in `info["action_mask"]` which
+        actions are legal, if they do at all."""
+        make = partial(vectoring, make) if self._nested else make
         return make if self._place is None else partial(telling, make, self._place)
 
     def _slow(self, num_envs: int, timeout: float, on_error: str) -> bool:

@@ -220,3 +220,9 @@ def four_rooms() -> GridWorld:
         "#############",
     )
     return GridWorld(map=rows, step_reward=0.0, goal_reward=1.0, slip=4 / 9, max_steps=500)
+
+
+def dyna_maze() -> GridWorld:
+    """Dyna's maze (Sutton & Barto 2018, figure 8.2): reward 1 at the goal, 14 steps away; the time limit is ours."""
+    rows = (".......#G", "..#....#.", "S.#....#.", "..#......", ".....#...", ".........")
+    return GridWorld(map=rows, step_reward=0.0, goal_reward=1.0, max_steps=3_000)

@@ -26,6 +26,7 @@ from thorndike.envs.host.backends import BACKENDS, close_all
 from thorndike.envs.host.guard import START
 from thorndike.envs.host.layout import COST, DROPPED, GOES_ON, SUCCESS, TERMINATED, TRUNCATED, Layout, stored_space
 from thorndike.envs.host.worker import LIMIT, PHASES, RESET, Failure, Job, Lost, env_seeds
+from thorndike.envs.mixed import Mixed
 from thorndike.errors import ConfigError, EnvError
 from thorndike.types import Timestep
 
@@ -142,7 +143,7 @@ class HostBatch:
         if action.shape != self._action_shape:
             raise ConfigError(f"action has shape {action.shape}, this batch needs {self._action_shape}")
         action = to_environment(self.action_space, action)
-        if not isinstance(self.action_space, Box):  # which to_environment has copied
+        if not isinstance(self.action_space, (Box, Mixed)):  # which to_environment has copied
             if action.dtype.kind not in "iub":
                 raise ConfigError(f"action has dtype {action.dtype}, {self.action_space} needs integers")
             action = np.array(action, self._layout.action_dtype)

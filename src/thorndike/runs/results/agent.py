@@ -19,6 +19,7 @@ from thorndike.drivers.evaluate import act, look
 from thorndike.envs.batched import to_environment
 from thorndike.envs.host.layout import kept, leaf_of
 from thorndike.envs.masks import KEY, choosable, flat_mask, mask_size, mask_sizes, take_mask
+from thorndike.envs.mixed import Mixed
 from thorndike.errors import CheckpointError, ConfigError, IncompatibleError
 from thorndike.exports import known_configs
 from thorndike.files import replace
@@ -67,7 +68,8 @@ class Agent:
             now = _filled(now, n)
         action, self._carry = act(self.algorithm, self.actor, self._carry, now, key, explore)
         action = to_environment(self.spec.action, np.asarray(action)[:n])
-        return action if batched else action[0]
+        action = action if batched else action[0]
+        return self.spec.action.nested(action) if isinstance(self.spec.action, Mixed) else action
 
     def session(self, seed: int = 0) -> Session:
         """One user of the agent, with a memory and random numbers of its own, which any thread may call.
@@ -96,6 +98,8 @@ class Agent:
     def probabilities(self, obs: Any, mask: Any = None, explore: bool = True) -> np.ndarray:
         """The probability of each action [A]; raises `IncompatibleError` where actions are continuous."""
         found = self.look(obs, mask, explore=explore)
+        if "probabilities" not in found and "q" in found:
+            raise IncompatibleError("noise in its network explores, which has no probabilities: say explore=False")
         if "probabilities" not in found:
             raise IncompatibleError("continuous actions have no probabilities: look(obs) has their mean and std")
         return found["probabilities"]

@@ -8,14 +8,17 @@ import numpy as np
 from gymnasium import Space
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tuple
 
+from thorndike.envs.mixed import Mixed
 from thorndike.errors import CheckpointError
 
 
 def space_to_json(space: Space) -> dict[str, Any]:
-    """Plain data for a Discrete, Box, MultiDiscrete, MultiBinary, Dict or Tuple space.
+    """Plain data for a Discrete, Box, MultiDiscrete, MultiBinary, Dict, Tuple or Mixed space.
 
     Raises `CheckpointError` for another one.
     """
+    if isinstance(space, Mixed):
+        return {"type": "Mixed", "space": space_to_json(space.space)}
     if isinstance(space, Discrete):
         return {"type": "Discrete", "n": int(space.n), "start": int(space.start), "dtype": space.dtype.name}
     if isinstance(space, Box):
@@ -58,6 +61,8 @@ def _space(data: Any) -> Space:
         return Dict({name: _space(part) for name, part in data["spaces"].items()})
     if kind == "Tuple":
         return Tuple([_space(part) for part in data["spaces"]])
+    if kind == "Mixed":
+        return Mixed(_space(data["space"]))
     raise ValueError("it is of no known type")
 
 

@@ -13,6 +13,7 @@ import jax
 
 from thorndike.algorithms import algorithm_class
 from thorndike.configuration import require
+from thorndike.drivers.asynchronous import AsyncDriver
 from thorndike.drivers.host import HostDriver
 from thorndike.drivers.offline import OfflineDriver
 from thorndike.drivers.scan import ScanDriver
@@ -65,7 +66,8 @@ def driver_of(run: Run) -> Any:
         return ScanDriver(algorithm, expand(run.env, run.seeds), run.spec, run.runs, warmup)
     done = run.status["steps"]  # a run that goes on begins other episodes than it began with
     seeds = [member["seed"] + done * AFRESH for member in run.members()]
-    return HostDriver(algorithm, run.env, run.spec, seeds, warmup, **run.stepping)
+    driver = AsyncDriver if getattr(algorithm, "actors", 0) else HostDriver
+    return driver(algorithm, run.env, run.spec, seeds, warmup, **run.stepping)
 
 
 def versions() -> dict[str, str]:

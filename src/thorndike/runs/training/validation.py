@@ -44,6 +44,12 @@ def validate(algorithm: Any, env: Any, steps: int, seeds: int) -> None:
         check(env)
         several = swept((algorithm, env)) and swept(env)
         require(not several or getattr(env, "players", 1) == 1, "the numbers of a game cannot be swept")
+        ahead = getattr(algorithm, "looks_ahead", False)
+        require(
+            not (several and ahead),
+            f"{type(algorithm).__name__} plans with the environment's numbers, which cannot be swept then: train once "
+            "for each",
+        )
         env = member(env, 0)
     if is_jax(env):
         limit: Any = getattr(env, "max_steps", None)
@@ -169,6 +175,12 @@ def open_dataset(algorithm: Any, dataset: Any, masked: bool) -> Dataset | None:
     if not replays(algorithm) or whole:
         raise IncompatibleError(
             f"{name} does not learn from single transitions, so not from a dataset: bc, dqn, sac do"
+        )
+    replay: Any = getattr(algorithm, "replay", None)
+    if getattr(replay, "n_step", 1) > 1 or hasattr(replay, "rank"):
+        raise IncompatibleError(
+            f"from a dataset single steps are drawn, all equally often, which is not what {name}'s replay says: give "
+            f"replay=td.Uniform(batch_size={replay.batch_size}) (--replay uniform)"
         )
     data = dataset if isinstance(dataset, Dataset) else Dataset(dataset)
     if masked and data.masks is None and not getattr(algorithm, "offline", False):

@@ -1,0 +1,97 @@
+"""Actors in threads: every rollout is learned from once, by parameters of a known age, and faults are told."""
+
+from __future__ import annotations
+
+import threading
+
+import gymnasium
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from gymnasium.spaces import Box, Discrete
+
+import thorndike as td
+from thorndike.drivers.asynchronous import AsyncDriver
+from thorndike.ops.keys import random_key
+from thorndike.runs.results.actors import expand
+from thorndike.runs.storage.environments import describe
+
+SMALL = {"torso": td.Torso(widths=(8,)), "num_envs": 2, "rollout_length": 4, "learning_rate": 1e-3}
+
+
+class Counts(gymnasium.Env):
+    """Episodes of five steps, reward 1 each; it fails in a step of one's choice."""
+
+    observation_space, action_space = Box(0, 10, (1,)), Discrete(2)
+    fails = -1
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.t = 0
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action):
+        self.t += 1
+        if self.t == self.fails:
+            raise RuntimeError("the motor is hot")
+        return np.full(1, self.t, np.float32), 1.0, self.t == 5, False, {}
+
+
+class Fails(Counts):
+    fails = 3
+
+
+def driver_for(algorithm, env=Counts, seeds=(0,)):
+    made = td.make(env)
+    return AsyncDriver(expand(algorithm, len(seeds)), made, describe(made, 10_000, "test"), list(seeds))
+
+
+def begin(driver):
+    return driver.init(jax.vmap(random_key)(jnp.zeros(1, jnp.uint32)))
+
+
+@pytest.mark.parametrize("algorithm", [td.IMPALA(**SMALL, actors=3), td.A3C(**SMALL, actors=3)], ids=["impala", "a3c"])
+def test_every_rollout_is_learned_from_once(algorithm):
+    """The count of steps, of updates and of episodes, over two calls; parameters were older than the newest."""
+    before = threading.active_count()
+    with driver_for(algorithm) as driver:
+        like = driver.like()
+        state = driver.advance(driver.advance(begin(driver), 7), 23)
+        assert jax.tree.structure(like) == jax.tree.structure(state)
+        assert threading.active_count() >= before + 3
+    assert threading.active_count() <= before + 1
+    assert int(state.iterations[0]) == driver.version == 30
+    assert int(state.steps[0]) == 30 * 2 * 4
+    if isinstance(algorithm, td.IMPALA):
+        assert int(state.agent.updates[0]) == 30
+    staleness = float(state.tally.of("train/staleness", state.tally.sums)[0]) / 30
+    assert 0 < staleness <= 2 * 3 + 1
+    assert np.isfinite(state.tally.sums).all()
+    lengths = np.asarray(state.episodes.lengths[0])[: int(state.episodes.count[0])]
+    assert len(lengths) > 30  # about a fifth of the steps
+    assert (lengths == 5).all()  # episodes of different actors are not mixed
+
+
+def test_an_actors_fault_is_raised():
+    with driver_for(td.IMPALA(**SMALL, actors=2), Fails) as driver, pytest.raises(td.EnvError, match="is hot"):
+        driver.advance(begin(driver), 20)
+
+
+def test_refusals():
+    with pytest.raises(td.ConfigError, match="one seed at a time"):
+        driver_for(td.A3C(**SMALL), seeds=(0, 1))
+    spec = describe(td.make("CartPole-v1"), 100, "CartPole-v1")
+    assert "gymnasium/CartPole-v1" in td.A3C().supports(spec)
+    assert "gymnasium/CartPole-v1" in td.IMPALA(actors=2).supports(spec)
+    assert td.A3C(actors=0).supports(spec) is None
+    with pytest.raises(td.ConfigError, match="lag"):
+        td.IMPALA(actors=2, lag=1).check()
+
+
+def test_it_is_a_run(tmp_path):
+    """Trained by name in a directory of its own, and resumed."""
+    run = td.train(td.A3C(**SMALL, actors=2), Counts, 160, out=tmp_path / "run", progress=False)
+    assert run.status["steps"] == 160
+    assert "train/staleness" in run.metrics()
+    assert td.resume(tmp_path / "run", env=Counts, steps=320, progress=False).status["steps"] == 320
