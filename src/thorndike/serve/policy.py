@@ -13,6 +13,7 @@ from jax.dtypes import canonicalize_dtype
 
 from thorndike.envs.batched import to_environment
 from thorndike.envs.masks import mask_size
+from thorndike.envs.mixed import Mixed
 from thorndike.errors import IncompatibleError
 from thorndike.nets.torso import leaves
 from thorndike.ops.keys import random_key
@@ -63,6 +64,8 @@ def policy_of(agent: Any) -> Policy:
     """
     if agent.spec.players > 1:
         raise IncompatibleError(f"{agent!r} looks ahead in the environment itself: it cannot act without that")
+    if isinstance(agent.spec.action, Mixed):
+        raise IncompatibleError(f"{agent!r} has actions of several parts, which cannot be exported")
     try:
         return _traced(agent, None)
     except Exception:  # of a batch of unknown size, JAX or a network may say anything
