@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 COLOURS = 6  # of curves, before they repeat
-WIDTH, HEIGHT = 560, 260
+WIDTH, HEIGHT = 460, 250
 LEFT, BOTTOM, TOP, RIGHT = 62, 34, 12, 14
 CSS = """
 :root { color-scheme: light dark; --ink: #1a202c; --paper: #fff; --faint: #718096; --line: #e2e8f0; --card: #f7fafc;
@@ -83,11 +83,11 @@ def chart(title: str, lines: Sequence[tuple[Any, Any, Any, Any]], x: str = "envi
     px = lambda v: LEFT + (np.asarray(v, float) - x0) / (x1 - x0) * (WIDTH - LEFT - RIGHT)  # noqa: E731
     py = lambda v: HEIGHT - BOTTOM - (np.asarray(v, float) - y0) / (y1 - y0) * (HEIGHT - BOTTOM - TOP)  # noqa: E731
     parts = []
-    for v in np.linspace(y0, y1, 5):
+    for v in _ticks(y0, y1):
         at = float(py(v))
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{at:.1f}" y2="{at:.1f}"/>')
         parts.append(f'<text x="{LEFT - 6}" y="{at + 4:.1f}" text-anchor="end">{_short(v)}</text>')
-    for v in np.linspace(x0, x1, 5):
+    for v in _ticks(x0, x1):
         parts.append(f'<text x="{float(px(v)):.1f}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">{_short(v)}</text>')
     for i, (xs, ys, low, high) in enumerate(lines):
         xs, ys = np.asarray(xs, float), np.asarray(ys, float)
@@ -101,6 +101,13 @@ def chart(title: str, lines: Sequence[tuple[Any, Any, Any, Any]], x: str = "envi
     label = f'<text x="{(WIDTH + LEFT) / 2}" y="{HEIGHT - 4}" text-anchor="middle">{html(x)}</text>'
     svg = f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" role="img" aria-label="{html(title)}">'
     return Html(f"<figure>{svg}{''.join(parts)}{label}</svg><figcaption>{html(title)}</figcaption></figure>")
+
+
+def _ticks(low: float, high: float, most: int = 6) -> list[float]:
+    """Round numbers from `low` to `high`: multiples of 1, 2 or 5 times a power of ten, at most so many."""
+    power = 10 ** np.floor(np.log10((high - low) / most))
+    step = next(power * times for times in (1, 2, 5, 10, 20) if (high - low) / (power * times) <= most - 1)
+    return [float(i * step) for i in range(int(np.ceil(low / step - 1e-9)), int(np.floor(high / step + 1e-9)) + 1)]
 
 
 def _ends(values: np.ndarray) -> tuple[float, float]:

@@ -11,6 +11,7 @@ import pytest
 from runs import fake_runs
 from thorndike.cli import main
 from thorndike.drivers.evaluation import Evaluation
+from thorndike.pages import _ticks
 from thorndike.runs.results.report import report
 
 VOID = {"meta", "br", "line", "polyline", "polygon"}
@@ -91,6 +92,16 @@ def test_several_runs_and_the_command(tmp_path, capsys):
     assert "3 runs" in found.words
     assert main(["report", str(empty), "--out", str(tmp_path / "empty.html")]) == 0
     assert "No episode has ended yet" in (tmp_path / "empty.html").read_text()
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 1), (-0.26, 417), (1e3, 4e4), (-0.5, 0.5), (3e-9, 4e-9), (-7e8, 1e3)])
+def test_ticks_are_round_and_within(low, high):
+    ticks = _ticks(low, high)
+    assert 2 <= len(ticks) <= 6
+    assert low - 1e-9 * abs(low) <= ticks[0] <= ticks[-1] <= high + 1e-9 * abs(high)
+    step = ticks[1] - ticks[0]
+    assert float(f"{step:.0e}") == pytest.approx(step)
+    assert ticks[0] == pytest.approx(step * round(ticks[0] / step))
 
 
 @pytest.mark.parametrize(("words", "message"), [([], "at least one run"), (["nowhere"], "no run at nowhere")])
