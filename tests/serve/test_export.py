@@ -86,7 +86,7 @@ def left_out(name):
     def mutant(agent):
         with pytest.MonkeyPatch.context() as patch:
             if name == "normalisation":
-                patch.setattr("thorndike.algorithms.policy.ppo.normalise_tree", lambda statistics, obs: obs)
+                patch.setattr("thorndike.nets.actor_critic.normalise_tree", lambda statistics, obs: obs)
             elif name == "clipping":
                 patch.setattr(policies, "to_environment", lambda space, action: action)
             elif name == "scaling":
