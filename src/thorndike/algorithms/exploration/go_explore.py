@@ -70,9 +70,10 @@ class GoExplore:
     P(cell) ∝ (1 + visits)^-power,   an episode plays the way to its cell, and then random actions that stick.
 
     A cell's way is replaced where another one earns more, or as much in fewer steps; a way with which the episode ended
-    never takes the place of one from which it goes on. Returning plays the actions that led there, which is exact where the environment is deterministic and begins in one state: the metric `returned` is
-    the share of returns that arrived, 1 then. No simulator is restored, so it works on the host as well. Evaluation
-    plays the best way found; `Run.record` makes a dataset of it, from which `bc` learns a policy.
+    never takes the place of one from which it goes on. Returning plays the actions that led there, which is exact where
+    the environment is deterministic and begins in one state: the metric `returned` is the share of returns that
+    arrived, 1 then. No simulator is restored, so it works on the host as well. Evaluation plays the best way found;
+    `Run.record` makes a dataset of it, from which `bc` learns a policy.
     """
 
     bins: int = 8  # parts of each range of an observation's floats
