@@ -102,7 +102,7 @@ def test_nobody_acts_by_parameters_that_are_not_finite(monkeypatch):
     apply = td.A3C.apply
 
     def broken(self, state, gradient):
-        state, norms = apply(self, state, gradient)
+        state, _ = apply(self, state, gradient)
         return state._replace(params=jax.tree.map(lambda x: x * jnp.nan, state.params)), {"update_norm": jnp.nan}
 
     monkeypatch.setattr(td.A3C, "apply", broken)

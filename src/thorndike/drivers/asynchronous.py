@@ -4,8 +4,8 @@ own on the host, act by the newest parameters that there are, and the learner ta
 A queue holds at most one rollout for each actor, so an actor that is ahead waits, and what is learned from is seldom
 older than twice as many updates as there are actors; `train/staleness` says how old it was. Parameters are values that
 are never written to, so handing out the newest is handing out a reference, and needs no lock. What belongs to the
-environments of one actor, episodes under way and discounted returns so far, is kept for each of them. The order in which
-rollouts come is that of the clock: a run is not repeatable bit for bit.
+environments of one actor, episodes under way and discounted returns so far, is kept for each of them. The order in
+which rollouts come is that of the clock: a run is not repeatable bit for bit.
 
 Between two calls of `advance` the actors are stopped by the full queue. What is in it then is no part of the run state:
 a resumed run begins new episodes.
