@@ -76,6 +76,29 @@ def test_one_step_of_the_archive():
     assert archive.open.tolist() == [True, False]
 
 
+def test_a_way_that_ends_never_replaces_one_that_goes_on():
+    """Nothing could be explored from where it leads; one that goes on replaces it, whatever it earns."""
+    way = lambda score, length: Way(jnp.array([length] * 3, jnp.int32), jnp.float32(score), jnp.int32(length))  # noqa: E731
+    for is_open, goes_on, score, wins in ((True, False, 9.0, False), (False, True, -9.0, True)):
+        archive = Archive(
+            Way(jnp.zeros((1, 3), jnp.int32), jnp.array([1.0]), jnp.array([2])), jnp.array([1]), jnp.array([is_open])
+        )
+        (archive, best), _ = go_explore.kept((archive, way(0.0, 1)), (way(score, 3), jnp.int32(0), jnp.bool_(goes_on)))
+        assert (float(archive.way.score[0]) == score) == wins
+        assert archive.open.tolist() == [True]
+        assert float(best.score) == max(score, 0.0)
+
+
+def test_ways_that_do_not_fit_are_not_kept():
+    """Episodes of 9 steps, ways of 4 at most: each of the archive leads where it says."""
+    env = td.GridWorld(map=("S..#", ".#..", "...G"), max_steps=9)
+    state = jax.device_get(explored(env, 100, horizon=4).agent)
+    length, score = state.archive.way.length[0], state.archive.way.score[0]
+    assert length.max() <= 4
+    assert 5 < np.isfinite(score).sum() < 10  # the goal is five steps away
+    assert float(state.best.score[0]) < 0
+
+
 def test_cells_are_chosen_by_their_visits():
     """P ∝ 1 / √(1 + visits) of open cells to which a way is known."""
     way = Way(jnp.zeros((4, 2), jnp.int32), jnp.array([0.0, 1.0, -jnp.inf, 0.0]), jnp.zeros(4, jnp.int32))

@@ -73,6 +73,58 @@ def test_every_rollout_is_learned_from_once(algorithm):
     assert (lengths == 5).all()  # episodes of different actors are not mixed
 
 
+def test_the_returns_so_far_of_different_actors_are_not_mixed(monkeypatch):
+    """The statistics that scale rewards, against a loop over the rollouts of each actor; episodes span two of them."""
+    rollouts, following = {}, AsyncDriver._next
+
+    def watched(self):
+        found = following(self)
+        rollouts.setdefault(found.actor, []).append(jax.tree.map(lambda x: x[0], found.rollout.steps))
+        return found
+
+    monkeypatch.setattr(AsyncDriver, "_next", watched)
+    with driver_for(td.A3C(**SMALL, actors=3, discount=0.9)) as driver:
+        state = driver.advance(driver.advance(begin(driver), 5), 10)
+    seen = []
+    for several in rollouts.values():
+        total = np.zeros(2)
+        for reward, ended in ((x.reward[t], x.ended[t]) for x in several for t in range(4)):
+            total = reward + 0.9 * total
+            seen.append(total)
+            total = np.where(ended, 0.0, total)
+    assert len(rollouts) > 1
+    assert float(state.agent.scaling.returns.mean[0]) == pytest.approx(np.mean(seen), rel=1e-5)
+    assert float(state.agent.scaling.returns.var[0]) == pytest.approx(np.var(seen), rel=1e-4)
+
+
+def test_nobody_acts_by_parameters_that_are_not_finite(monkeypatch):
+    """The learner's last update is not handed out where a metric was not finite."""
+    apply = td.A3C.apply
+
+    def broken(self, state, gradient):
+        state, _ = apply(self, state, gradient)
+        return state._replace(params=jax.tree.map(lambda x: x * jnp.nan, state.params)), {"update_norm": jnp.nan}
+
+    monkeypatch.setattr(td.A3C, "apply", broken)
+    with driver_for(td.A3C(**SMALL, actors=2)) as driver:
+        state = driver.advance(begin(driver), 5)
+        assert int(state.iterations[0]) == 1
+        assert all(np.isfinite(x).all() for x in jax.tree.leaves(driver.newest.agent.tree.params))
+
+
+def test_keys_of_actors_are_no_keys_of_the_learner(monkeypatch):
+    """Nor of anything else that is made from the run's key by splitting it."""
+    keys = []
+    monkeypatch.setattr(AsyncDriver, "_act", lambda self, k, carry, key: keys.append(jax.random.key_data(key[0])))
+    with driver_for(td.A3C(**SMALL, actors=3)) as driver:
+        state = begin(driver)
+        driver._publish(None, None)
+        driver._begin(state)
+    split = np.asarray(jax.random.key_data(jax.random.split(state.key[0], 8))).tolist()
+    assert len({tuple(map(int, key)) for key in keys}) == 3
+    assert not [key for key in keys if np.asarray(key).tolist() in split]
+
+
 def test_an_actors_fault_is_raised():
     with driver_for(td.IMPALA(**SMALL, actors=2), Fails) as driver, pytest.raises(td.EnvError, match="is hot"):
         driver.advance(begin(driver), 20)

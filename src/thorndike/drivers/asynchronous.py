@@ -3,8 +3,9 @@ own on the host, act by the newest parameters that there are, and the learner ta
 
 A queue holds at most one rollout for each actor, so an actor that is ahead waits, and what is learned from is seldom
 older than twice as many updates as there are actors; `train/staleness` says how old it was. Parameters are values that
-are never written to, so handing out the newest is handing out a reference, and needs no lock. The order in which
-rollouts come is that of the clock: a run is not repeatable bit for bit.
+are never written to, so handing out the newest is handing out a reference, and needs no lock. What belongs to the
+environments of one actor, episodes under way and discounted returns so far, is kept for each of them. The order in
+which rollouts come is that of the clock: a run is not repeatable bit for bit.
 
 Between two calls of `advance` the actors are stopped by the full queue. What is in it then is no part of the run state:
 a resumed run begins new episodes.
@@ -28,10 +29,11 @@ from thorndike.drivers.program import once, options
 from thorndike.drivers.scan import ANY, member
 from thorndike.drivers.state import RunState, Tally
 from thorndike.ops.keys import random_key
+from thorndike.ops.rewards import Scaling
 from thorndike.schedules import settled
 from thorndike.types import Array, PyTree, Rollout, Spec
 
-APART = 7_919  # between the seeds of two actors' environments
+APART = 7_919  # between the seeds of two actors' environments, and from a run's key to theirs
 RUNNING = ("running_return", "running_length", "running_sums")  # of episodes under way: each actor has its own
 
 
@@ -80,6 +82,8 @@ class AsyncDriver:
 
         def learn(settings, staleness, agent, then, book, running, rollout, dropped, key):
             algorithm, book = member(settings.tree, 0), book.tree
+            running, sums = running
+            agent = Packed(with_sums(agent.tree, sums))
             if self.changing:
                 algorithm = settled(algorithm, book.steps, book.total, book.episodes.count)
             key, lkey = jax.random.split(key)
@@ -91,7 +95,7 @@ class AsyncDriver:
             agent = set_clock(agent, book.steps + self.chunk, book.total)
             book = book._replace(episodes=book.episodes._replace(**running))
             book = _written(algorithm, spec, book, rollout, dropped, {**metrics, "staleness": staleness})
-            running = {name: getattr(book.episodes, name) for name in RUNNING}
+            running = {name: getattr(book.episodes, name) for name in RUNNING}, sums_of(agent)
             return Packed(agent), Packed(book), running, book.tally.healthy(), key
 
         def single(settings, staleness, *args):
@@ -165,9 +169,11 @@ class AsyncDriver:
             told = agent, found.by.agent, book, running, found.rollout, found.dropped, key
             agent, book, self.running[found.actor], healthy, key = self._learn(self.settings, staleness, *told)
             self.version += 1
-            self._publish(agent, book)
             ended += int(np.asarray(found.rollout.steps.ended).sum())
-            if not np.asarray(healthy).all() or ended > most:
+            if not np.asarray(healthy).all():
+                break  # nobody acts by parameters that may not be finite
+            self._publish(agent, book)
+            if ended > most:
                 break
         return book.tree._replace(agent=agent.tree, memory=(), carry=state.carry, key=key)
 
@@ -178,10 +184,11 @@ class AsyncDriver:
         """Start the threads, if they are not there yet."""
         if self.threads:
             return
-        nothing = {name: jax.tree.map(jnp.zeros_like, getattr(state.episodes, name)) for name in RUNNING}
+        under_way = {name: getattr(state.episodes, name) for name in RUNNING}, sums_of(state.agent)
+        nothing = jax.tree.map(jnp.zeros_like, under_way)
         self.running = [nothing for _ in self.actors]
         for k in range(len(self.actors)):
-            key = jax.vmap(partial(jax.random.fold_in, data=k))(state.key)
+            key = jax.vmap(partial(jax.random.fold_in, data=APART + k))(state.key)  # no part of a split of it
             thread = threading.Thread(target=self._act, args=(k, state.carry, key), name=f"actor {k}", daemon=True)
             self.threads.append(thread)
             thread.start()
@@ -216,3 +223,18 @@ class AsyncDriver:
             if isinstance(found, BaseException):
                 raise found
             return found
+
+
+def _is_scaling(x: Any) -> bool:
+    return isinstance(x, Scaling)
+
+
+def sums_of(agent: PyTree) -> list[Array]:
+    """The discounted returns so far of one actor's environments, of each `Scaling` in an agent's state."""
+    return [x.sums for x in jax.tree.leaves(agent, is_leaf=_is_scaling) if _is_scaling(x)]
+
+
+def with_sums(agent: PyTree, sums: list[Array]) -> PyTree:
+    """The agent with those of another actor."""
+    each = iter(sums)
+    return jax.tree.map(lambda x: x._replace(sums=next(each)) if _is_scaling(x) else x, agent, is_leaf=_is_scaling)

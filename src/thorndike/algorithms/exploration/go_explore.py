@@ -30,7 +30,7 @@ class Archive(NamedTuple):
 
     way: Way  # [C, ...]; the score is -inf where no way is known
     visits: Array  # [C]
-    open: Array  # bool [C]; whether an episode goes on from there
+    open: Array  # bool [C]; whether the episode goes on after that way
 
 
 class Actor(NamedTuple):
@@ -69,16 +69,17 @@ class GoExplore:
 
     P(cell) ∝ (1 + visits)^-power,   an episode plays the way to its cell, and then random actions that stick.
 
-    A cell's way is replaced where another one earns more, or as much in fewer steps. Returning plays the actions that
-    led there, which is exact where the environment is deterministic and begins in one state: the metric `returned` is
-    the share of returns that arrived, 1 then. No simulator is restored, so it works on the host as well. Evaluation
-    plays the best way found; `Run.record` makes a dataset of it, from which `bc` learns a policy.
+    A cell's way is replaced where another one earns more, or as much in fewer steps; a way with which the episode ended
+    never takes the place of one from which it goes on. Returning plays the actions that led there, which is exact where
+    the environment is deterministic and begins in one state: the metric `returned` is the share of returns that
+    arrived, 1 then. No simulator is restored, so it works on the host as well. Evaluation plays the best way found;
+    `Run.record` makes a dataset of it, from which `bc` learns a policy.
     """
 
     bins: int = 8  # parts of each range of an observation's floats
     power: NonNegative = 0.5  # of how much seldom seen cells are preferred
     sticky: Fraction = 0.9  # probability that exploring repeats the last action
-    horizon: int | None = None  # steps of an episode at most; None: the environment's time limit
+    horizon: int | None = None  # steps of a way at most; None: the environment's time limit
     num_envs: int = 8  # environments that are stepped side by side
     rollout_length: int = 8  # steps of each environment between two looks at the archive
 
@@ -231,15 +232,19 @@ def better(new: Way, old: Way) -> Array:
 
 
 def kept(carry: tuple[Archive, Way], found: tuple[Way, Array, Array]) -> tuple[tuple[Archive, Way], Array]:
-    """The archive and the best way, with the way found to a cell; and whether the cell is new."""
+    """The archive and the best way, with the way found to a cell; and whether the cell is new.
+
+    A way of more steps than are kept is not stored.
+    """
     (archive, best), (way, cell, goes_on) = carry, found
-    old = jax.tree.map(lambda x: x[cell], archive.way)
-    wins, fresh = better(way, old), ~jnp.isfinite(old.score)
+    old, fits = jax.tree.map(lambda x: x[cell], archive.way), way.length <= way.actions.shape[-1]
+    wins = jnp.where(goes_on == archive.open[cell], better(way, old), goes_on) & fits
+    fresh = wins & ~jnp.isfinite(old.score)
     at = jnp.where(wins, cell, archive.visits.shape[0])  # out of range: not written
     archive = Archive(
         jax.tree.map(lambda ring, x: ring.at[at].set(x, mode="drop"), archive.way, way),
         archive.visits.at[cell].add(1),
-        archive.open.at[cell].set(archive.open[cell] | goes_on),
+        archive.open.at[at].set(goes_on, mode="drop"),
     )
-    first = better(way, best)
+    first = better(way, best) & fits
     return (archive, jax.tree.map(lambda new, old: jnp.where(first, new, old), way, best)), fresh

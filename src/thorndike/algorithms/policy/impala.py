@@ -56,7 +56,7 @@ class State(NamedTuple):
 class IMPALA:
     """Importance weighted actor-learner architecture (Espeholt et al. 2018): one gradient step on each rollout,
 
-    ∇ log π(a_t | s_t) A_t + β ∇ H(π(· | s_t)) - ½ η ∇ (v_t - V(s_t))²
+    ∇ log π(a_t | s_t) A_t + β ∇ H(π(· | s_t)) - η ∇ (v_t - V(s_t))²
 
     with the targets v and the advantages A of V-trace, which are right for the present policy although an older one
     acted. With `lag` the policy that acts is that many updates old, as where actors are apart from the learner;
