@@ -48,7 +48,7 @@ def export(
     print(exported(agent, out, check, seen(opened, agent)))
 
 
-def seen(run: object, agent: object) -> list[object]:
+def seen(run: Any, agent: Any) -> list[object]:
     """Observations of an episode that the agent plays; none where the environment cannot be played."""
     import jax
 
@@ -57,7 +57,7 @@ def seen(run: object, agent: object) -> list[object]:
     from thorndike.runs.results.record import record
 
     try:
-        episodes = list(record(agent, member(run.env, 0), 1, 0, False, run.stepping))  # type: ignore[attr-defined]
+        episodes = list(record(agent, member(run.env, 0), 1, 0, False, run.stepping))
     except ThorndikeError:
         return []
     found = []

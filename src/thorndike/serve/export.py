@@ -123,7 +123,7 @@ def parity(agent: Any, policy: Policy, run: Any, check: int, observations: list[
     rng, spec = np.random.default_rng(0), agent.spec
     size = policy.batch or min(32, check)
     memory = {p.name: p for p in policy.inputs if p.name.startswith("carry")}
-    carry = {name: np.zeros((size, *p.shape[1:]), p.dtype) for name, p in memory.items()}  # type: ignore[arg-type]
+    carry = {name: np.zeros((size, *p.shape[1:]), p.dtype) for name, p in memory.items()}  # type: ignore
     agent = type(agent)(agent.algorithm, spec, agent.actor)  # whose memory nobody else uses
     first = np.ones(size, bool)
     done, worst, wrong = 0, 0.0, 0

@@ -104,7 +104,7 @@ class Scope:
     def read(self, var: Any) -> Any:
         """A tensor of the graph, or a constant."""
         if isinstance(var, Literal):
-            return np.asarray(var.val, var.aval.dtype)
+            return np.asarray(var.val, var.aval.dtype)  # type: ignore[attr-defined]
         if var not in self.values:
             if var in self.arguments:
                 self.values[var] = self.arguments[var]()
@@ -135,7 +135,7 @@ class Scope:
     def _called(self, eqn: Any) -> list[Callable[[], Any]] | None:
         """What reads the outputs of an equation that holds other jaxprs; None for any other."""
         if id(eqn) not in self.inner:
-            reads = [lambda var=var: self.read(var) for var in eqn.invars]  # type: ignore[misc]
+            reads: list[Callable[[], Any]] = [lambda var=var: self.read(var) for var in eqn.invars]  # type: ignore[misc]
             name = eqn.primitive.name
             if name == "scan":
                 self.inner[id(eqn)] = self._scan(eqn.params, reads)

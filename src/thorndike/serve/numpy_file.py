@@ -72,7 +72,7 @@ def write(policy: Policy, path: Path, about: dict[str, Any]) -> None:
         metadata=json.dumps(about),
     )
     with weights.open("wb") as file:
-        np.savez(file, **{name: np.asarray(x) for name, x in large.items()})
+        np.savez(file, **{name: np.asarray(x) for name, x in large.items()})  # type: ignore[arg-type]
     replace(path, [(text + "\n".join(lines) + "\n").encode()])
 
 
@@ -92,7 +92,7 @@ def _spelled(node: Node, words: dict[str, str], constants: dict[str, np.ndarray]
     """A node as an expression."""
     op, more = node.op, node.attributes
     given = [words.get(name, name) for name in node.inputs]
-    fixed = [constants.get(name) for name in node.inputs]
+    fixed: list[Any] = [constants.get(name) for name in node.inputs]
     if op in INFIX:
         return f" {INFIX[op]} ".join(given)
     if op in CALLS:
