@@ -2,7 +2,7 @@
 
     python benchmarks/planning.py
 
-Writes docs/images/planning.png; about a minute on an idle machine.
+Writes docs/images/values.png, and planning.png beside it; about a minute on an idle machine.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import thorndike as td
 from thorndike.figures import dress, new_figure, save, style
 from thorndike.planning import dynamic_programming as dp
 
-OUT = Path(__file__).resolve().parents[1] / "docs/images/planning.png"
+IMAGES = Path(__file__).resolve().parents[1] / "docs/images"
 SWEEPS = (1, 5, 20)
 SEEDS = 8
 
@@ -42,12 +42,13 @@ def spread(axes: Any, sweeps: int) -> None:
 
 
 def main() -> None:
-    """Draw the figure."""
-    figure = new_figure(11.0, 6.4)
-    grid = figure.add_gridspec(2, 6)
+    """Draw the figures."""
+    figure = new_figure(11.0, 3.6)
     for i, sweeps in enumerate(SWEEPS):
-        spread(figure.add_subplot(grid[0, 2 * i : 2 * i + 2]), sweeps)
-    axes = figure.add_subplot(grid[1, :3])
+        spread(figure.add_subplot(1, len(SWEEPS), i + 1), sweeps)
+    save(figure, IMAGES / "values.png")
+    figure = new_figure(11.0, 3.6)
+    axes = figure.add_subplot(1, 2, 1)
     for i, (planning, steps) in enumerate(((0, 12_000), (5, 4_000), (50, 3_000))):
         runs = episodes(td.DynaQ(planning=planning), "DynaMaze", steps)
         mean = np.mean([run["length"][1:20] for run in runs], 0)
@@ -56,7 +57,7 @@ def main() -> None:
     dress(axes, "episode in DynaMaze", "steps to the goal")
     axes.set(yscale="log")
     axes.legend(frameon=False)
-    axes = figure.add_subplot(grid[1, 3:])
+    axes = figure.add_subplot(1, 2, 2)
     for i, name in enumerate(("dyna-q", "dyna-q-plus")):
         runs = episodes(td.preset(name, "ShortcutMaze"), "ShortcutMaze", 6_000)
         total = np.mean([np.searchsorted(run["step"], np.arange(6_001), "right") for run in runs], 0)
@@ -64,8 +65,8 @@ def main() -> None:
     axes.axvline(3_000, color="#4a5568", linewidth=0.8, linestyle=":")
     dress(axes, "step in ShortcutMaze, which opens at 3,000", "goals reached")
     axes.legend(frameon=False)
-    save(figure, OUT)
-    print(OUT)
+    save(figure, IMAGES / "planning.png")
+    print(IMAGES)
 
 
 if __name__ == "__main__":
