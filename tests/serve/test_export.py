@@ -109,7 +109,7 @@ def left_out(name):
         ("clipped", "clipping"),
         ("sac", "scaling"),
         ("masked", "mask"),
-        ("memory", "first"),
+        ("lstm", "first"),
     ],
 )
 def test_what_is_left_out_is_noticed(case, part, tmp_path, monkeypatch):
