@@ -94,8 +94,9 @@ def test_optimism_by_hand():
 
 
 def test_each_member_has_its_own_target():
-    """TD errors against a NumPy loop over members."""
+    """TD errors against a NumPy loop over members; targets are not the members as they are now."""
     algorithm, state = begun(discount=0.9)
+    state = state._replace(target=jax.tree.map(lambda x: x + 0.1, state.target))
     data = batch()
     _, metrics = algorithm.update(state, data, jax.random.key(0))
     here = np.asarray(algorithm.values(state.q, state.prior, data.obs))

@@ -192,6 +192,19 @@ def test_batches_are_corrected_after_the_warm_up_only():
     assert flags == [False, False, True, True]
 
 
+def test_a_frozen_torso_is_frozen_with_its_dense_layers():
+    """As everywhere: only the heads learn."""
+    frozen = dataclasses.replace(NET, frozen=True)
+    algorithm = dataclasses.replace(SMALL, torso=frozen, critic_torso=frozen)
+    state = algorithm.init(jax.random.key(0), SPEC)
+    after, _ = jax.jit(algorithm.update)(state, DATA, jax.random.key(0))
+    for name in ("policy", "critics"):
+        old, new = getattr(state, name), getattr(after, name)
+        for a, b in zip(*map(jax.tree.leaves, (old.mlp, new.mlp)), strict=True):
+            np.testing.assert_array_equal(a, b)
+        assert not np.array_equal(old.head.weight, new.head.weight)
+
+
 def test_bad_numbers_are_refused():
     layered, single = td.Torso(norm="layer"), td.Uniform(batch_size=1)
     torsos = [td.CrossQ(**{name: layered}) for name in ("torso", "critic_torso")]

@@ -1,5 +1,6 @@
 """Prioritised replay: frequencies against p / Σ p, weights, the ring, and no copy of it."""
 
+import dataclasses
 from functools import partial
 
 import jax
@@ -135,6 +136,15 @@ class Learner:
 
     def update(self, state, batch, key):
         return state + batch.extras["weight"].sum(), {"td_error": batch.reward, "loss": batch.reward * 0}
+
+
+def test_a_metric_that_is_not_told_of_each_row_is_refused():
+    """One that is missing, and one number for the whole batch, which would give all of its rows one priority."""
+    batch = experience(0).steps._replace(extras={"index": jnp.arange(12), "weight": jnp.ones(12)})
+    per, ranking = dataclasses.replace(PER, by="loss"), ranks.unranked(60)
+    for loss in ({}, {"loss": jnp.float32(1)}):
+        with pytest.raises(ConfigError, match=r"replay.by is 'loss'.* tell td_error of each row"):
+            per.rank(ranking, batch, {"td_error": jnp.ones((1, 12)), **loss})
 
 
 @pytest.mark.parametrize("runs", [1, 3])

@@ -46,5 +46,6 @@ class Prioritised(Uniform):
 
     def rank(self, ranking: Any, batch: Transition, metrics: Metrics) -> ranks.Ranking:
         """The ranking after an update with `batch`, whose errors, [B] or [1, B], are among its metrics."""
-        error = metrics[self.by].reshape(-1)
-        return ranks.refresh(ranking, batch.extras["index"], batch.extras["weight"], error, self.alpha)
+        index = batch.extras["index"]
+        error = ranks.told(metrics, self.by, index.shape)
+        return ranks.refresh(ranking, index, batch.extras["weight"], error, self.alpha)

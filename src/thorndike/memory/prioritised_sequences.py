@@ -46,6 +46,8 @@ class PrioritisedSequences(Sequences):
 
     def rank(self, ranking: Any, batch: Rollout, metrics: Metrics) -> ranks.Ranking:
         """The ranking after an update with `batch`, whose errors [T, B] are among its metrics."""
-        error, (index, weight) = jnp.abs(metrics[self.by]), (batch.steps.extras[x][0] for x in ("index", "weight"))
+        index, weight = (batch.steps.extras[name][0] for name in ("index", "weight"))
+        length, sequences = batch.steps.extras["index"].shape
+        error = ranks.told(metrics, self.by, (length - self.burn_in, sequences))
         mixed = self.eta * error.max(0) + (1.0 - self.eta) * error.mean(0)
         return ranks.refresh(ranking, index, weight, mixed, self.alpha)

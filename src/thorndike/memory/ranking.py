@@ -7,13 +7,15 @@ The ranking is small beside the rows, and the only part of a memory that learnin
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from thorndike.configuration import require
 from thorndike.memory import sum_tree
-from thorndike.types import Array
+from thorndike.types import Array, Metrics
 
 LEAST = 1e-6  # ε: added to priorities, so that no row is lost for ever
 
@@ -42,6 +44,18 @@ def draw(ranking: Ranking, n: int, size: Array, beta: Array | float, key: Array)
     index, mass = sum_tree.find(ranking.levels, (jnp.arange(n) + jax.random.uniform(key, (n,))) / n * whole)
     weight = (size * mass / whole) ** -beta
     return index, weight / weight.max()
+
+
+def told(metrics: Metrics, by: str, shape: tuple[int, ...]) -> Array:
+    """The size of the metric `by` of an update, a number for each of what was drawn, [*shape].
+
+    Raises:
+        ConfigError: the algorithm tells no such metric, or one number for the whole batch.
+    """
+    each = [name for name, x in metrics.items() if jnp.size(x) == math.prod(shape)]
+    there = f"tell {', '.join(each)}" if each else "tell nothing"
+    require(by in each, f"replay.by is {by!r}, but the updates of this algorithm {there} of each row of a batch")
+    return jnp.abs(metrics[by]).reshape(shape)
 
 
 def refresh(ranking: Ranking, index: Array, weight: Array, error: Array, alpha: Array | float) -> Ranking:

@@ -45,7 +45,8 @@ class Normalised(eqx.Module):
         self, obs: PyTree, extra: Array | None, moments: PyTree, training: Training | None = None
     ) -> tuple[Array, PyTree]:
         """The numbers, and the running statistics after this batch."""
-        features, moments = self.mlp(self.encoder(obs, extra), moments, training)
+        mlp = jax.lax.stop_gradient(self.mlp) if getattr(self.encoder, "frozen", False) else self.mlp
+        features, moments = mlp(self.encoder(obs, extra), moments, training)
         return self.head(features), moments
 
     def blank(self) -> PyTree:

@@ -109,8 +109,9 @@ class QRDQN(DQN):
 class IQN(DQN):
     """Implicit quantile networks (Dabney et al. 2018b, eq. 3 and 4).
 
-    As `QRDQN`, at fractions τ, τ' ~ U(0, 1) that are drawn anew in each update. Actions are chosen by the mean over
-    fractions that are evenly spread, so that evaluation repeats; the paper draws these too.
+    As `QRDQN`, at fractions τ, τ' ~ U(0, 1) that are drawn anew in each update. The paper draws others to choose
+    actions by their mean: here an agent acts by fractions that are evenly spread, so that evaluation repeats, and a' is
+    the best by the target's own τ'. Fractions are mixed into the torso's last features, with one layer above them.
     """
 
     head: Mean | Categorical | Quantiles | Implicit = Implicit()
