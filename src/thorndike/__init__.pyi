@@ -10,6 +10,7 @@ from thorndike.algorithms.actor_critic.td3 import TD3 as TD3
 from thorndike.algorithms.actor_critic.tqc import TQC as TQC
 from thorndike.algorithms.exploration.go_explore import GoExplore as GoExplore
 from thorndike.algorithms.offline.bc import BC as BC
+from thorndike.algorithms.planning.mpc import MPC as MPC
 from thorndike.algorithms.planning.value_iteration import PolicyIteration as PolicyIteration
 from thorndike.algorithms.planning.value_iteration import ValueIteration as ValueIteration
 from thorndike.algorithms.policy.a2c import A2C as A2C
@@ -136,6 +137,10 @@ from thorndike.ops.optimise import RMSProp as RMSProp
 from thorndike.ops.optimise import SGD as SGD
 from thorndike.ops.penalty import KLPenalty as KLPenalty
 from thorndike.ops.returns import gae as gae
+from thorndike.planning.shooting import CEM as CEM
+from thorndike.planning.shooting import ICEM as ICEM
+from thorndike.planning.shooting import MPPI as MPPI
+from thorndike.planning.shooting import RandomShooting as RandomShooting
 from thorndike.presets import preset as preset
 from thorndike.runs.results.agent import Agent as Agent
 from thorndike.runs.results.agent import load as load

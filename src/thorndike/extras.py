@@ -21,6 +21,8 @@ INSTALL = {  # a module, in lower case: what pip is told to install for it
     "tensorboardx": '"thorndike[tensorboard]"',
     "wandb": '"thorndike[wandb]"',
     "mlflow": '"thorndike[mlflow]"',
+    "onnx": '"thorndike[export]"',
+    "onnxruntime": '"thorndike[export]"',
     "box2d": '"thorndike[box2d]"',
     "mujoco": '"thorndike[mujoco]"',
     "pygame": '"gymnasium[classic-control]"',

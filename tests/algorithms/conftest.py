@@ -5,7 +5,8 @@ from inspect import isfunction
 import pytest
 from cases import ALL
 
-KEPT = ("rainbow", "r2d2", "droq", "ppo-kl")  # so much is switched on in these that no other case has it
+KEPT = ("rainbow", "droq", "ppo-kl")  # so much is switched on in these that no other case has it
+BOTH = ("dqn", "ppo")  # whose cases are all in the default suite; of others only the first is
 
 
 def only_defaults(name):
@@ -17,14 +18,12 @@ def only_defaults(name):
 
 SAME = ("a3c",)  # without actors, as its small cases are, it is another one
 VARIANTS = {name.split()[0] for name in ALL if only_defaults(name)} - set(KEPT) | set(SAME)
+SLOW = {name for name in ALL if name.split()[0] in VARIANTS or (" " in name and name.split()[0] not in BOTH)} | VARIANTS
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
     for item in items:
         parameters = getattr(item, "callspec", None)
-        words = (
-            {str(x).split()[0] for x in parameters.params.values() if isinstance(x, str) and x} if parameters else ()
-        )
-        if VARIANTS & set(words):
+        if parameters and any(isinstance(x, str) and x in SLOW for x in parameters.params.values()):
             item.add_marker(pytest.mark.slow)

@@ -62,7 +62,6 @@ OWN = {  # what an algorithm needs instead
         "learning_rate": td.Linear(1e-2), "epochs": 4, "minibatch_size": 64, "rollout_length": 32,
         "torso": td.Torso(widths=(32,), activation="relu", norm="layer"),
     },
-    "bootstrapped-dqn": {"members": 3, "prior": 1.0, "share": 1.0},
     "ppo": {
         "learning_rate": td.Linear(1e-2), "trace": 0.95, "epochs": 4, "minibatch_size": 64,
         "rollout_length": 32, "max_grad_norm": 10.0,

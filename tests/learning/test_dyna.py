@@ -54,7 +54,7 @@ def test_the_model_is_what_happened_last():
     model = state.model
     assert {(s, a) for s, a in np.argwhere(model.known).tolist()} == set(seen)
     assert [divmod(int(i), A) for i in model.order[: len(seen)]] == list(seen)  # in the order of their first time
-    assert int(model.count) == len(seen) == int(metrics["model_size"])
+    assert int(model.size) == len(seen) == int(metrics["model_size"])
     for pair, (successor, reward, terminated) in seen.items():
         assert (model.successor[pair], model.terminated[pair]) == (successor, terminated)
         assert float(model.reward[pair]) == float(reward)
@@ -91,7 +91,7 @@ def test_models_that_are_wrong_do_not(monkeypatch):
         state, _ = fed(MANY, [0, 0], [0, 0], successor, reward, terminated)
         np.testing.assert_array_equal(np.asarray(state.q)[1:], 5)
         assert ((np.asarray(state.q)[0, 1:] != 5) == untried).all()
-        assert int(state.model.count) == (A if untried else 1)
+        assert int(state.model.size) == (A if untried else 1)
 
 
 def chain(n=8):
@@ -152,7 +152,7 @@ def test_illegal_actions_are_neither_planned_with_nor_bootstrapped_from():
     steps = td.Transition(one, no, one, {}, np.float32(one), no, no, one + 1, masks)
     state, _ = algorithm.learn(state, Rollout(steps, (), None), jax.random.key(0))
     np.testing.assert_allclose(state.q, [[0.9, 0], [1, 5]], rtol=1e-6)
-    assert int(state.model.count) == 1
+    assert int(state.model.size) == 1
 
 
 def test_a_count_bonus_is_refused():

@@ -260,7 +260,7 @@ def test_parts_that_are_not_there_are_said():
         Torso(parts=(("v", td.Fourier()),)).build(KEY, space)
 
 
-@pytest.mark.parametrize("algorithm", [td.PPO, td.DQN, td.SAC, td.AlphaZero])
+@pytest.mark.parametrize("algorithm", [td.PPO, td.DQN, td.TD3, td.AlphaZero])
 def test_dropout_is_refused_where_nothing_would_drop(algorithm):
     with pytest.raises(ConfigError, match=f"{algorithm.__name__} does not use Torso.dropout"):
         check(algorithm(torso=Torso(dropout=0.1)))

@@ -32,6 +32,7 @@ MODULES = (  # the order in which algorithms are listed; families are folders
     "actor_critic.crossq",
     "actor_critic.td3",
     "exploration.go_explore",
+    "planning.mpc",
     "search.alphazero",
     "offline.bc",
 )

@@ -1,41 +1,39 @@
-"""What is said after training, and where else its metrics go."""
+"""`thorndike report`: a page of runs in one file."""
 
 from __future__ import annotations
 
-from json import dumps
-from typing import Any
+from pathlib import Path
+
+from thorndike.commands.opening import open_run, parse, require_run
+from thorndike.errors import ConfigError
 
 
-def report(run: Any, as_json: bool) -> None:
-    """Say what came of a run and what to do next, or one line of JSON."""
-    from thorndike.runs.results.games import playable
-    from thorndike.runs.results.video import filmable
+def report(
+    runs: tuple[Path, ...],
+    /,
+    out: Path | None = None,
+    episodes: int | None = None,
+    classes: tuple[str, ...] = (),
+) -> None:
+    """Write a page about runs that needs nothing else: curves, settings, evaluation, signs of trouble, versions.
 
-    status = run.status
-    if as_json:
-        keys = ("steps", "seconds", "steps_per_second", "compile_seconds", "return_mean")
-        print(dumps({"run": str(run.path), **{key: status[key] for key in keys}}))
-        return
-    known = [x for x in status["return_mean"] if x is not None]
-    score = ", ".join(f"{x:.1f}" for x in known) or "no episode ended"
-    print(f"run      {run.journal.shell_path}")
-    if "stopped" in status:
-        print(f"stopped  at {status['steps']:,} of {run.info['steps']:,} steps; {status['stopped']}")
-    games = run.spec.players > 1
-    what = "of the last evaluation's episodes" if run.info.get("dataset") else "of the last 100 training episodes"
-    what = "of the last 100 games against itself" if games else what
-    recorded = getattr(run.env, "recorded", False)  # then nothing was played
-    if not recorded:
-        print(f"return   {score}  (mean {what}{', per seed' if len(known) > 1 else ''})")
-    print(f"time     {status['seconds']:.1f} s, and {status['compile_seconds']:.1f} s of compilation")
-    see = ["play"] * playable(run.env) if games else ["watch"] * filmable(run.env)
-    see = [] if recorded else ["evaluate", *see]
-    steps = [f"thorndike {command} {run.shell}" for command in see]
-    print("next     " + "\n         ".join([*steps, f"thorndike plot {run.journal.shell_path}"]))
+    Args:
+        runs: the runs' directories
+        out: the file; by default report.html in the first run's directory
+        episodes: play so many with each agent and show that too; by default nothing is played
+        classes: with --episodes, files of your own that the runs were trained with (./my_algorithm.py)
+    """
+    if not runs:
+        raise ConfigError("name at least one run: thorndike report RUN...")
+    for run in runs:
+        require_run(run)
+    opened = [] if episodes is None else [open_run(run, classes=classes) for run in runs]
+    evaluations = {run.path: run.evaluate(episodes) for run in opened}
+    from thorndike.runs.results.report import report as written
+
+    print(written(list(runs), out or runs[0] / "report.html", evaluations))
 
 
-def sinks(names: tuple[str, ...]) -> list[Any]:
-    """What logs to W&B and the like."""
-    from thorndike.sinks import named
-
-    return [named(name) for name in dict.fromkeys(names)]
+def main(words: list[str]) -> None:
+    """The command."""
+    parse(report, words)

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from thorndike.commands.hyperparameters import parsed
 from thorndike.commands.opening import require_run
-from thorndike.commands.report import report, sinks
+from thorndike.commands.outcome import report, sinks
 from thorndike.errors import ConfigError
 from thorndike.own_modules import classes_in, on_path
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from thorndike.algorithms import algorithm_class, entries, entry_of
 from thorndike.commands.hyperparameters import parsed
-from thorndike.commands.report import report, sinks
+from thorndike.commands.outcome import report, sinks
 from thorndike.errors import ConfigError, UnknownNameError
 from thorndike.own_modules import arguments, on_path
 

@@ -36,7 +36,11 @@ class Rule:
         except Exception as error:  # whatever the user's code does
             raise ConfigError(f"the rule {name} failed on an observation: {type(error).__name__}: {error}") from error
         space = self.spec.action
-        if not space.contains(np.asarray(action, space.dtype)[()]):
+        try:
+            fits = space.contains(np.asarray(action, space.dtype)[()])
+        except (TypeError, ValueError):  # no array at all
+            fits = False
+        if not fits:
             raise ConfigError(f"the rule {name} answered {action!r}, which is no action of {space}")
 
     def carry(self, actor: PyTree, n: int) -> PyTree:

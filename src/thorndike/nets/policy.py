@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from gymnasium import Space
@@ -19,6 +20,7 @@ from thorndike.types import Array
 SPACES = (Discrete, MultiDiscrete, MultiBinary, Box, Mixed)  # of actions that a `PolicyHead` has a distribution of
 
 
+@jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class Actions:
     """A hashable description of an action space, and the map between network units and the environment's.

@@ -34,8 +34,9 @@ class REDQ(SAC):
     def presets(cls) -> dict[str, dict[str, Any]]:
         """Settings known to work, by environment."""
         return {
-            "Hopper-v5": {  # the paper's for MuJoCo, which are the defaults, with its warm-up; not measured here
-                "steps": 125_000, "replay": Uniform(capacity=1_000_000, batch_size=256, warmup=5_000),
+            "Hopper-v5": {  # the paper's for MuJoCo: the defaults, with its warm-up and entropy; not measured here
+                "steps": 125_000, "target_entropy": -1.0,
+                "replay": Uniform(capacity=1_000_000, batch_size=256, warmup=5_000),
             },
             "Pendulum-v1": {
                 "steps": 5_000, "learning_rate": 1e-3, "torso": Torso(activation="relu", init="uniform"),
@@ -76,8 +77,9 @@ class DroQ(SAC):
     def presets(cls) -> dict[str, dict[str, Any]]:
         """Settings known to work, by environment."""
         return {
-            "Hopper-v5": {  # the paper's for MuJoCo, which are the defaults, with its warm-up; not measured here
-                "steps": 125_000, "replay": Uniform(capacity=1_000_000, batch_size=256, warmup=5_000),
+            "Hopper-v5": {  # the paper's for MuJoCo: the defaults, with its warm-up and entropy; not measured here
+                "steps": 125_000, "target_entropy": -1.0,
+                "replay": Uniform(capacity=1_000_000, batch_size=256, warmup=5_000),
             },
             "Pendulum-v1": {
                 "steps": 5_000, "learning_rate": 1e-3, "torso": Torso(activation="relu", init="uniform"),

@@ -191,11 +191,13 @@ class TD3:
         """Settings known to work, by environment."""
         return {
             "HalfCheetah-v5": {  # rl-baselines3-zoo's for MuJoCo
-                "steps": 1_000_000, "replay": Uniform(capacity=1_000_000, batch_size=256, warmup=10_000),
+                "steps": 1_000_000, "torso": Torso(widths=(400, 300), activation="relu", init="uniform"),
+                "replay": Uniform(capacity=1_000_000, batch_size=256, warmup=10_000),
             },
             "MountainCarContinuous-v0": {  # rl-baselines3-zoo's; not measured here
                 "steps": 300_000, "exploration": OrnsteinUhlenbeck(sigma=0.5, dt=0.01),
-                "replay": Uniform(capacity=300_000, batch_size=256, warmup=1_000),
+                "torso": Torso(widths=(400, 300), activation="relu", init="uniform"),
+                "replay": Uniform(capacity=300_000, batch_size=256, warmup=100),
             },
             "Pendulum-v1": {
                 "steps": 20_000, "torso": Torso(activation="relu", init="uniform"),

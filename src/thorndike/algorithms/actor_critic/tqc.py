@@ -88,6 +88,7 @@ class TQC(SAC):
         return {
             "HalfCheetah-v5": {  # the paper's, but for a warm-up of 10,000 steps; not measured here
                 "steps": 1_000_000, "drop": 0, "replay": Uniform(capacity=1_000_000, batch_size=256, warmup=10_000),
+                "critic_torso": Torso(widths=(512, 512, 512), activation="relu", init="uniform"),
             },
             "Pendulum-v1": {
                 "steps": 20_000, "learning_rate": 1e-3, "critics": 2, "torso": Torso(activation="relu", init="uniform"),

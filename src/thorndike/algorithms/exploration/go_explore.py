@@ -200,7 +200,7 @@ class GoExplore:
     @classmethod
     def small(cls) -> dict[str, tuple[Any, str]]:
         """Small instances, each with an environment, that tests run in seconds."""
-        return {"": (cls(num_envs=4, rollout_length=6), "CliffWalking-v1")}
+        return {"": (cls(num_envs=4, rollout_length=6), "DeepSea")}
 
 
 def nowhere(limit: int, *lead: int) -> Way:

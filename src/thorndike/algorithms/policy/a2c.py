@@ -167,10 +167,7 @@ class A2C:
     @classmethod
     def presets(cls) -> dict[str, dict[str, Any]]:
         """Settings known to work, by environment."""
-        return {
-            "CartPole-v1": {"steps": 200_000},
-            "Acrobot-v1": {"steps": 300_000},
-        }
+        return {"CartPole-v1": {"steps": 200_000}}
 
     @classmethod
     def small(cls) -> dict[str, tuple[Any, str]]:

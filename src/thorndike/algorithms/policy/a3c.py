@@ -46,8 +46,8 @@ class A3C(A2C):
 
     @classmethod
     def presets(cls) -> dict[str, dict[str, Any]]:
-        """Settings known to work, by environment."""
-        return {"gymnasium/CartPole-v1": {"steps": 200_000}}
+        """None: those of A2C are for JAX environments."""
+        return {}
 
     @classmethod
     def small(cls) -> dict[str, tuple[Any, str]]:

@@ -191,11 +191,6 @@ class IMPALA:
         return state, metrics | norms | {"gradient_norm": optax.tree.norm(gradient)}
 
     @classmethod
-    def presets(cls) -> dict[str, dict[str, Any]]:
-        """Settings known to work, by environment."""
-        return {"CartPole-v1": {"steps": 300_000}}
-
-    @classmethod
     def small(cls) -> dict[str, tuple[Any, str]]:
         """Small instances, each with an environment, that tests run in seconds."""
         few: dict[str, Any] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from thorndike.algorithms.policy.ppo import PPO
@@ -25,3 +26,9 @@ class PPOKL(PPO):
     def presets(cls) -> dict[str, dict[str, Any]]:
         """Settings known to work, by environment."""
         return {"CartPole-v1": {"steps": 100_000, "learning_rate": Linear(1e-3)}}
+
+    @classmethod
+    def small(cls) -> dict[str, tuple[Any, str]]:
+        """PPO's, with a target that a few steps reach."""
+        near = KLPenalty(target=1e-5)
+        return {name: (dataclasses.replace(case, penalty=near), env) for name, (case, env) in super().small().items()}

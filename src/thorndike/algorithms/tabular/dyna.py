@@ -29,7 +29,7 @@ class Model(NamedTuple):
     legal: Array  # which actions are legal in each state, as far as that was seen  [S, A], bool
     known: Array  # the pairs that planning may draw                                [S, A], bool
     order: Array  # their numbers s * A + a, in the order in which they came        [S * A]
-    count: Array  # type: ignore[assignment]  # how many they are
+    size: Array  # how many they are
     tried: Array  # the time of the last try of each pair                           [S, A]
     time: Array  # steps so far
 
@@ -93,7 +93,7 @@ class DynaQ(QLearning):
             "for long",
         )
 
-    def init(self, key: Array, spec: Spec) -> State:  # type: ignore[override]
+    def init(self, key: Array, spec: Spec) -> Any:
         """A constant table and an empty model."""
         plain = super().init(key, spec)
         s, a = plain.q.shape
@@ -105,7 +105,7 @@ class DynaQ(QLearning):
             legal=~no,
             known=no,
             order=jnp.zeros(s * a, jnp.int32),
-            count=jnp.int32(0),
+            size=jnp.int32(0),
             tried=jnp.zeros((s, a), jnp.int32),
             time=jnp.int32(0),
         )
@@ -115,7 +115,7 @@ class DynaQ(QLearning):
         """Nothing is urgent: pairs are drawn uniformly."""
         return ()
 
-    def learn(self, state: State, rollout: Rollout, key: Array) -> tuple[State, Metrics]:  # type: ignore[override]
+    def learn(self, state: Any, rollout: Rollout, key: Array) -> tuple[Any, Metrics]:
         """Each step in turn: its own update, what it says of the world, and planning."""
         steps = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), rollout.steps)
         mask, next_mask = (
@@ -140,7 +140,7 @@ class DynaQ(QLearning):
             return state, {"td_error": jnp.abs(error), "q_value": q_value, **planned}
 
         state, found = jax.lax.scan(one, state, (seen, jax.random.split(key, len(seen.s))))
-        return state, {**jax.tree.map(jnp.mean, found), "model_size": state.model.count.astype(jnp.float32)}
+        return state, {**jax.tree.map(jnp.mean, found), "model_size": state.model.size.astype(jnp.float32)}
 
     def observe(self, state: State, seen: Seen) -> tuple[State, Array]:
         """The update of a step that was made, and its TD error."""
@@ -150,7 +150,7 @@ class DynaQ(QLearning):
     def plan(self, state: State, key: Array) -> tuple[State, Metrics]:
         """`planning` updates of pairs drawn from the model."""
         model, columns = state.model, state.q.shape[1]
-        drawn = model.order[jax.random.randint(key, (self.planning,), 0, model.count)]
+        drawn = model.order[jax.random.randint(key, (self.planning,), 0, model.size)]
 
         def backup(q: Array, pair: Array):
             s, a = pair // columns, pair % columns
@@ -269,7 +269,8 @@ class PrioritisedSweeping(DynaQ):
             return q, jnp.where(urgent, jnp.maximum(priority, gap), priority)
 
         q, priority = jax.lax.fori_loop(0, self.planning, backup, (state.q, state.priority))
-        return state._replace(q=q, priority=priority), {"priority": priority.max()}
+        mean = jnp.where(model.known, model.reward, 0.0).sum() / jnp.maximum(model.size, 1)
+        return state._replace(q=q, priority=priority), {"priority": priority.max(), "model_reward": mean}
 
 
 def remember(model: Model, seen: Seen, untried: bool) -> Model:
@@ -281,7 +282,7 @@ def remember(model: Model, seen: Seen, untried: bool) -> Model:
         allowed = allowed.at[s].set(seen.mask).at[seen.next_s].set(seen.next_mask)
     drawn = (jnp.arange(columns) == a) | (allowed[s] & untried)
     fresh = drawn & ~model.known[s]
-    place = jnp.where(fresh, model.count + jnp.cumsum(fresh) - 1, model.order.size)
+    place = jnp.where(fresh, model.size + jnp.cumsum(fresh) - 1, model.order.size)
     time = model.time + 1
     return Model(
         successor=model.successor.at[s, a].set(seen.next_s),
@@ -290,7 +291,7 @@ def remember(model: Model, seen: Seen, untried: bool) -> Model:
         legal=allowed,
         known=model.known.at[s].set(model.known[s] | drawn),
         order=model.order.at[place].set(s * columns + jnp.arange(columns), mode="drop"),
-        count=model.count + fresh.sum(),
+        size=model.size + fresh.sum(),
         tried=model.tried.at[s, a].set(time),
         time=time,
     )

@@ -192,18 +192,22 @@ class MunchausenDQN(DQN):
 )
 class DrQ(DQN):
     """Data-regularised Q (Kostrikov et al. 2021), as for Atari with 100k steps: random shifts of the pictures at s and
-    at s', each by a draw of its own (K = M = 1), double targets, dueling streams, and returns over ten steps.
+    at s', each by a draw of its own (K = M = 1), double targets, dueling streams, and returns over ten steps. θ⁻ is a
+    copy of θ after each update.
     """
 
     dueling: bool = True
     augment: Shift | None = Shift()
     learning_rate: NonNegative = 1e-4
+    target_period: int = 1
     replay_ratio: Static = 1.0
+    exploration: Epsilon | Softmax = Epsilon(end=0.1, fraction=0.05)
     huber: Positive = 1.0
     max_grad_norm: Positive = 10.0
     replay: Uniform | Prioritised | Sequences | PrioritisedSequences = Uniform(
         capacity=100_000, batch_size=32, warmup=1_600, n_step=10
     )
+    optimiser: Optimiser = Adam(eps=1.5e-4)
 
     @classmethod
     def presets(cls) -> dict[str, dict[str, Any]]:
@@ -214,7 +218,8 @@ class DrQ(DQN):
     def small(cls) -> dict[str, tuple[Any, str]]:
         """Small instances, each with an environment, that tests run in seconds."""
         value, _ = super().small()[""]
-        return {"": (replace(value, augment=Shift(pixels=1), learning_rate=1e-3), "gymnax/Breakout-MinAtar")}
+        value = replace(value, augment=Shift(pixels=1), learning_rate=1e-3, exploration=Epsilon())
+        return {"": (value, "gymnax/Breakout-MinAtar")}
 
 
 @algorithm(

@@ -33,8 +33,8 @@ class MazeState(NamedTuple):
 class ChangingMaze:
     """Walk to a goal in a maze that is another one after `change` steps, counted over all episodes.
 
-    Actions, rewards and the characters of the maps are `GridWorld`'s, without cliffs. A new start of the environment,
-    as an evaluation has, begins with the first maze again.
+    Actions, rewards and the characters of the maps are `GridWorld`'s, without cliffs. Evaluations play in the second
+    maze alone.
     """
 
     before: tuple[str, ...] = OPEN_RIGHT
@@ -59,6 +59,11 @@ class ChangingMaze:
         """The first maze and the second."""
         rewards: Any = {"step_reward": self.step_reward, "goal_reward": self.goal_reward, "max_steps": self.max_steps}
         return GridWorld(map=self.before, **rewards), GridWorld(map=self.after, **rewards)
+
+    @property
+    def evaluation(self) -> GridWorld:
+        """Where agents are evaluated: in the maze that there is in the end."""
+        return self.mazes[1]
 
     @property
     def render_fps(self) -> int:

@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +28,9 @@ from thorndike.ops.keys import random_key
 from thorndike.runs.storage.arrays import digest, encode, from_arrays, read, to_arrays
 from thorndike.runs.storage.spaces import space_from_json, space_to_json
 from thorndike.types import PyTree, Spec, Timestep
+
+if TYPE_CHECKING:
+    from thorndike.runs.results.session import Session
 
 FORMAT = 2  # 1: without the critics
 
@@ -60,10 +63,22 @@ class Agent:
         """
         now, batched = self._now(obs, mask, first)
         self._key, key = jax.random.split(self._key)
+        n = now.first.shape[0]
+        if not jax.tree.leaves(self._carry):  # nothing is remembered: one program serves several sizes
+            now = _filled(now, n)
         action, self._carry = act(self.algorithm, self.actor, self._carry, now, key, explore)
-        action = to_environment(self.spec.action, np.asarray(action))
+        action = to_environment(self.spec.action, np.asarray(action)[:n])
         action = action if batched else action[0]
         return self.spec.action.nested(action) if isinstance(self.spec.action, Mixed) else action
+
+    def session(self, seed: int = 0) -> Session:
+        """One user of the agent, with a memory and random numbers of its own, which any thread may call.
+
+        An `Agent` itself is for one thread: `act` changes what it remembers. Sessions share its parameters.
+        """
+        from thorndike.runs.results.session import Session
+
+        return Session(self, seed)
 
     def look(self, obs: Any, mask: Any = None, first: Any = False, explore: bool = False) -> dict[str, Any]:
         """What the agent thinks of `obs`, without acting: its memory stays as it is.
@@ -159,6 +174,16 @@ class Agent:
         replace(where, [encode(arrays, {"thorndike": meta, "sha256": digest(arrays, meta)})])
         return path
 
+    def export(self, path: str | Path, check: int = 1000) -> Any:
+        """Write a file with which other programs act as the agent does, greedily: .onnx, or .py that needs NumPy alone.
+
+        Normalisation, scaling, clipping and masks are inside; memory is inputs and outputs. `check` observations are
+        compared, and a file that acts otherwise is not kept. See `thorndike.serve.export.export`.
+        """
+        from thorndike.serve.export import export
+
+        return export(self, path, check)
+
     def __repr__(self) -> str:
         return f"Agent({type(self.algorithm).__name__}, {self.spec.id!r})"
 
@@ -216,6 +241,12 @@ def contents(path: Path) -> tuple[dict[str, np.ndarray], Any]:
     if digest(arrays, text) != header.get("sha256"):
         raise CheckpointError(f"{path} is damaged: its contents are not those that were saved")
     return arrays, meta
+
+
+def _filled(now: Timestep, n: int) -> Timestep:
+    """A batch [n, ...] with its last row repeated up to a power of two, so that few sizes are compiled."""
+    more = (1 << (n - 1).bit_length()) - n
+    return jax.tree.map(lambda x: np.concatenate([x, np.repeat(x[-1:], more, 0)]), now) if more else now
 
 
 def _mask(mask: Any, action: Space, batch: int | None) -> np.ndarray:

@@ -1,0 +1,73 @@
+"""`thorndike export`: a file with which other programs act as the agent does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from thorndike.commands.opening import Step, open_run, parse
+
+
+def export(
+    run: Path,
+    /,
+    out: Path = Path("policy.onnx"),
+    check: int = 1000,
+    seed: int | None = None,
+    step: Step = None,
+    env: str | None = None,
+    classes: tuple[str, ...] = (),
+) -> None:
+    """Write the greedy policy with all that belongs to it, and check that it acts as the agent does.
+
+    Normalisation, network, scaling, clipping and masks are inside; memory is inputs and outputs.
+
+    Args:
+        run: the run's directory, or an agent's file
+        out: an .onnx file, or a .py module that needs NumPy alone
+        check: on how many observations both are compared: recorded, random and extreme ones
+        seed: whose agent; by default the first seed's
+        step: of which checkpoint, a number of steps or best; by default the newest
+        env: the environment, where it is one of your own (./my_env.py:MyEnv)
+        classes: files of your own that the run was trained with (./my_algorithm.py)
+    """
+    from thorndike.serve.export import SUFFIXES
+    from thorndike.serve.export import export as exported
+
+    if out.suffix not in SUFFIXES:
+        from thorndike.errors import ConfigError
+
+        raise ConfigError(f"--out ends with .onnx or .py, got {out}")
+    if run.is_file():
+        from thorndike.own_modules import classes_in
+        from thorndike.runs.results.agent import load
+
+        print(exported(load(run, classes_in(classes)), out, check))
+        return
+    opened = open_run(run, env, classes)
+    agent = opened.agent(seed, step=step)
+    print(exported(agent, out, check, seen(opened, agent)))
+
+
+def seen(run: Any, agent: Any) -> list[object]:
+    """Observations of an episode that the agent plays; none where the environment cannot be played."""
+    import jax
+
+    from thorndike.drivers.scan import member
+    from thorndike.errors import ThorndikeError
+    from thorndike.runs.results.record import record
+
+    try:
+        episodes = list(record(agent, member(run.env, 0), 1, 0, False, run.stepping))
+    except ThorndikeError:
+        return []
+    found = []
+    for episode in episodes:
+        n = len(episode.rewards)
+        found += [jax.tree.map(lambda x, i=i: x[i], episode.observations) for i in range(min(n, 500))]
+    return found
+
+
+def main(words: list[str]) -> None:
+    """The command."""
+    parse(export, words)

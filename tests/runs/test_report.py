@@ -1,0 +1,110 @@
+"""The page of a run: what is in it, that names cannot do harm, and that it needs nothing from elsewhere."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from runs import fake_runs
+from thorndike.cli import main
+from thorndike.drivers.evaluation import Evaluation
+from thorndike.pages import _ticks
+from thorndike.runs.results.report import report
+
+VOID = {"meta", "br", "line", "polyline", "polygon"}
+
+
+class Checked(HTMLParser):
+    """Raises where elements are not closed in their order; collects tags and what they refer to."""
+
+    def __init__(self, page: str):
+        super().__init__()
+        self.open, self.tags, self.links, self.words = [], [], [], []
+        self.feed(page)
+        assert not self.open
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.links += [value for name, value in attrs if name in ("src", "href", "data", "action")]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert tag in VOID or self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+
+def test_a_page_of_a_run(tmp_path):
+    rng = np.random.default_rng(0)
+    columns = {
+        "rollout/ep_rew_mean": np.linspace(10, 400, 30)[:, None] + rng.normal(0, 9, (30, 3)),
+        "eval/mean_reward": np.linspace(12, 380, 30)[:, None] + np.zeros(3),
+        "train/entropy": np.linspace(0.7, 0.1, 30)[:, None] + np.zeros(3),
+    }
+    settings = fake_runs.settings("PPO", clip=0.33)
+    run = fake_runs.make(tmp_path / "run", settings, columns=columns, seeds=3)
+    evaluation = Evaluation(rng.normal(300, 5, (3, 4)), np.ones((3, 4), int))
+    page = report(run, tmp_path / "report.html", {run.absolute(): evaluation}).read_text()
+    found = Checked(page)
+    said = " ".join(found.words)
+    assert "clip=0.33" in said
+    assert "learning_rate" not in said  # as it is by default
+    assert "CartPole-v1" in said
+    assert "3 seeds" in said
+    assert all(f"{value}" in said for value in evaluation.to_json()["per_run"])
+    assert "train/entropy" in said
+    assert "sign of trouble" in said or "from step" in said
+    assert found.tags.count("svg") >= 3
+    assert not found.links
+    assert "script" not in found.tags
+    assert not re.search(r"https?://", page)
+    assert "prefers-color-scheme: dark" in page
+    assert len(page) < 300_000
+    last = re.search(r'<polyline[^>]*points="([^"]*)"', page).group(1).split()
+    heights = [float(pair.split(",")[1]) for pair in last]
+    assert heights[0] > heights[-1]  # a return that rises is drawn upwards
+
+
+def test_names_are_text(tmp_path):
+    bad = "<script>alert(1)</script>"
+    columns = {"rollout/ep_rew_mean": np.ones(3), f"train/{bad}": np.ones(3)}
+    run = fake_runs.make(tmp_path / "<b>run", {"type": bad, bad: bad}, env=bad, columns=columns)
+    page = report([run], tmp_path / "report.html").read_text()
+    assert "<script" not in page
+    assert "<b>" not in page
+    Checked(page)
+
+
+def test_several_runs_and_the_command(tmp_path, capsys):
+    a = fake_runs.make(tmp_path / "a")
+    b = fake_runs.make(tmp_path / "b", env="Pendulum-v1", seeds=2)
+    empty = fake_runs.make(tmp_path / "c", columns={"rollout/ep_rew_mean": np.full(2, np.nan)})
+    assert main(["report", *map(str, (a, b, empty))]) == 0
+    page = (a / "report.html").read_text()
+    assert capsys.readouterr().out.strip() == str(a / "report.html")
+    found = Checked(page)
+    assert found.tags.count("svg") == 2
+    assert "3 runs" in found.words
+    assert main(["report", str(empty), "--out", str(tmp_path / "empty.html")]) == 0
+    assert "No episode has ended yet" in (tmp_path / "empty.html").read_text()
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 1), (-0.26, 417), (1e3, 4e4), (-0.5, 0.5), (3e-9, 4e-9), (-7e8, 1e3)])
+def test_ticks_are_round_and_within(low, high):
+    ticks = _ticks(low, high)
+    assert 2 <= len(ticks) <= 6
+    assert low - 1e-9 * abs(low) <= ticks[0] <= ticks[-1] <= high + 1e-9 * abs(high)
+    step = ticks[1] - ticks[0]
+    assert float(f"{step:.0e}") == pytest.approx(step)
+    assert ticks[0] == pytest.approx(step * round(ticks[0] / step))
+
+
+@pytest.mark.parametrize(("words", "message"), [([], "at least one run"), (["nowhere"], "no run at nowhere")])
+def test_mistakes(words, message, capsys):
+    assert main(["report", *words]) == 2
+    assert message in capsys.readouterr().err
