@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+import rlax
 from test_a2c_parts import SHARED, SPECS, E, T, rollout
 
 import thorndike as td
+from thorndike.algorithms.policy import impala
 
 FIELDS = {**SHARED, "entropy_coefficient": 0.1}
 
@@ -25,6 +28,37 @@ def test_on_policy_it_is_a2c():
         states.append(state.params)
     for a, b in zip(*map(jax.tree.leaves, states)):
         np.testing.assert_allclose(a, b, atol=2e-6)
+
+
+def late_losses():
+    """The losses of the policy and of the critic where another policy acted, and as rlax has them; no episode ends."""
+    algorithm, spec = td.IMPALA(**FIELDS, normalize_observation=False, normalize_reward=False), SPECS["CartPole"]
+    state = algorithm.init(jax.random.key(0), spec)
+    data, no = rollout(algorithm, state, spec), jnp.zeros((T, E), bool)
+    obs, log_prob = data.steps.obs, data.steps.extras["log_prob"]
+    acted = log_prob + jnp.asarray(np.random.default_rng(1).normal(size=(T, E)), jnp.float32)
+    after = jnp.concatenate([obs[1:], data.last.obs[None]])
+    extras = {"log_prob": acted, "version": jnp.zeros((T, E), jnp.int32)}
+    steps = data.steps._replace(terminated=no, truncated=no, first=no, next_obs=after, extras=extras)
+    _, metrics = algorithm.loss(state.params, state, data._replace(steps=steps), steps.reward)
+    value = lambda x: state.params.ahead(x, algorithm.carry(None, E))  # noqa: E731
+    expected = jax.vmap(rlax.vtrace_td_error_and_advantage, 1, 1)(
+        value(obs), value(after), steps.reward, jnp.full((T, E), 0.9), jnp.exp(log_prob - acted)
+    )
+    right = -(log_prob * expected.pg_advantage).mean(), (expected.errors**2).mean()
+    return np.float32([metrics["policy_gradient_loss"], metrics["value_loss"]]), np.float32(right)
+
+
+def test_what_another_policy_did_is_corrected_for():
+    np.testing.assert_allclose(*late_losses(), rtol=1e-4)
+
+
+@pytest.mark.parametrize("bug", ["ratios upside down", "no ratios"])
+def test_bugs_correct_wrongly(bug, monkeypatch):
+    vtrace, sign = impala.vtrace, -1.0 if bug == "ratios upside down" else 0.0
+    monkeypatch.setattr(impala, "vtrace", lambda log_ratio, *rest: vtrace(sign * log_ratio, *rest))
+    found, right = late_losses()
+    assert np.abs(found - right).max() > 0.05
 
 
 @pytest.mark.parametrize("lag", [0, 1, 3])

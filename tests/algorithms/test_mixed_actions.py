@@ -130,6 +130,14 @@ def test_what_an_algorithm_says_is_brought_into_the_space(xp):
     assert found.dtype == np.float32
 
 
+def test_bounds_that_float32_rounds_are_kept():
+    """What was clipped to them is still in the space, whose numbers are float64."""
+    space = Tuple([Box(-0.1, 0.1, (2,), np.float64), Discrete(2)])
+    vector = to_environment(Mixed(space), np.float32([-9, 9, 1]))
+    assert float(vector[1]) > 0.1
+    assert space.contains(Mixed(space).nested(vector))
+
+
 def test_spaces_that_are_refused():
     for space, why in (
         (Dict({"a": gymnasium.spaces.Text(4)}), "parts may be"),

@@ -11,6 +11,7 @@ import optax
 import pytest
 
 import thorndike as td
+from thorndike.algorithms.policy import ppo
 from thorndike.algorithms.policy.ppo import Minibatch, State
 from thorndike.nets.actor_critic import Carry
 from thorndike.ops import rewards
@@ -174,6 +175,23 @@ def test_the_gradients_of_policy_and_critic_are_clipped_apart(limit):
         assert 0 < norm <= 0.1 * limit * 1.0001
         assert norm == pytest.approx(0.1 * limit, rel=1e-3) if limit < 1 else norm < 10
     assert jax.tree.structure(parts) == jax.tree.structure(moments)
+
+
+def test_keys_of_curiosity_are_no_keys_of_the_epochs(monkeypatch):
+    """Nor are those of its networks keys of the policy's."""
+    keys, bits = {}, lambda key: np.asarray(jax.random.key_data(key)).tolist()
+    nothing = jnp.zeros((T, E))
+    monkeypatch.setattr(td.RND, "init", lambda self, key, *_: keys.update(init=key))
+    monkeypatch.setattr(td.RND, "learn", lambda self, s, r, a, t, key: (keys.update(learn=key), nothing, {}))
+    monkeypatch.setattr(td.PPO, "descend", lambda self, s, data, key: keys.update(descend=key) or (None, None, {}))
+    networks = ppo.networks
+    monkeypatch.setattr(ppo, "networks", lambda key, *rest: keys.update(policy=key) or networks(key, *rest))
+    algorithm = dataclasses.replace(ONE, curiosity=td.RND())
+    state, rollout = algorithm.init(jax.random.key(0), SPEC), experience()
+    steps = rollout.steps._replace(extras={"log_prob": nothing})
+    algorithm.learn(state, rollout._replace(steps=steps, carry=algorithm.carry(None, E)), jax.random.key(1))
+    assert bits(keys["learn"]) not in bits(jax.random.split(keys["descend"], algorithm.epochs))
+    assert bits(keys["init"]) not in bits(jax.random.split(keys["policy"], 4))
 
 
 def test_one_advantage_alone_is_not_standardised():

@@ -155,6 +155,13 @@ def test_illegal_actions_are_neither_planned_with_nor_bootstrapped_from():
     assert int(state.model.size) == 1
 
 
+def test_a_count_bonus_is_refused():
+    """It belongs to what counts visits; planning has none."""
+    for algorithm in (td.DynaQ, td.DynaQPlus, td.PrioritisedSweeping):
+        with pytest.raises(td.ConfigError, match="leave count_bonus out"):
+            algorithm(count_bonus=0.5).check()
+
+
 # --- learning curves --------------------------------------------------------------------------------------------------
 
 

@@ -13,6 +13,7 @@ import thorndike as td
 from thorndike.drivers.host import HostDriver
 from thorndike.drivers.learner import warm_iterations
 from thorndike.drivers.scan import ScanDriver
+from thorndike.envs.goals import HostGoal
 from thorndike.memory import hindsight
 from thorndike.ops.keys import random_key
 from thorndike.runs.results.actors import expand
@@ -205,6 +206,22 @@ class HostBits(gymnasium.Env):
             self.t >= self.limit and not done,
             {},
         )
+
+
+class Pairs(HostBits):
+    """Two bits, and rewards of one row at a time: of two rows they are those of the columns."""
+
+    def __init__(self):
+        super().__init__(n=2)
+
+    def compute_reward(self, achieved_goal, desired_goal, info):
+        return -(np.asarray(achieved_goal) != np.asarray(desired_goal)).any(0).astype(float)
+
+
+def test_a_function_of_one_row_is_called_row_by_row():
+    """Also where goals have as many numbers as it was tried out with rows."""
+    reward, _ = HostGoal(Pairs, "Pairs", Pairs().observation_space).functions
+    np.testing.assert_array_equal(reward(np.zeros((3, 2)), np.float32([[0, 0], [0, 1], [1, 1]])), [0, -1, -1])
 
 
 def small(**fields):

@@ -44,8 +44,8 @@ class JaxGoal:
 class HostGoal:
     """The goal functions of a Gymnasium environment, called from compiled programs.
 
-    They run in NumPy, on an environment of their own. Whether they take batches is tried out once, on two rows; where
-    they do not, they are called row by row.
+    They run in NumPy, on an environment of their own. Whether they take batches is tried out once, on two rows of which
+    one is reached; where they do not, they are called row by row.
     """
 
     def __init__(self, make: Callable[[], Any], name: str, space: Dict):
@@ -60,7 +60,9 @@ class HostGoal:
 
     def _rows(self, method: Callable[..., Any]) -> Callable[[Any, Any], np.ndarray]:
         zeros = np.zeros((2, *(self.space.shape or ())), self.space.dtype)
-        two = (zeros, zeros)
+        desired = zeros.copy()
+        desired[1] = 1
+        two = (zeros, desired)
 
         def each(achieved: Any, desired: Any) -> np.ndarray:
             return np.array([method(a, d, {}) for a, d in zip(achieved, desired)], float).reshape(len(achieved))
@@ -69,7 +71,7 @@ class HostGoal:
             alone = each(*two)
         except Exception as error:  # whatever a method of the environment's author raises
             raise EnvError(
-                f"{self.name}.{method.__name__} failed for goals of zeros and an info of {{}} "
+                f"{self.name}.{method.__name__} failed for goals of zeros and ones and an info of {{}} "
                 f"({type(error).__name__}: {error}): it may only look at the two goals"
             ) from error
         try:

@@ -62,6 +62,8 @@ class Mixed(Space):
             dtype = np.dtype(part.dtype)
             narrow = {np.dtype("int64"): np.dtype("int32"), np.dtype("float64"): np.dtype("float32")}
             value = value.astype(dtype if isinstance(vector, np.ndarray) else narrow.get(dtype, dtype))
+            if isinstance(vector, np.ndarray) and dtype == np.float64:  # whose bounds float32 may have rounded outwards
+                value = np.clip(value, part.low, part.high)
             values.append(value[()] if isinstance(vector, np.ndarray) else value)
         return _nest(self.space, iter(values))
 

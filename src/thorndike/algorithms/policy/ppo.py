@@ -136,6 +136,7 @@ class PPO:
     def init(self, key: Array, spec: Spec) -> State:
         """Networks, optimiser, statistics."""
         given, spec = spec, shown(spec, self.normalize_observation)
+        key, ckey = jax.random.split(key) if self.curiosity else (key, key)
         params = networks(key, spec, self.torso, self.core, self.shared_torso, self.log_std)
         return State(
             params,
@@ -144,7 +145,7 @@ class PPO:
             running_tree(example(spec.observation)) if self.normalize_observation else (),
             scaling(self.num_envs) if self.normalize_reward else (),
             jnp.float32(self.penalty.start) if self.penalty else (),
-            self.curiosity.init(jax.random.fold_in(key, 1), given, self.num_envs) if self.curiosity else (),
+            self.curiosity.init(ckey, given, self.num_envs) if self.curiosity else (),
         )
 
     @property
@@ -212,7 +213,7 @@ class PPO:
         action = state.params.policy.head.actions.from_environment(steps.action)
         curiosity, told = state.curiosity, Metrics()
         if self.curiosity:
-            ckey = jax.random.fold_in(key, 1)
+            key, ckey = jax.random.split(key)
             curiosity, intrinsic, told = self.curiosity.learn(curiosity, rollout, action, self.trace, ckey)
             advantage += intrinsic
         carry = jax.tree.map(lambda c: c[None], rollout.carry)

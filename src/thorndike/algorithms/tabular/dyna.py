@@ -85,7 +85,13 @@ class DynaQ(QLearning):
     def check(self) -> None:
         """Positive sizes."""
         super().check()
-        require(self.planning >= 0, f"{type(self).__name__}.planning must not be negative, got {self.planning}")
+        name = type(self).__name__
+        require(self.planning >= 0, f"{name}.planning must not be negative, got {self.planning}")
+        require(
+            self.count_bonus is None,
+            f"{name} counts no visits: leave count_bonus out, or take DynaQPlus, whose bonus is for what was not tried "
+            "for long",
+        )
 
     def init(self, key: Array, spec: Spec) -> Any:
         """A constant table and an empty model."""
