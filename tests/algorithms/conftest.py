@@ -1,12 +1,25 @@
-"""Algorithms that only have other defaults than another are slow tests: what that one is held to holds for them."""
+"""What of the generated tests the default suite runs.
+
+The core algorithms are held to all of them. Of any other, the default suite asks that it is registered, learns, and
+goes on from a checkpoint bit for bit, and that its values are right on one chain of states; the rest is slow.
+Algorithms that only have other defaults than another are slow altogether, and so are further cases but for DQN's and
+PPO's.
+"""
 
 from inspect import isfunction
 
 import pytest
 from cases import ALL
 
+CORE = ("q-learning", "sarsa", "dqn", "ppo", "sac", "alphazero", "bc")
+FIRST = (
+    "test_registration",
+    "test_settings_survive_json",
+    "test_structure_and_metrics",
+    "test_chunks_seeds_and_checkpoints",
+)
 KEPT = ("rainbow", "droq", "ppo-kl")  # so much is switched on in these that no other case has it
-BOTH = ("dqn", "ppo")  # whose cases are all in the default suite; of others only the first is
+SAME = ("a3c",)  # without actors, as its small cases are, it is another one
 
 
 def only_defaults(name):
@@ -16,14 +29,27 @@ def only_defaults(name):
     return cls.__base__ is not object and not any(isfunction(x) or isinstance(x, property) for x in own)
 
 
-SAME = ("a3c",)  # without actors, as its small cases are, it is another one
-VARIANTS = {name.split()[0] for name in ALL if only_defaults(name)} - set(KEPT) | set(SAME)
-SLOW = {name for name in ALL if name.split()[0] in VARIANTS or (" " in name and name.split()[0] not in BOTH)} | VARIANTS
+NAMES = {name.split()[0] for name in ALL}
+VARIANTS = {name for name in NAMES if only_defaults(name)} - set(KEPT) | set(SAME)
+
+
+def is_slow(function, parameters):
+    """Whether a test of these parameters is left to the slow suite."""
+    for name in parameters:
+        kind = name.split()[0] if name in ALL or name in NAMES else None
+        if kind is None or function in FIRST[:2]:
+            continue
+        if kind in VARIANTS or (" " in name and kind not in ("dqn", "ppo")):
+            return True
+        if kind not in CORE and not (function in FIRST or "chain" in parameters):
+            return True
+    return False
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
     for item in items:
-        parameters = getattr(item, "callspec", None)
-        if parameters and any(isinstance(x, str) and x in SLOW for x in parameters.params.values()):
+        given = getattr(item, "callspec", None)
+        words = [x for x in given.params.values() if isinstance(x, str)] if given else []
+        if is_slow(item.originalname, words):
             item.add_marker(pytest.mark.slow)

@@ -128,7 +128,8 @@ def mistakes(seen):
     return count
 
 
-@pytest.mark.parametrize("begins", [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("begins", [True, False])
 def test_search_with_a_perfect_value_plays_perfectly(begins):
     played, lost, seen = every_reply(GAME, search_alone(), begins)
     assert played > 60

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from cases import greedy, trained
+from trained import greedy, trained
 
 from thorndike.runs.training.setup import choose
 
