@@ -87,7 +87,7 @@ def test_configs_are_frozen_keyword_only_values():
     assert not is_config(3)
     with pytest.raises(dataclasses.FrozenInstanceError):
         value.rate = 1.0
-    with pytest.raises(TypeError):
+    with pytest.raises(ConfigError, match="by name"):
         Outer(0.1)
     with pytest.raises(ConfigError, match="did you mean 'rate'"):
         Outer(rat=0.1)

@@ -162,7 +162,7 @@ def _with_vectors(env: Any) -> Any:
     """A JAX environment, its nested actions as vectors."""
     from gymnasium.spaces import Dict, Tuple
 
-    if not isinstance(env.action_space, (Dict, Tuple)):
+    if not isinstance(getattr(env, "action_space", None), (Dict, Tuple)):  # around what is none it has no space
         return env
     from thorndike.envs.wrappers.mixed import MixedActions
 
