@@ -1,8 +1,8 @@
 """What of the generated tests the default suite runs.
 
 The core algorithms are held to all of them. Of any other, the default suite asks that it is registered, learns, and
-goes on from a checkpoint bit for bit; the rest, with the values of the probes of endings, is slow. Algorithms that only have other defaults than another are slow altogether, and so are further cases but for DQN's and
-PPO's.
+goes on from a checkpoint bit for bit; the rest, with the values of the probes of endings, is slow. Algorithms that
+only have other defaults than another are slow altogether, and so are further cases but for DQN's and PPO's.
 """
 
 from inspect import isfunction
