@@ -1,8 +1,9 @@
 """What of the generated tests the default suite runs.
 
-The core algorithms are held to all of them. Of any other, the default suite asks that it is registered, learns, and
-goes on from a checkpoint bit for bit; the rest, with the values of the probes of endings, is slow. Algorithms that
-only have other defaults than another are slow altogether, and so are further cases but for DQN's and PPO's.
+The core algorithms are held to all of them. Of any other, the default suite asks that it is registered, learns, goes on
+from a checkpoint bit for bit, and tells truncation from termination; the rest, with the probes' values of endings, is
+slow. Algorithms that only have other defaults than another are slow altogether, and so are further cases but for DQN's
+and PPO's.
 """
 
 from inspect import isfunction
@@ -16,6 +17,7 @@ FIRST = (
     "test_settings_survive_json",
     "test_structure_and_metrics",
     "test_chunks_seeds_and_checkpoints",
+    "test_the_clock_is_not_the_task",
 )
 KEPT = ("rainbow", "droq", "ppo-kl")  # so much is switched on in these that no other case has it
 SAME = ("a3c",)  # without actors, as its small cases are, it is another one

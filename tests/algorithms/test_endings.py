@@ -6,15 +6,21 @@ Termination masks the bootstrap, truncation does not, and the bootstrap reads th
 from __future__ import annotations
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from cases import CASES, PLAN, arrays
 from probes import HostProbe, small, train
 
 import thorndike as td
 from thorndike.algorithms import entries
 from thorndike.checks.probes import PROBES, probe, values
+from thorndike.drivers.scan import rollout
 from thorndike.envs.batched import Batched
 from thorndike.envs.host.batch import HostBatch
+from thorndike.ops.keys import random_key
+from thorndike.runs.storage.environments import describe
+from thorndike.schedules import settled
 
 ITERATIONS = {
     "dqn": 600,
@@ -87,6 +93,32 @@ def check_missed(which: str, found: np.ndarray) -> None:
 
 def test_every_algorithm_is_tested():
     assert {*ITERATIONS, *OTHERWISE} == set(entries())
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if hasattr(CASES[name][0], "learn")])
+def test_the_clock_is_not_the_task(name):
+    """What is learned from a rollout hangs on whether its episodes were cut by the clock or ended by the task.
+
+    Quick, and blind to by how much: the values below say that. Off policy a batch has no truncations at all.
+    """
+    algorithm, env = CASES[name]
+    env = td.make(env)
+    algorithm, spec, world = settled(algorithm, 0, PLAN, 0), describe(env, PLAN, name), Batched(env, algorithm.num_envs)
+
+    @jax.jit
+    def learned(by_task, key):
+        state = algorithm.init(key, spec)
+        actor = algorithm.actor(state)
+        carry = algorithm.carry(actor, algorithm.num_envs)
+        played = rollout(algorithm, world, actor, carry, world.reset(key), key, "explore")[0]
+        steps, over = played.steps, jnp.zeros_like(played.steps.terminated).at[3].set(True)
+        terminated, truncated = steps.terminated | (over & by_task), steps.truncated | (over & ~by_task)
+        steps = steps._replace(terminated=terminated, truncated=truncated & ~terminated)
+        return algorithm.learn(state, played._replace(steps=steps), key)[0]
+
+    task, clock = (learned(jnp.bool_(by_task), random_key(0)) for by_task in (True, False))
+    apart = max(np.abs(np.subtract(a, b, dtype=float)).max(initial=0.0) for a, b in zip(arrays(task), arrays(clock)))
+    assert apart > 1e-4  # of rounding it is 1e-6
 
 
 @pytest.fixture(scope="module")
