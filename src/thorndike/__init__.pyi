@@ -137,6 +137,7 @@ from thorndike.ops.optimise import RMSProp as RMSProp
 from thorndike.ops.optimise import SGD as SGD
 from thorndike.ops.penalty import KLPenalty as KLPenalty
 from thorndike.ops.returns import gae as gae
+from thorndike.ops.twohot import Bins as Bins
 from thorndike.planning.shooting import CEM as CEM
 from thorndike.planning.shooting import ICEM as ICEM
 from thorndike.planning.shooting import MPPI as MPPI

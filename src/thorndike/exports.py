@@ -56,6 +56,7 @@ PARTS = {  # all but the algorithms
     "ops.optimise": ("Adam", "RAdam", "RMSProp", "SGD"),
     "ops.penalty": ("KLPenalty",),
     "ops.returns": ("gae",),
+    "ops.twohot": ("Bins",),
     "planning.shooting": ("RandomShooting", "CEM", "ICEM", "MPPI"),
     "schedules": ("Linear", "Cosine", "Exponential", "Harmonic"),
     "envs.adapters.gymnasium": ("GymnasiumEnvironment",),
