@@ -9,6 +9,7 @@ from thorndike.algorithms.actor_critic.td3 import DDPG as DDPG
 from thorndike.algorithms.actor_critic.td3 import TD3 as TD3
 from thorndike.algorithms.actor_critic.tqc import TQC as TQC
 from thorndike.algorithms.exploration.go_explore import GoExplore as GoExplore
+from thorndike.algorithms.meta.rl2 import RL2 as RL2
 from thorndike.algorithms.offline.bc import BC as BC
 from thorndike.algorithms.planning.mpc import MPC as MPC
 from thorndike.algorithms.planning.value_iteration import PolicyIteration as PolicyIteration
@@ -69,6 +70,11 @@ from thorndike.envs.grid.grid_world import four_rooms as four_rooms
 from thorndike.envs.grid.river_swim import RiverSwim as RiverSwim
 from thorndike.envs.memory.repeat_previous import RepeatPrevious as RepeatPrevious
 from thorndike.envs.memory.t_maze import TMaze as TMaze
+from thorndike.envs.tasks.bandit import Bandit as Bandit
+from thorndike.envs.tasks.dark_room import DarkRoom as DarkRoom
+from thorndike.envs.tasks.doors import Doors as Doors
+from thorndike.envs.tasks.navigation import Navigation2D as Navigation2D
+from thorndike.envs.tasks.random_mdp import RandomMDP as RandomMDP
 from thorndike.envs.toy_text.blackjack import Blackjack as Blackjack
 from thorndike.envs.toy_text.tables import GymnasiumTable as GymnasiumTable
 from thorndike.envs.toy_text.tables import frozen_lake as frozen_lake
@@ -85,6 +91,8 @@ from thorndike.envs.wrappers.standard import FrameStack as FrameStack
 from thorndike.envs.wrappers.standard import RewardScale as RewardScale
 from thorndike.envs.wrappers.standard import StickyActions as StickyActions
 from thorndike.envs.wrappers.standard import TimeLimit as TimeLimit
+from thorndike.envs.wrappers.trials import SameTask as SameTask
+from thorndike.envs.wrappers.trials import Trials as Trials
 from thorndike.envs.wrappers.weighted import Weighted as Weighted
 from thorndike.errors import CheckpointError as CheckpointError
 from thorndike.errors import ConfigError as ConfigError

@@ -81,6 +81,12 @@ PARTS = {  # all but the algorithms
     "envs.memory.t_maze": ("TMaze",),
     "envs.toy_text.blackjack": ("Blackjack",),
     "envs.toy_text.tables": ("GymnasiumTable", "frozen_lake", "taxi"),
+    "envs.tasks.bandit": ("Bandit",),
+    "envs.tasks.dark_room": ("DarkRoom",),
+    "envs.tasks.doors": ("Doors",),
+    "envs.tasks.navigation": ("Navigation2D",),
+    "envs.tasks.random_mdp": ("RandomMDP",),
+    "envs.wrappers.trials": ("Trials", "SameTask"),
     "envs.wrappers.standard": (
         "TimeLimit", "RewardScale", "FrameStack", "ActionRepeat", "StickyActions",
     ),

@@ -34,6 +34,7 @@ MODULES = (  # the order in which algorithms are listed; families are folders
     "exploration.go_explore",
     "planning.mpc",
     "search.alphazero",
+    "meta.rl2",
     "offline.bc",
 )
 

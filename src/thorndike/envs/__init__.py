@@ -31,6 +31,15 @@ BUILT_IN = {  # id: (module, factory); where Gymnasium has one of that id, parit
     "Reach": ("goal.reach", "Reach"),
     "RepeatPrevious": ("memory.repeat_previous", "RepeatPrevious"),
     "TMaze": ("memory.t_maze", "TMaze"),
+    "Bandit": ("tasks.bandit", "Bandit"),
+    "Doors": ("tasks.doors", "Doors"),
+    "DarkRoom": ("tasks.dark_room", "DarkRoom"),
+    "RandomMDP": ("tasks.random_mdp", "RandomMDP"),
+    "Navigation2D": ("tasks.navigation", "Navigation2D"),
+    "BanditTrials": ("tasks.trials", "bandit_trials"),
+    "DoorsTrials": ("tasks.trials", "doors_trials"),
+    "DarkRoomTrials": ("tasks.trials", "dark_room_trials"),
+    "RandomMDPTrials": ("tasks.trials", "random_mdp_trials"),
 }
 
 ADAPTERS = ("pgx", "gymnax", "brax", "playground", "envpool", "pettingzoo")  # prefixes of ids

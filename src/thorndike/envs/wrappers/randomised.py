@@ -85,10 +85,21 @@ class Randomised(Wrapper):
     def reset(self, key: Array) -> Step:
         """An episode in a world of its own."""
         vkey, key = jax.random.split(key)
+        return self.begin(self.task(vkey), key)
+
+    def task(self, key: Array) -> Array:
+        """The numbers of a world, drawn anew."""
         low, high = (jnp.array([bounds[i] for _, *bounds in self.ranges]) for i in (0, 1))
-        values = jax.random.uniform(vkey, low.shape, minval=low, maxval=high)
-        step = self.changed(values).reset(key)
-        return step._replace(state=Wrapped(step.state, values))
+        return jax.random.uniform(key, low.shape, minval=low, maxval=high)
+
+    def begin(self, task: Array, key: Array) -> Step:
+        """An episode in a world with these numbers."""
+        step = self.changed(task).reset(key)
+        return step._replace(state=Wrapped(step.state, task))
+
+    def task_of(self, state: Wrapped) -> Array:
+        """The numbers of this episode's world."""
+        return state.mine
 
     def step(self, state: Wrapped, action: Array, key: Array) -> Step:
         """A step in this episode's world."""
