@@ -9,6 +9,7 @@ from thorndike.algorithms.actor_critic.td3 import DDPG as DDPG
 from thorndike.algorithms.actor_critic.td3 import TD3 as TD3
 from thorndike.algorithms.actor_critic.tqc import TQC as TQC
 from thorndike.algorithms.exploration.go_explore import GoExplore as GoExplore
+from thorndike.algorithms.meta.maml import MAML as MAML
 from thorndike.algorithms.meta.rl2 import RL2 as RL2
 from thorndike.algorithms.offline.bc import BC as BC
 from thorndike.algorithms.planning.mpc import MPC as MPC

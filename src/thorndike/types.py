@@ -161,6 +161,9 @@ class Algorithm(Protocol):
     `replay_ratio`; the drivers keep what came in that memory and draw batches from it (`collect` and `improve` in
     `thorndike.drivers.learner`). With a method `experience(rollout)` it chooses what of a rollout is remembered.
     A replay with a method `bind(memory, spec)` is told which environment its memory is for.
+    With a method `gather(play, world, actor, carry, now, key, how)` it takes its experience on JAX environments by
+    rollouts of its own choice, `play(world, actor, carry, now, key, how, length)`, and gives back what `play` does: a
+    `Rollout` of `rollout_length` steps, the timestep and the carry after it.
     With a method `adopted(state)` it mends a state of which only a part came from elsewhere: targets follow, say.
     """
 

@@ -54,12 +54,28 @@ class Poisoned(Wrapper):
     def transitions(self):
         return self.env.transitions
 
+    @property
+    def task(self):
+        return self.env.task
+
+    @property
+    def task_of(self):
+        inner = self.env.task_of
+        return lambda state: inner(state.inner)
+
+    @property
+    def begin(self):
+        inner = self.env.begin
+        return lambda task, key: self._begun(inner(task, key))
+
     def player(self, state):
         return self.env.player(state.inner)
 
-    def reset(self, key):
-        step = self.env.reset(key)
+    def _begun(self, step):
         return step._replace(state=Wrapped(step.state, jnp.float32(0)))
+
+    def reset(self, key):
+        return self._begun(self.env.reset(key))
 
     def again(self, state, key):
         step = self.env.reset(key)

@@ -270,6 +270,8 @@ def test_nan_of_the_environment(name, where):
     """The rollout in which it comes is the last. (A search of 4 looks 4 steps ahead, not into the rollout before.)"""
     if where == "obs" and not hasattr(shared(name).spec.observation, "low"):
         pytest.skip("its observations are whole numbers")
+    if hasattr(CASES[name][0], "gather"):
+        pytest.skip("it begins its episodes itself, and this counter with them")
     driver = changed(name, **{where: PLANTED})
     state = driver.advance(started(name, driver), 200)
     assert first_bad(state) == (PLANTED - 1) // CASES[name][0].rollout_length

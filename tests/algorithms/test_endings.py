@@ -58,6 +58,8 @@ OTHERWISE = {  # those that are tested otherwise, and where
     "drqn": "test_memory.py",
     "ddpg": "it is td3 with other numbers",
     "redq": "it is sac with other numbers",
+    "rl2": "its values are PPO's",
+    "maml": "test_maml_parts.py: it learns no values",
     "droq": "it is sac with other numbers",
 }
 NAMES = tuple(ITERATIONS)

@@ -35,6 +35,7 @@ MODULES = (  # the order in which algorithms are listed; families are folders
     "planning.mpc",
     "search.alphazero",
     "meta.rl2",
+    "meta.maml",
     "offline.bc",
 )
 

@@ -60,20 +60,37 @@ def transition(now: Timestep, action: PyTree, extras: dict[str, PyTree], later: 
     return Transition(now.obs, now.first, action, extras, *ending, info)
 
 
-def rollout(algorithm: Any, world: Batched, actor: PyTree, carry: PyTree, now: Timestep, key: Array, how: str):
-    """A `Rollout` of `algorithm.rollout_length` steps, and the timestep and carry after it."""
+def rollout(
+    algorithm: Any,
+    world: Batched,
+    actor: PyTree,
+    carry: PyTree,
+    now: Timestep,
+    key: Array,
+    how: str,
+    length: int | None = None,
+):
+    """A `Rollout` of `length` steps (None: `algorithm.rollout_length`), and the timestep and carry after it."""
+    length = algorithm.rollout_length if length is None else length
 
     def step(state, key):
         now, carry = state
         now, carry, done = step_world(algorithm, world, actor, carry, now, key, how)
         return (now, carry), done
 
-    if algorithm.rollout_length == 1:
+    if length == 1:
         (later, next_carry), done = step((now, carry), key)
         steps = jax.tree.map(lambda x: x[None], done)
     else:
-        (later, next_carry), steps = jax.lax.scan(step, (now, carry), jax.random.split(key, algorithm.rollout_length))
+        (later, next_carry), steps = jax.lax.scan(step, (now, carry), jax.random.split(key, length))
     return Rollout(steps, carry, later._replace(sim=())), later, next_carry
+
+
+def gathered(algorithm: Any, world: Batched, actor: PyTree, carry: PyTree, now: Timestep, key: Array, how: str):
+    """The experience of one iteration: a rollout, or what an algorithm gathers by rollouts of its own choice."""
+    if not hasattr(algorithm, "gather"):
+        return rollout(algorithm, world, actor, carry, now, key, how)
+    return algorithm.gather(partial(rollout, algorithm), world, actor, carry, now, key, how)
 
 
 def outline(algorithm: Any, world: Batched, spec: Spec) -> tuple[Rollout, Metrics]:
@@ -89,7 +106,7 @@ def outline(algorithm: Any, world: Batched, spec: Spec) -> tuple[Rollout, Metric
         agent, now = algorithm.init(key, spec), world.reset(key)
         actor = algorithm.actor(agent)
         carry = algorithm.carry(actor, algorithm.num_envs)
-        experience = rollout(algorithm, world, actor, carry, now, key, "explore")[0]
+        experience = gathered(algorithm, world, actor, carry, now, key, "explore")[0]
         memory = init_memory(algorithm, experience, spec)
         after, _, metrics, seen = _learn(algorithm, world.env, agent, memory, experience, key)
         return experience, {**seen.metrics, **metrics}, agent, after
@@ -129,7 +146,7 @@ def iterate(algorithm: Any, world: Batched, state: RunState, warm: bool, warmup:
     env = world.env
     actor = algorithm.actor(state.agent)
     how = warmup if warm else "explore"
-    experience, now, carry = rollout(algorithm, world, actor, state.carry, state.now, rkey, how)
+    experience, now, carry = gathered(algorithm, world, actor, state.carry, state.now, rkey, how)
     steps = state.steps + algorithm.rollout_length * algorithm.num_envs
     if warm:
         agent, memory = state.agent, collect(algorithm, state.memory, experience)

@@ -21,7 +21,7 @@ from thorndike.configuration import is_config
 from thorndike.envs.conformance import agree, answered
 from thorndike.envs.mixed import Mixed
 from thorndike.ops.keys import random_key
-from thorndike.types import SHOWN, Array, Environment, PyTree, Timestep
+from thorndike.types import SHOWN, Array, Environment, PyTree, Step, Timestep
 
 
 class Simulator(NamedTuple):
@@ -72,7 +72,14 @@ class Batched:
 
     def reset(self, key: Array) -> Timestep:
         """The first timestep, leading axis [E]."""
-        fresh = answered(self.env, "reset", jax.vmap(self.env.reset)(jax.random.split(key, self.num_envs)))
+        return self._first(answered(self.env, "reset", jax.vmap(self.env.reset)(jax.random.split(key, self.num_envs))))
+
+    def begin(self, tasks: PyTree, key: Array) -> Timestep:
+        """The first timestep of episodes in given tasks [E, ...], of an environment that has some (`TaskFamily`)."""
+        begin: Any = self.env.begin  # type: ignore[attr-defined]
+        return self._first(answered(self.env, "begin", jax.vmap(begin)(tasks, jax.random.split(key, self.num_envs))))
+
+    def _first(self, fresh: Step) -> Timestep:
         no, zero = jnp.zeros(self.num_envs, bool), jnp.zeros(self.num_envs)
         shown = {name: fresh.info[name] for name in SHOWN if name in fresh.info}
         info = {**shown, **{f"final_{name}": x for name, x in shown.items()}}

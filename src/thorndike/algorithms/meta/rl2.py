@@ -9,6 +9,8 @@ from gymnasium.spaces import Dict
 from thorndike.algorithms.policy.ppo import PPO
 from thorndike.configuration import algorithm
 from thorndike.domains import NonNegative
+from thorndike.envs.tasks.navigation import Navigation2D
+from thorndike.envs.wrappers.trials import Trials
 from thorndike.nets.actor_critic import Core
 from thorndike.nets.recurrent import GRU
 from thorndike.nets.torso import Torso
@@ -58,7 +60,11 @@ class RL2(PPO):
         }
 
     @classmethod
-    def small(cls) -> dict[str, tuple[Any, str]]:
+    def small(cls) -> dict[str, tuple[Any, Any]]:
         """Small instances, each with an environment, that tests run in seconds."""
-        few: dict[str, Any] = {"torso": Torso(widths=(16,)), "core": GRU(width=8), "num_envs": 4, "rollout_length": 15}
-        return {"": (cls(**few, minibatch_size=30), "DoorsTrials")}
+        few: dict[str, Any] = {"torso": Torso(widths=(16,)), "core": GRU(width=8), "num_envs": 4, "rollout_length": 14}
+        moving = Trials(env=Navigation2D(max_steps=4), episodes=3)
+        return {
+            "": (cls(**few, minibatch_size=28), "DoorsTrials"),
+            "continuous": (cls(**few, minibatch_size=28), moving),
+        }

@@ -143,6 +143,10 @@ class SameTask(Wrapper):
         refuse(self)
         require_tasks(self)
 
+    def begin(self, task: PyTree, key: Array) -> Step:
+        """The first episode in that task."""
+        return self.env.begin(task, key)
+
     def again(self, state: PyTree, key: Array) -> Step:
         """The next episode, in the task of the last."""
         return self.env.begin(self.env.task_of(state), key)
