@@ -69,6 +69,8 @@ from thorndike.envs.grid.grid_world import GridWorld as GridWorld
 from thorndike.envs.grid.grid_world import cliff_walking as cliff_walking
 from thorndike.envs.grid.grid_world import four_rooms as four_rooms
 from thorndike.envs.grid.river_swim import RiverSwim as RiverSwim
+from thorndike.envs.identify import Identified as Identified
+from thorndike.envs.identify import identify as identify
 from thorndike.envs.memory.repeat_previous import RepeatPrevious as RepeatPrevious
 from thorndike.envs.memory.t_maze import TMaze as TMaze
 from thorndike.envs.tasks.bandit import Bandit as Bandit

@@ -28,6 +28,7 @@ PARTS = {  # all but the algorithms
     "presets": ("preset",),
     "checks": ("check",),
     "envs": ("make",),
+    "envs.identify": ("identify", "Identified"),
     "configuration": ("config", "algorithm"),
     "drivers.evaluate": ("evaluate",),
     "drivers.evaluation": ("Evaluation",),

@@ -97,6 +97,10 @@ class Acrobot:
         det = m11 * m22 - m12**2
         return jnp.stack([theta_1_dot, theta_2_dot, (m22 * f1 - m12 * f2) / det, (m11 * f2 - m12 * f1) / det])
 
+    def state_of(self, obs: Array) -> AcrobotState:
+        """The state that an observation [6] shows."""
+        return AcrobotState(jnp.arctan2(obs[1], obs[0]), jnp.arctan2(obs[3], obs[2]), obs[4], obs[5])
+
     def render(self, state: AcrobotState) -> np.ndarray:
         """One frame, uint8 [height, width, 3]."""
         l1, l2, bar = float(self.length_1), float(self.length_2), float(self.goal_height)

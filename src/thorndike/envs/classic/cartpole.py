@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from gymnasium.spaces import Box, Discrete
 
-from thorndike.configuration import config
+from thorndike.configuration import config, require
 from thorndike.envs.draw import Canvas
 from thorndike.types import Array, Step
 
@@ -69,6 +69,11 @@ class CartPole:
         )
         fallen = (jnp.abs(state.x) > 2.4) | (jnp.abs(state.theta) > 12 * np.pi / 180)
         return Step(state, self.observe(state), jnp.float32(1.0), fallen)
+
+    def state_of(self, obs: Array) -> CartPoleState:
+        """The state that an observation [4] shows."""
+        require(self.velocities, "without velocities an observation of CartPole does not show its state")
+        return CartPoleState(*obs)
 
     def observe(self, state: CartPoleState) -> Array:
         """What is seen of a state, [4] or [2]."""

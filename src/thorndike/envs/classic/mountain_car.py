@@ -55,6 +55,10 @@ class MountainCar:
         there = (state.position >= self.goal_position) & (state.velocity >= self.goal_velocity)
         return Step(state, jnp.stack(state), jnp.float32(-1.0), there)
 
+    def state_of(self, obs: Array) -> CarState:
+        """The state that an observation [2] shows."""
+        return CarState(*obs)
+
     def render(self, state: CarState) -> np.ndarray:
         """One frame, uint8 [height, width, 3]."""
         return draw_car(state, float(self.goal_position))

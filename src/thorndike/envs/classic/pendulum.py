@@ -63,6 +63,10 @@ class Pendulum:
         state = PendulumState(theta + self.dt * theta_dot, theta_dot)
         return Step(state, _observe(state), -cost, jnp.asarray(False))
 
+    def state_of(self, obs: Array) -> PendulumState:
+        """The state that an observation [3] shows."""
+        return PendulumState(jnp.arctan2(obs[1], obs[0]), obs[2])
+
     def render(self, state: PendulumState) -> np.ndarray:
         """One frame, uint8 [height, width, 3]."""
         length, theta = float(self.length), float(state.theta)
