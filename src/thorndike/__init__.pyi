@@ -11,6 +11,8 @@ from thorndike.algorithms.actor_critic.tqc import TQC as TQC
 from thorndike.algorithms.exploration.go_explore import GoExplore as GoExplore
 from thorndike.algorithms.meta.maml import MAML as MAML
 from thorndike.algorithms.meta.rl2 import RL2 as RL2
+from thorndike.algorithms.model_based.mbpo import MBPO as MBPO
+from thorndike.algorithms.model_based.pets import PETS as PETS
 from thorndike.algorithms.offline.bc import BC as BC
 from thorndike.algorithms.planning.mpc import MPC as MPC
 from thorndike.algorithms.planning.value_iteration import PolicyIteration as PolicyIteration
@@ -119,6 +121,7 @@ from thorndike.nets.cnn import SmallCNN as SmallCNN
 from thorndike.nets.conv1d import Conv1D as Conv1D
 from thorndike.nets.curiosity import ICM as ICM
 from thorndike.nets.curiosity import RND as RND
+from thorndike.nets.ensemble import Gaussians as Gaussians
 from thorndike.nets.features import Fourier as Fourier
 from thorndike.nets.features import Polynomial as Polynomial
 from thorndike.nets.features import TileCoding as TileCoding
