@@ -144,7 +144,7 @@ WALKER = td.MBPO(
 )  # fmt: skip
 
 
-def values(algorithm=WALKER, updates=1500):
+def values(algorithm=WALKER, updates=800):
     """V at 0 and at 0.5 of a corridor of ten steps of 0.1 that pay 1 each, beyond which the task ends."""
 
     def step(state, key):
