@@ -50,7 +50,7 @@ PLANS = (td.PETS(planner=td.CEM(population=8, elites=2), horizon=3), Spec(VECTOR
 
 def agent_of(case: str) -> Agent:
     """An agent nobody trained, all of whose numbers, those that normalise too, differ from their first ones."""
-    algorithm, spec = CASES[case] if case in CASES else PLANS
+    algorithm, spec = CASES.get(case, PLANS)
     algorithm = settled(algorithm, 0, 100, 0)
     actor = algorithm.actor(algorithm.init(random_key(0), spec))
     rng = np.random.default_rng(1)
