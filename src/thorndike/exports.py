@@ -42,6 +42,7 @@ PARTS = {  # all but the algorithms
     "nets.torso": ("Torso",),
     "nets.transformer": ("GTrXL",),
     "nets.curiosity": ("RND", "ICM"),
+    "nets.ensemble": ("Gaussians",),
     "nets.cnn": ("NatureCNN", "SmallCNN", "ImpalaCNN", "ResidualCNN"),
     "nets.conv1d": ("Conv1D",),
     "nets.features": ("Polynomial", "Fourier", "TileCoding"),

@@ -50,6 +50,8 @@ OTHERWISE = {  # those that are tested otherwise, and where
     "dyna-q-plus": "learning/test_dyna.py",
     "prioritised-sweeping": "learning/test_dyna.py",
     "mpc": "planning/test_shooting.py",
+    "pets": "test_pets_parts.py: what a plan earns behind a learned end",
+    "mbpo": "test_mbpo_parts.py: a corridor with an end; its models want vectors",
     "value-iteration": "planning/test_dynamic_programming.py",
     "policy-iteration": "planning/test_dynamic_programming.py",
     **dict.fromkeys(("double-dqn", "dueling-dqn", "drq"), "they are dqn with other numbers"),

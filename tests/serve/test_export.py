@@ -40,13 +40,17 @@ CASES = {
     "image": (td.PPO(torso=IMAGES), Spec(Box(0, 255, (10, 10, 3), np.uint8), Discrete(3), 1, "t")),
     "dqn": (td.DQN(torso=TORSO), Spec(VECTOR, Discrete(3), 1, "t")),
     "sac": (td.SAC(torso=TORSO), Spec(VECTOR, ARMS, 1, "t")),
+    "mbpo": (td.MBPO(agent=td.SAC(torso=TORSO), model=td.Gaussians(widths=(8,))), Spec(VECTOR, ARMS, 1, "t")),
     "table": (td.QLearning(), Spec(Discrete(5), Discrete(3), 1, "t")),
 }  # fmt: skip
 
 
+PLANS = (td.PETS(planner=td.CEM(population=8, elites=2), horizon=3), Spec(VECTOR, ARMS, 1, "t"))
+
+
 def agent_of(case: str) -> Agent:
     """An agent nobody trained, all of whose numbers, those that normalise too, differ from their first ones."""
-    algorithm, spec = CASES[case]
+    algorithm, spec = CASES.get(case, PLANS)
     algorithm = settled(algorithm, 0, 100, 0)
     actor = algorithm.actor(algorithm.init(random_key(0), spec))
     rng = np.random.default_rng(1)
@@ -125,6 +129,8 @@ def test_what_cannot_be_exported_says_why(tmp_path, monkeypatch):
         agent.export(tmp_path / "policy.pt")
     with pytest.raises(td.ConfigError, match="at least 1"):
         agent.export(tmp_path / "policy.onnx", check=0)
+    with pytest.raises(td.IncompatibleError, match=r"PETS.* cannot be exported"):  # its planner sorts what it drew
+        agent_of("pets").export(tmp_path / "policy.onnx")
     monkeypatch.delitem(sys.modules["thorndike.serve.operators"].__dict__["SAME"], "tanh")
     with pytest.raises(td.IncompatibleError, match="operation 'tanh' has no translation"):
         agent.export(tmp_path / "policy.onnx")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -129,14 +131,25 @@ def check_answers(env: Any) -> None:
 
 def check_shaping(algorithm: Any, env: Any) -> None:
     """Rewards are shaped with the discount that they are learned with: with another the best policy changes."""
-    if "discount" not in numbers(algorithm):
-        return
-    name, learned = f"{type(algorithm).__name__}.discount", algorithm.discount
-    for layer in layers(env):
-        if isinstance(layer, Shaping):
-            same = not is_config(learned) and bool(np.all(np.float32(learned) == np.float32(layer.discount)))
-            both = f"Shaping.discount is {layer.discount} and {name} {learned}"
-            require(same, f"{both}: rewards shaped so have another best policy; give both the same value")
+    for learner, where in learners(algorithm):
+        if "discount" not in numbers(learner):
+            continue
+        name, learned = f"{where}.discount", learner.discount
+        for layer in layers(env):
+            if isinstance(layer, Shaping):
+                same = not is_config(learned) and bool(np.all(np.float32(learned) == np.float32(layer.discount)))
+                both = f"Shaping.discount is {layer.discount} and {name} {learned}"
+                require(same, f"{both}: rewards shaped so have another best policy; give both the same value")
+
+
+def learners(algorithm: Any, name: str = "") -> Iterator[tuple[Any, str]]:
+    """The algorithm, and those that it is made of, each with its dotted name."""
+    name = name or type(algorithm).__name__
+    yield algorithm, name
+    for field in dataclasses.fields(algorithm):
+        inner = getattr(algorithm, field.name)
+        if is_config(inner) and hasattr(inner, "act"):
+            yield from learners(inner, f"{name}.{field.name}")
 
 
 def check_observations(algorithm: Any, space: Space) -> None:
@@ -172,6 +185,11 @@ def open_dataset(algorithm: Any, dataset: Any, masked: bool) -> Dataset | None:
             raise ConfigError(f"{name} learns from a dataset: give one, dataset=... (--dataset DIR)")
         return None
     whole = hasattr(algorithm, "experience") or isinstance(getattr(algorithm, "replay", None), (Sequences, Hindsight))
+    if getattr(algorithm, "online", False):
+        raise IncompatibleError(
+            f"{name} draws which of its models learn from a step as it acts, which no dataset says: bc, dqn, sac learn "
+            "from datasets"
+        )
     if not replays(algorithm) or whole:
         raise IncompatibleError(
             f"{name} does not learn from single transitions, so not from a dataset: bc, dqn, sac do"
