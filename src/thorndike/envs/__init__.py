@@ -29,6 +29,7 @@ BUILT_IN = {  # id: (module, factory); where Gymnasium has one of that id, parit
     "RiverSwim": ("grid.river_swim", "RiverSwim"),
     "BitFlip": ("goal.bit_flip", "BitFlip"),
     "Reach": ("goal.reach", "Reach"),
+    "PointMaze": ("continuous.point_maze", "PointMaze"),
     "RepeatPrevious": ("memory.repeat_previous", "RepeatPrevious"),
     "TMaze": ("memory.t_maze", "TMaze"),
     "Bandit": ("tasks.bandit", "Bandit"),
