@@ -20,7 +20,7 @@ from thorndike.types import Rollout
 
 FeudalQ = td.FeudalQ
 GRID = td.GridWorld(map=("S....", "..#..", "..#..", "....G"), step_reward=-0.5, goal_reward=3.0, max_steps=23)
-RULES = td.FeudalQ(block=2, patience=4, num_envs=1, rollout_length=300, discount=0.9, worker_discount=0.8,
+RULES = td.FeudalQ(block=2, command_steps=4, num_envs=1, rollout_length=300, discount=0.9, worker_discount=0.8,
                    exploration=td.Epsilon(start=0.6, end=None))  # fmt: skip
 SPEC = describe(td.make(GRID), 1000, "test")
 MOVES = [(-1, 0), (0, 1), (1, 0), (0, -1)]

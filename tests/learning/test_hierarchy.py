@@ -38,7 +38,7 @@ def test_terminations_that_climb_the_wrong_way_do_not(tmp_path, monkeypatch):
 def lengths(run, first, last):
     """The mean length of training episodes from the first to the last, counted from 1, of each run [R]."""
     episodes, found = run.episodes(), []
-    for member in range(len(run.seeds)):
+    for member in range(run.seeds):
         own = episodes["length"][episodes["member"] == member]
         assert len(own) >= last, "too few episodes"
         found.append(own[first - 1 : last].mean())

@@ -41,6 +41,8 @@ CASES = {
     "dqn": (td.DQN(torso=TORSO), Spec(VECTOR, Discrete(3), 1, "t")),
     "sac": (td.SAC(torso=TORSO), Spec(VECTOR, ARMS, 1, "t")),
     "table": (td.QLearning(), Spec(Discrete(5), Discrete(3), 1, "t")),
+    "options": (td.OptionCritic(torso=TORSO), Spec(VECTOR, Discrete(3), 1, "t")),
+    "goals": (td.HIRO(), Spec(VECTOR, ARMS, 1, "t")),
 }  # fmt: skip
 
 
@@ -61,12 +63,12 @@ def test_onnx_acts_as_the_agent(case, tmp_path):
     assert found.difference < 1e-5
     assert found.batch == (1 if case in ("image", "table") else None)
     carries = [name for name in found.inputs if name.startswith("carry")]
-    assert len(carries) == {"memory": 1, "lstm": 2}.get(case, 0)
+    assert len(carries) == {"memory": 1, "lstm": 2, "options": 1, "goals": 2}.get(case, 0)
     assert ("first" in found.inputs) == bool(carries)
     assert ("mask" in found.inputs) == (case in ("masked", "multidiscrete"))
 
 
-@pytest.mark.parametrize("case", ["discrete", "multidiscrete", "clipped", "memory", "dqn", "sac"])
+@pytest.mark.parametrize("case", ["discrete", "multidiscrete", "clipped", "memory", "dqn", "sac", "options"])
 def test_a_module_of_numpy_acts_as_the_agent(case, tmp_path):
     agent = agent_of(case)
     assert exporting.export(agent, tmp_path / "policy.py", check=200).difference < 1e-5

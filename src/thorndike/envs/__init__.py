@@ -16,6 +16,7 @@ BUILT_IN = {  # id: (module, factory); where Gymnasium has one of that id, parit
     "GridWorld": ("grid.grid_world", "GridWorld"),
     "FourRooms": ("grid.grid_world", "four_rooms"),
     "DynaMaze": ("grid.grid_world", "dyna_maze"),
+    "LargeDynaMaze": ("grid.grid_world", "large_dyna_maze"),
     "BlockingMaze": ("grid.changing_maze", "blocking_maze"),
     "ShortcutMaze": ("grid.changing_maze", "shortcut_maze"),
     "CliffWalkingSlippery-v1": ("toy_text.tables", "slippery_cliff"),

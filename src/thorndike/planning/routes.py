@@ -44,7 +44,8 @@ def a_star(grid: np.ndarray, start: Cell, goal: Cell, heuristic: Callable[[Cell]
         least = float(grid.min())
         least = least if np.isfinite(least) else 0.0
         heuristic = lambda cell: least * (abs(cell[0] - goal[0]) + abs(cell[1] - goal[1]))  # noqa: E731
-    best, before, done = {start: 0.0}, {start: start}, set()
+    best, before = {start: 0.0}, {start: start}
+    done: set[Cell] = set()
     # Of cells that look as good, the one that is farther from the start is nearer to the goal.
     waiting = [(heuristic(start), 0.0, start)]
     while waiting:

@@ -94,7 +94,7 @@ class FeudalQ:
     """Feudal Q-learning (Dayan & Hinton 1993) with one level of managers.
 
     The grid is cut into square blocks. The manager commands to enter the next block in one of four directions, and the
-    command ends when the block is left, with the episode, or after `patience` steps: then another one follows. Rewards
+    command ends when the block is left, with the episode, or after `command_steps`: then another one follows. Rewards
     are hidden from workers, who learn to obey, and cells from the manager, who learns from rewards:
 
     worker:  Q(s, m, a) <- Q(s, m, a) + α [ 1(it entered the block of m) + γ_w C max_a' Q(s', m, a') - Q(s, m, a) ]
@@ -105,7 +105,7 @@ class FeudalQ:
     """
 
     block: int = 3  # cells of a block's side
-    patience: int = 30  # steps after which a command that was not obeyed is given up
+    command_steps: int = 30  # steps after which a command that was not obeyed is given up
     learning_rate: Share = 0.5  # α
     discount: Fraction = 0.98  # γ, for each step
     worker_discount: Fraction = 0.9  # γ_w
@@ -115,8 +115,8 @@ class FeudalQ:
 
     def check(self) -> None:
         """Positive sizes."""
-        sizes = (self.block, self.patience, self.num_envs, self.rollout_length)
-        require(min(sizes) > 0, "FeudalQ.block, patience, num_envs and rollout_length must be positive")
+        sizes = (self.block, self.command_steps, self.num_envs, self.rollout_length)
+        require(min(sizes) > 0, "FeudalQ.block, command_steps, num_envs and rollout_length must be positive")
 
     def supports(self, spec: Spec) -> str | None:
         """Grids whose observation is the cell."""
@@ -124,7 +124,7 @@ class FeudalQ:
         cells = None if layout is None else layout.rows * layout.columns
         if not (isinstance(spec.observation, Discrete) and spec.observation.n == cells):
             return (
-                "FeudalQ cuts a grid into blocks: it needs a GridWorld, such as DynaMaze or FourRooms, whose "
+                "FeudalQ cuts a grid into blocks: it needs a GridWorld, such as LargeDynaMaze or FourRooms, whose "
                 f"observation is the cell, not {spec.id or 'an environment'} with observations of {spec.observation}"
             )
         return None
@@ -152,11 +152,11 @@ class FeudalQ:
 
     def over(self, order: Order, block: Array, first: Array) -> Array:
         """Whether a command is over, [E], where the agent is in these blocks."""
-        return first | (block != order.block) | (order.steps >= self.patience)
+        return first | (block != order.block) | (order.steps >= self.command_steps)
 
     def open(self, order: Order, block: Array, first: Array) -> Array:
         """Which commands may be given next, [E, 4]: all, but for one that was given up in this block."""
-        failed = ~first & (block == order.block) & (order.steps >= self.patience)
+        failed = ~first & (block == order.block) & (order.steps >= self.command_steps)
         return ~failed[:, None] | (jnp.arange(len(MOVES)) != order.command[:, None])
 
     def look(self, actor: Actor, carry: Order, now: Timestep, explore: bool) -> tuple[Look, Order]:
@@ -182,7 +182,7 @@ class FeudalQ:
             jnp.where(over, block, carry.block),
             jnp.where(over, 0, carry.steps) + 1,
         )
-        below = actor.worker[now.obs, order.command]
+        below = actor.worker.reshape(-1, actor.worker.shape[-1])[now.obs * len(MOVES) + order.command]
         action = self.exploration.choose(wkey, below, actor.level) if explore else choose_best(wkey, below)
         return action, order, {"command": order.command, "given": order.steps == 1}
 
@@ -236,7 +236,7 @@ class FeudalQ:
         """The manager's table after a step, its errors [E], and whether a command was over, without which nothing
         moves."""
         block = blocks.of(steps.next_obs)
-        over = (block != account.block) | (account.steps >= self.patience) | steps.ended
+        over = (block != account.block) | (account.steps >= self.command_steps) | steps.ended
         target = td_target(account.earned, manager[block].max(-1), steps.terminated, self.later(account.steps))
         at = (account.block, self.carried_out(blocks, account, steps))
         error = target - manager[at]
@@ -245,13 +245,13 @@ class FeudalQ:
     @classmethod
     def presets(cls) -> dict[str, dict[str, Any]]:
         """Settings known to work, by environment."""
-        return {"DynaMaze": {"steps": 20_000}}
+        return {"DynaMaze": {"steps": 20_000, "block": 2, "command_steps": 10}, "LargeDynaMaze": {"steps": 60_000}}
 
     @classmethod
     def small(cls) -> dict[str, tuple[Any, str]]:
         """Small instances, each with an environment, that tests run in seconds."""
         exploring = Epsilon(start=0.9, end=0.1, fraction=0.9)
-        few: dict[str, Any] = {"num_envs": 4, "rollout_length": 5, "block": 2, "patience": 3}
+        few: dict[str, Any] = {"num_envs": 4, "rollout_length": 5, "block": 2, "command_steps": 3}
         return {"": (cls(**few, exploration=exploring), "GridWorld")}
 
 

@@ -165,8 +165,9 @@ class OptionCritic:
         seen = self.seen(actor, now)
         keep, chosen = self.followed(seen, actor.level, carry, now.first, explore)
         kkey, okey, akey = jax.random.split(key, 3)
-        kept = jax.random.uniform(kkey, keep.shape) < keep
-        option = jnp.where(kept, carry, jax.random.categorical(okey, jnp.log(chosen)))
+        kept = keep > (jax.random.uniform(kkey, keep.shape) if explore else 0.5)
+        following = jax.random.categorical(okey, jnp.log(chosen)) if explore else chosen.argmax(-1)
+        option = jnp.where(kept, carry, following.astype(carry.dtype))
         pi = Categorical(of(seen.logits, option))
         return pi.sample(akey) if explore else pi.mode(), option, {"option": option, "kept": kept}
 

@@ -233,3 +233,8 @@ def dyna_maze(scale: int = 1) -> GridWorld:
     large = ["".join(char * scale for char in row) for row in rows for _ in range(scale)]
     large[2 * scale] = "S" + large[2 * scale][1:]
     return GridWorld(map=tuple(large), step_reward=0.0, goal_reward=1.0, max_steps=3_000 * scale * scale)
+
+
+def large_dyna_maze() -> GridWorld:
+    """Dyna's maze with 3 x 3 cells for each of its own: the goal is 40 steps away."""
+    return dyna_maze(3)
