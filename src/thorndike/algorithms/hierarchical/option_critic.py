@@ -18,6 +18,7 @@ from thorndike.ops.distributions import Categorical
 from thorndike.ops.exploration import Epsilon, Softmax, greedy, legal
 from thorndike.ops.optimise import SGD, Adam, Optimiser, begin, descend
 from thorndike.ops.returns import td_target
+from thorndike.ops.rewards import Scaling, scaled, scaling
 from thorndike.ops.statistics import counted, normalise_tree, running_tree, update_tree
 from thorndike.types import Array, Clock, Look, Metrics, PyTree, Rollout, Spec, Timestep, Transition
 
@@ -62,6 +63,7 @@ class Actor(NamedTuple):
     options: Options
     level: Array  # of the exploration over options
     statistics: PyTree
+    scale: Array  # of values: what rewards were divided by
 
 
 class State(NamedTuple):
@@ -71,6 +73,7 @@ class State(NamedTuple):
     optimiser: Any
     clock: Clock
     statistics: PyTree  # of observations; () where they are not normalised
+    scaling: Scaling | tuple[()]  # of rewards; () where they are left as they are
 
 
 @algorithm(
@@ -95,14 +98,15 @@ class OptionCritic:
 
     options: int = 4  # N
     discount: Fraction = 0.99  # γ
-    deliberation_cost: NonNegative = 0.0  # η, reward that the end of an option costs
+    deliberation_cost: NonNegative = 0.0  # η, what the end of an option costs, in units of the rewards learned from
     exploration: Epsilon | Softmax = Epsilon(start=0.01, end=None)  # over options, when one has ended
     entropy_coefficient: NonNegative = 0.01  # weight of the entropy of the options' policies
     policy_coefficient: NonNegative = 1.0  # weight of the policies' objective beside the critic's loss
     termination_coefficient: NonNegative = 1.0  # weight of the terminations' objective
     learning_rate: NonNegative = 1e-3  # step size
-    max_grad_norm: Positive | None = None  # gradients are scaled down to this norm; None: they are not
-    normalize_observation: bool = False  # floats, by running mean and variance, which are saved with the actor
+    max_grad_norm: Positive | None = 0.5  # gradients are scaled down to this norm; None: they are not
+    normalize_observation: bool = True  # floats, by running mean and variance, which are saved with the actor
+    normalize_reward: bool = True  # divide by the running standard deviation of the discounted return
     torso: Torso = Torso()  # the network below the heads
     optimiser: Optimiser = Adam(eps=1e-5)
     num_envs: int = 16  # environments that are stepped side by side
@@ -126,7 +130,8 @@ class OptionCritic:
         options = Options(key, self.torso, spec, self.options)
         statistics = running_tree(example(spec.observation)) if self.normalize_observation else ()
         clock = Clock(jnp.int32(0), jnp.int32(spec.steps))
-        return State(options, begin(self.descent, options), clock, statistics)
+        scales = scaling(self.num_envs) if self.normalize_reward else ()
+        return State(options, begin(self.descent, options), clock, statistics, scales)
 
     @property
     def descent(self):
@@ -135,7 +140,8 @@ class OptionCritic:
 
     def actor(self, state: State) -> Actor:
         """The networks with their observation statistics, and the level of exploration."""
-        return Actor(state.options, self.exploration.level(state.clock.progress), state.statistics)
+        scale = state.scaling.scale if state.scaling else jnp.float32(1)
+        return Actor(state.options, self.exploration.level(state.clock.progress), state.statistics, scale)
 
     def carry(self, actor: Actor, n: int) -> Array:
         """The option that is under way, [n]."""
@@ -158,7 +164,7 @@ class OptionCritic:
         under_way = jax.nn.one_hot(carry, self.options)
         share = keep[:, None] * under_way + (1.0 - keep[:, None]) * chosen
         pi = (share[..., None] * jax.nn.softmax(seen.logits)).sum(1)
-        return Look(Categorical(jnp.log(pi)), (share * seen.q).sum(-1)), carry
+        return Look(Categorical(jnp.log(pi)), actor.scale * (share * seen.q).sum(-1)), carry
 
     def act(self, actor: Actor, carry: Array, now: Timestep, key: Array, explore: bool):
         """The option ends or goes on; an action of it, drawn or the likeliest."""
@@ -215,14 +221,14 @@ class OptionCritic:
         """One gradient step on the rollout [T, E]. Options last 1 / (1 - `kept`) steps on average."""
         steps = rollout.steps
         statistics = update_tree(state.statistics, steps.obs)
-        seen = steps._replace(
-            obs=normalise_tree(state.statistics, steps.obs), next_obs=normalise_tree(state.statistics, steps.next_obs)
-        )
+        reward, scales = scaled(state.scaling, steps, self.discount)
+        obs, after = (normalise_tree(state.statistics, x) for x in (steps.obs, steps.next_obs))
+        seen = steps._replace(obs=obs, next_obs=after, reward=reward)
         gradient, metrics = jax.grad(self.loss, has_aux=True)(state.options, seen)
         options, optimiser, norms = descend(self.descent, gradient, state.optimiser, state.options)
         if jax.tree.leaves(statistics):
             metrics |= {"observations": counted(statistics)}
-        return State(options, optimiser, state.clock, statistics), metrics | norms
+        return State(options, optimiser, state.clock, statistics, scales), metrics | norms
 
     @classmethod
     def presets(cls) -> dict[str, dict[str, Any]]:
@@ -230,7 +236,7 @@ class OptionCritic:
         table: dict[str, Any] = {  # one table for all, as in the paper: policies move 50 times as fast as values
             "torso": Torso(widths=()), "optimiser": SGD(), "learning_rate": 0.5, "policy_coefficient": 50.0,
             "termination_coefficient": 0.5, "entropy_coefficient": 0.0, "exploration": Softmax(start=0.01, end=None),
-            "num_envs": 1, "rollout_length": 1,
+            "num_envs": 1, "rollout_length": 1, "normalize_reward": False, "max_grad_norm": None,
         }  # fmt: skip
         return {"FourRooms": {"steps": 100_000, **table}, "CartPole-v1": {"steps": 200_000}}
 
@@ -241,7 +247,7 @@ class OptionCritic:
         annealed = Epsilon(start=0.9, end=0.1, fraction=0.9)
         return {
             "": (
-                cls(**few, torso=Torso(widths=(16,)), normalize_observation=True, max_grad_norm=0.5,
+                cls(**few, torso=Torso(widths=(16,)),
                     exploration=annealed),
                 "CartPole-v1",
             ),
@@ -255,5 +261,6 @@ class OptionCritic:
 
 def of(numbers: Array, option: Array) -> Array:
     """Those of one option [...] out of all, [..., N] or [..., N, A]."""
-    index = option.reshape(option.shape + (1,) * (numbers.ndim - option.ndim))
-    return jnp.take_along_axis(numbers, index, option.ndim).squeeze(option.ndim)
+    chosen = option[..., None] == jnp.arange(numbers.shape[option.ndim])
+    chosen = chosen.reshape(chosen.shape + (1,) * (numbers.ndim - chosen.ndim))
+    return jnp.where(chosen, numbers, 0.0).sum(option.ndim)
