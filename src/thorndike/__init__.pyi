@@ -9,6 +9,9 @@ from thorndike.algorithms.actor_critic.td3 import DDPG as DDPG
 from thorndike.algorithms.actor_critic.td3 import TD3 as TD3
 from thorndike.algorithms.actor_critic.tqc import TQC as TQC
 from thorndike.algorithms.exploration.go_explore import GoExplore as GoExplore
+from thorndike.algorithms.hierarchical.feudal import FeudalQ as FeudalQ
+from thorndike.algorithms.hierarchical.hiro import HIRO as HIRO
+from thorndike.algorithms.hierarchical.option_critic import OptionCritic as OptionCritic
 from thorndike.algorithms.meta.maml import MAML as MAML
 from thorndike.algorithms.meta.rl2 import RL2 as RL2
 from thorndike.algorithms.offline.bc import BC as BC
@@ -60,6 +63,7 @@ from thorndike.envs.classic.cartpole import CartPole as CartPole
 from thorndike.envs.classic.mountain_car import MountainCar as MountainCar
 from thorndike.envs.classic.mountain_car_continuous import MountainCarContinuous as MountainCarContinuous
 from thorndike.envs.classic.pendulum import Pendulum as Pendulum
+from thorndike.envs.continuous.point_maze import PointMaze as PointMaze
 from thorndike.envs.goal.bit_flip import BitFlip as BitFlip
 from thorndike.envs.goal.reach import Reach as Reach
 from thorndike.envs.grid.boat_race import BoatRace as BoatRace
