@@ -61,7 +61,7 @@ def test_onnx_acts_as_the_agent(case, tmp_path):
     found = exporting.export(agent_of(case), tmp_path / "policy.onnx", check=200)
     assert found.checked >= 200
     assert found.difference < 1e-5
-    assert found.batch == (1 if case in ("image", "table") else None)
+    assert found.batch == (1 if case in ("image", "table", "options") else None)
     carries = [name for name in found.inputs if name.startswith("carry")]
     assert len(carries) == {"memory": 1, "lstm": 2, "options": 1, "goals": 2}.get(case, 0)
     assert ("first" in found.inputs) == bool(carries)
