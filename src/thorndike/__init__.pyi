@@ -9,8 +9,13 @@ from thorndike.algorithms.actor_critic.td3 import DDPG as DDPG
 from thorndike.algorithms.actor_critic.td3 import TD3 as TD3
 from thorndike.algorithms.actor_critic.tqc import TQC as TQC
 from thorndike.algorithms.exploration.go_explore import GoExplore as GoExplore
+from thorndike.algorithms.hierarchical.feudal import FeudalQ as FeudalQ
+from thorndike.algorithms.hierarchical.hiro import HIRO as HIRO
+from thorndike.algorithms.hierarchical.option_critic import OptionCritic as OptionCritic
 from thorndike.algorithms.meta.maml import MAML as MAML
 from thorndike.algorithms.meta.rl2 import RL2 as RL2
+from thorndike.algorithms.model_based.mbpo import MBPO as MBPO
+from thorndike.algorithms.model_based.pets import PETS as PETS
 from thorndike.algorithms.offline.bc import BC as BC
 from thorndike.algorithms.planning.mpc import MPC as MPC
 from thorndike.algorithms.planning.value_iteration import PolicyIteration as PolicyIteration
@@ -60,6 +65,7 @@ from thorndike.envs.classic.cartpole import CartPole as CartPole
 from thorndike.envs.classic.mountain_car import MountainCar as MountainCar
 from thorndike.envs.classic.mountain_car_continuous import MountainCarContinuous as MountainCarContinuous
 from thorndike.envs.classic.pendulum import Pendulum as Pendulum
+from thorndike.envs.continuous.point_maze import PointMaze as PointMaze
 from thorndike.envs.goal.bit_flip import BitFlip as BitFlip
 from thorndike.envs.goal.reach import Reach as Reach
 from thorndike.envs.grid.boat_race import BoatRace as BoatRace
@@ -119,6 +125,7 @@ from thorndike.nets.cnn import SmallCNN as SmallCNN
 from thorndike.nets.conv1d import Conv1D as Conv1D
 from thorndike.nets.curiosity import ICM as ICM
 from thorndike.nets.curiosity import RND as RND
+from thorndike.nets.ensemble import Gaussians as Gaussians
 from thorndike.nets.features import Fourier as Fourier
 from thorndike.nets.features import Polynomial as Polynomial
 from thorndike.nets.features import TileCoding as TileCoding

@@ -42,6 +42,8 @@ CASES = {
     "sac": (td.SAC(torso=TORSO), Spec(VECTOR, ARMS, 1, "t")),
     "mbpo": (td.MBPO(agent=td.SAC(torso=TORSO), model=td.Gaussians(widths=(8,))), Spec(VECTOR, ARMS, 1, "t")),
     "table": (td.QLearning(), Spec(Discrete(5), Discrete(3), 1, "t")),
+    "options": (td.OptionCritic(torso=TORSO), Spec(VECTOR, Discrete(3), 1, "t")),
+    "goals": (td.HIRO(), Spec(VECTOR, ARMS, 1, "t")),
 }  # fmt: skip
 
 
@@ -63,14 +65,14 @@ def test_onnx_acts_as_the_agent(case, tmp_path):
     found = exporting.export(agent_of(case), tmp_path / "policy.onnx", check=200)
     assert found.checked >= 200
     assert found.difference < 1e-5
-    assert found.batch == (1 if case in ("image", "table") else None)
+    assert found.batch == (1 if case in ("image", "table", "options") else None)
     carries = [name for name in found.inputs if name.startswith("carry")]
-    assert len(carries) == {"memory": 1, "lstm": 2}.get(case, 0)
+    assert len(carries) == {"memory": 1, "lstm": 2, "options": 1, "goals": 2}.get(case, 0)
     assert ("first" in found.inputs) == bool(carries)
     assert ("mask" in found.inputs) == (case in ("masked", "multidiscrete"))
 
 
-@pytest.mark.parametrize("case", ["discrete", "multidiscrete", "clipped", "memory", "dqn", "sac"])
+@pytest.mark.parametrize("case", ["discrete", "multidiscrete", "clipped", "memory", "dqn", "sac", "options"])
 def test_a_module_of_numpy_acts_as_the_agent(case, tmp_path):
     agent = agent_of(case)
     assert exporting.export(agent, tmp_path / "policy.py", check=200).difference < 1e-5

@@ -222,7 +222,19 @@ def four_rooms() -> GridWorld:
     return GridWorld(map=rows, step_reward=0.0, goal_reward=1.0, slip=4 / 9, max_steps=500)
 
 
-def dyna_maze() -> GridWorld:
-    """Dyna's maze (Sutton & Barto 2018, figure 8.2): reward 1 at the goal, 14 steps away; the time limit is ours."""
-    rows = (".......#G", "..#....#.", "S.#....#.", "..#......", ".....#...", ".........")
-    return GridWorld(map=rows, step_reward=0.0, goal_reward=1.0, max_steps=3_000)
+def dyna_maze(scale: int = 1) -> GridWorld:
+    """Dyna's maze (Sutton & Barto 2018, figure 8.2): reward 1 at the goal, 14 steps away; the time limit is ours.
+
+    With a `scale` each cell is a square of so many cells a side, of which the start has the upper left one: the goal is
+    then 27 steps away with 2, 40 with 3, 66 with 5.
+    """
+    require(isinstance(scale, int) and scale > 0, f"dyna_maze: scale is a positive whole number, got {scale!r}")
+    rows = (".......#G", "..#....#.", "..#....#.", "..#......", ".....#...", ".........")
+    large = ["".join(char * scale for char in row) for row in rows for _ in range(scale)]
+    large[2 * scale] = "S" + large[2 * scale][1:]
+    return GridWorld(map=tuple(large), step_reward=0.0, goal_reward=1.0, max_steps=3_000 * scale * scale)
+
+
+def large_dyna_maze() -> GridWorld:
+    """Dyna's maze with 3 x 3 cells for each of its own: the goal is 40 steps away."""
+    return dyna_maze(3)

@@ -1,0 +1,1 @@
+"""Tasks with continuous observations and actions that are none of Gymnasium's."""
