@@ -33,6 +33,7 @@ MODULES = (  # the order in which algorithms are listed; families are folders
     "actor_critic.td3",
     "exploration.go_explore",
     "planning.mpc",
+    "model_based.dreamer",
     "search.alphazero",
     "meta.rl2",
     "meta.maml",
