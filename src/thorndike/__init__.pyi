@@ -11,6 +11,7 @@ from thorndike.algorithms.actor_critic.tqc import TQC as TQC
 from thorndike.algorithms.exploration.go_explore import GoExplore as GoExplore
 from thorndike.algorithms.meta.maml import MAML as MAML
 from thorndike.algorithms.meta.rl2 import RL2 as RL2
+from thorndike.algorithms.model_based.dreamer import Dreamer as Dreamer
 from thorndike.algorithms.offline.bc import BC as BC
 from thorndike.algorithms.planning.mpc import MPC as MPC
 from thorndike.algorithms.planning.value_iteration import PolicyIteration as PolicyIteration
@@ -143,6 +144,7 @@ from thorndike.ops.noise import OrnsteinUhlenbeck as OrnsteinUhlenbeck
 from thorndike.ops.noise import Pink as Pink
 from thorndike.ops.noise import StateDependent as StateDependent
 from thorndike.ops.optimise import Adam as Adam
+from thorndike.ops.optimise import LaProp as LaProp
 from thorndike.ops.optimise import RAdam as RAdam
 from thorndike.ops.optimise import RMSProp as RMSProp
 from thorndike.ops.optimise import SGD as SGD

@@ -145,9 +145,10 @@ def test_the_actor_is_enough_to_act(name):
 
 DRAWS = 4000
 SEARCHES = ("alphazero",)  # what they play is not drawn from what their network thinks
+GUESSES = ("dreamer",)  # `act` draws the state too, for each environment its own; `look` shows the likeliest
 
 
-@pytest.mark.parametrize("name", [name for name in ALONE if name.split()[0] not in SEARCHES])
+@pytest.mark.parametrize("name", [name for name in ALONE if name.split()[0] not in SEARCHES + GUESSES])
 def test_actions_are_drawn_from_what_look_says(name):
     """The distribution in `look` is the one that exploring actions come from."""
     algorithm, actor, now = acting(name)

@@ -101,7 +101,7 @@ class Dreamer:
     discount: Fraction = 0.99  # γ; the authors': 0.997
     trace: Fraction = 0.95  # λ
     horizon: int = 15  # H, steps that are imagined
-    starts: int = 256  # stored steps, drawn from each batch, from which imagination starts
+    starts: int = 128  # stored steps, drawn from each batch, from which imagination starts
     entropy_coefficient: NonNegative = 3e-4  # η
     representation: NonNegative = 0.1  # weight of KL[q, sg p]
     free_nats: NonNegative = 1.0  # a KL below it has no gradient
