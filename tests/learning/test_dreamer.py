@@ -14,10 +14,10 @@ from thorndike.nets.world_model import WorldModel
 
 @pytest.mark.slow
 def test_a_policy_learned_in_imagination(tmp_path):
-    """Measured after 20,000 steps: 500, 356, 213. At random it is 22."""
-    found = greedy(trained(tmp_path, td.preset("dreamer", "CartPole-v1"), "CartPole-v1", 20_000, seeds=3), 20)
-    assert found.min() >= 100, found
-    assert found.mean() >= 200, found
+    """Measured after 40,000 steps: 500, 467, 492; after 20,000: 500, 356, 213. At random it is 22."""
+    found = greedy(trained(tmp_path, td.preset("dreamer", "CartPole-v1"), "CartPole-v1", 40_000, seeds=3), 20)
+    assert found.min() >= 300, found
+    assert found.mean() >= 400, found
 
 
 @pytest.mark.slow

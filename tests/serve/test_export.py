@@ -40,6 +40,7 @@ CASES = {
     "image": (td.PPO(torso=IMAGES), Spec(Box(0, 255, (10, 10, 3), np.uint8), Discrete(3), 1, "t")),
     "dqn": (td.DQN(torso=TORSO), Spec(VECTOR, Discrete(3), 1, "t")),
     "sac": (td.SAC(torso=TORSO), Spec(VECTOR, ARMS, 1, "t")),
+    "dreamer": (td.Dreamer(), Spec(VECTOR, Discrete(3), 1, "t")),
     "table": (td.QLearning(), Spec(Discrete(5), Discrete(3), 1, "t")),
 }  # fmt: skip
 
@@ -61,7 +62,7 @@ def test_onnx_acts_as_the_agent(case, tmp_path):
     assert found.difference < 1e-5
     assert found.batch == (1 if case in ("image", "table") else None)
     carries = [name for name in found.inputs if name.startswith("carry")]
-    assert len(carries) == {"memory": 1, "lstm": 2}.get(case, 0)
+    assert len(carries) == {"memory": 1, "lstm": 2, "dreamer": 3}.get(case, 0)
     assert ("first" in found.inputs) == bool(carries)
     assert ("mask" in found.inputs) == (case in ("masked", "multidiscrete"))
 
