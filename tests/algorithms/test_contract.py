@@ -186,6 +186,7 @@ STRONG = {
     "end": 0.6,
     "fraction": 0.1,
     "bonus": 1e3,
+    "free_nats": 100.0,
 }
 # Fields without any effect in these cases, and why.
 WITHOUT: dict[tuple[str, str], str] = {
