@@ -14,6 +14,7 @@ from thorndike.algorithms.hierarchical.hiro import HIRO as HIRO
 from thorndike.algorithms.hierarchical.option_critic import OptionCritic as OptionCritic
 from thorndike.algorithms.meta.maml import MAML as MAML
 from thorndike.algorithms.meta.rl2 import RL2 as RL2
+from thorndike.algorithms.model_based.dreamer import Dreamer as Dreamer
 from thorndike.algorithms.model_based.mbpo import MBPO as MBPO
 from thorndike.algorithms.model_based.pets import PETS as PETS
 from thorndike.algorithms.offline.bc import BC as BC
@@ -150,6 +151,7 @@ from thorndike.ops.noise import OrnsteinUhlenbeck as OrnsteinUhlenbeck
 from thorndike.ops.noise import Pink as Pink
 from thorndike.ops.noise import StateDependent as StateDependent
 from thorndike.ops.optimise import Adam as Adam
+from thorndike.ops.optimise import LaProp as LaProp
 from thorndike.ops.optimise import RAdam as RAdam
 from thorndike.ops.optimise import RMSProp as RMSProp
 from thorndike.ops.optimise import SGD as SGD

@@ -55,7 +55,7 @@ PARTS = {  # all but the algorithms
     "ops.empowerment": ("empowerment",),
     "ops.exploration": ("Epsilon", "Softmax"),
     "ops.noise": ("Gaussian", "OrnsteinUhlenbeck", "Pink", "StateDependent"),
-    "ops.optimise": ("Adam", "RAdam", "RMSProp", "SGD"),
+    "ops.optimise": ("Adam", "RAdam", "RMSProp", "LaProp", "SGD"),
     "ops.penalty": ("KLPenalty",),
     "ops.returns": ("gae",),
     "ops.twohot": ("Bins",),

@@ -44,6 +44,7 @@ OTHERWISE = {  # those that are tested otherwise, and where
     "go-explore": "test_go_explore.py: it learns no values",
     "alphazero": "test_alphazero.py: games have no time limits",
     "bc": "it learns no values",
+    "dreamer": "test_dreamer_parts.py: returns in imagination and of stored steps",
     "ppo-kl": "its values are PPO's",
     "a3c": "its values are A2C's",
     "dyna-q": "learning/test_dyna.py",

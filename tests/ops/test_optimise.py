@@ -11,7 +11,7 @@ import optax
 import pytest
 
 from thorndike.ops import optimise
-from thorndike.ops.optimise import Adam, begin, descend, polyak
+from thorndike.ops.optimise import Adam, LaProp, begin, clip_each, descend, polyak
 
 PARAMS = {"w": jnp.array([[1.0, -2.0], [0.5, 3.0]]), "b": jnp.array([0.1, -0.3])}
 
@@ -68,3 +68,26 @@ def test_a_soft_copy_with_tau_1_is_a_copy():
     """To the bit: t + τ (o - t) would round."""
     online = jax.tree.map(lambda x: jnp.exp(3 * x) + 0.3, PARAMS)
     jax.tree.map(np.testing.assert_array_equal, polyak(PARAMS, online, 1.0), online)
+
+
+def test_laprop_divides_first_and_averages_then():
+    """m <- β₁ m + (1 - β₁) g / √v, in NumPy; Adam, which averages first, goes elsewhere."""
+    got, x = trajectory(LaProp(eps=1e-8).build(0.05))[0], np.array([1.0, -2.0, 0.5, 3.0, 0.1, -0.3])
+    m, v = np.zeros(6), np.zeros(6)
+    for t in range(1, 7):
+        g = np.concatenate([4 * x[:4] ** 3, 2 * (x[4:] - 1)])
+        v = 0.999 * v + 0.001 * g**2
+        m = 0.9 * m + 0.1 * g / (np.sqrt(v / (1 - 0.999**t)) + 1e-8)
+        x = x - 0.05 * m / (1 - 0.9**t)
+    flat = lambda params: np.concatenate([np.ravel(params["w"]), params["b"]])  # noqa: E731
+    np.testing.assert_allclose(flat(got), x, rtol=1e-4, atol=1e-5)
+    assert np.abs(flat(trajectory(Adam().build(0.05))[0]) - x).max() > 1e-4
+
+
+def test_each_array_is_clipped_by_its_own_norm():
+    gradient = {"w": 10.0 * PARAMS["w"], "b": jnp.array([0.01, 0.0])}
+    clipped = clip_each(gradient, PARAMS, 0.3)
+    np.testing.assert_allclose(clipped["w"], 0.3 * PARAMS["w"], rtol=1e-5)
+    np.testing.assert_array_equal(clipped["b"], gradient["b"])
+    none = clip_each(gradient, jax.tree.map(jnp.zeros_like, PARAMS), 0.3)
+    assert float(jnp.linalg.norm(none["w"])) == pytest.approx(3e-4, rel=1e-4)

@@ -41,6 +41,7 @@ CASES = {
     "dqn": (td.DQN(torso=TORSO), Spec(VECTOR, Discrete(3), 1, "t")),
     "sac": (td.SAC(torso=TORSO), Spec(VECTOR, ARMS, 1, "t")),
     "mbpo": (td.MBPO(agent=td.SAC(torso=TORSO), model=td.Gaussians(widths=(8,))), Spec(VECTOR, ARMS, 1, "t")),
+    "dreamer": (td.Dreamer(), Spec(VECTOR, Discrete(3), 1, "t")),
     "table": (td.QLearning(), Spec(Discrete(5), Discrete(3), 1, "t")),
     "options": (td.OptionCritic(torso=TORSO), Spec(VECTOR, Discrete(3), 1, "t")),
     "goals": (td.HIRO(), Spec(VECTOR, ARMS, 1, "t")),
@@ -68,6 +69,7 @@ def test_onnx_acts_as_the_agent(case, tmp_path):
     assert found.batch == (1 if case in ("image", "table", "options") else None)
     carries = [name for name in found.inputs if name.startswith("carry")]
     assert len(carries) == {"memory": 1, "lstm": 2, "options": 1, "goals": 2}.get(case, 0)
+    assert len(carries) == {"memory": 1, "lstm": 2, "dreamer": 3}.get(case, 0)
     assert ("first" in found.inputs) == bool(carries)
     assert ("mask" in found.inputs) == (case in ("masked", "multidiscrete"))
 

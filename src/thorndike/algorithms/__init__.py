@@ -38,6 +38,7 @@ MODULES = (  # the order in which algorithms are listed; families are folders
     "hierarchical.option_critic",
     "hierarchical.feudal",
     "hierarchical.hiro",
+    "model_based.dreamer",
     "search.alphazero",
     "meta.rl2",
     "meta.maml",

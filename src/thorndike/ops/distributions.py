@@ -191,6 +191,39 @@ class TanhNormal(NamedTuple):
         return {"mean": self.mean, "std": jnp.exp(self.log_std)}
 
 
+class OneHot(NamedTuple):
+    """S independent choices as one-hot vectors, one after the other; logits [..., S, C], draws float [..., S · C]."""
+
+    logits: Array
+
+    def sample(self, key: Array) -> Array:
+        """A draw whose gradient is that of the probabilities (straight-through; Bengio et al. 2013)."""
+        p = jax.nn.softmax(self.logits)
+        drawn = jax.nn.one_hot(jax.random.categorical(key, self.logits), p.shape[-1])
+        return _row(drawn + p - jax.lax.stop_gradient(p))
+
+    def mode(self) -> Array:
+        """The likeliest of each choice."""
+        return _row(jax.nn.one_hot(self.logits.argmax(-1), self.logits.shape[-1]))
+
+    def entropy(self) -> Array:
+        """Summed over the S choices."""
+        return Categorical(self.logits).entropy().sum(-1)
+
+    def kl(self, other: OneHot) -> Array:
+        """Summed over the S choices."""
+        return Categorical(self.logits).kl(Categorical(other.logits)).sum(-1)
+
+
+def _row(x: Array) -> Array:
+    return x.reshape(*x.shape[:-2], -1)
+
+
+def unimix(logits: Array, share: Array | float) -> Array:
+    """Logits of (1 - ε) softmax(logits) + ε / C, with ε = `share`, on the last axis: no probability is 0."""
+    return jnp.log((1.0 - share) * jax.nn.softmax(logits) + share / logits.shape[-1])
+
+
 class Joint(NamedTuple):
     """Independent parts of one action, a vector [..., D] of one after the other: choices, bits and numbers."""
 

@@ -61,6 +61,21 @@ class RMSProp:
 
 
 @config
+class LaProp:
+    """LaProp (Ziyin et al. 2020): gradients are divided by the root of their mean square first, and averaged then."""
+
+    b1: Static = 0.9  # decay of the mean of divided gradients
+    b2: Static = 0.999  # decay of the mean of squares
+    eps: Static = 1e-20  # added to the root of the latter
+
+    def build(self, learning_rate: Array | float, max_grad_norm: Array | float | None = None):
+        """The optax transformation; the gradient's global norm is clipped first where `max_grad_norm` is given."""
+        scaled = optax.scale_by_rms(self.b2, self.eps, eps_in_sqrt=False, bias_correction=True)
+        step = optax.chain(scaled, optax.ema(self.b1), optax.scale_by_learning_rate(learning_rate))
+        return clipped(step, max_grad_norm)
+
+
+@config
 class SGD:
     """Stochastic gradient descent."""
 
@@ -71,7 +86,7 @@ class SGD:
         return clipped(optax.sgd(learning_rate, self.momentum or None), max_grad_norm)
 
 
-Optimiser = Adam | RAdam | RMSProp | SGD
+Optimiser = Adam | RAdam | RMSProp | LaProp | SGD
 
 
 def clipped(step: optax.GradientTransformation, max_grad_norm: Any) -> optax.GradientTransformation:
@@ -83,6 +98,16 @@ def clip_norm(gradient: PyTree, limit: Array | float) -> PyTree:
     """The gradient, scaled down to a global norm of at most `limit`."""
     norm = optax.tree.norm(gradient)
     return jax.tree.map(lambda x: x * jnp.minimum(1.0, limit / jnp.maximum(norm, 1e-12)), gradient)
+
+
+def clip_each(gradient: PyTree, params: PyTree, limit: Array | float) -> PyTree:
+    """Adaptive gradient clipping (Brock et al. 2021) by whole arrays: |g| is at most `limit` · max(|θ|, 10⁻³)."""
+
+    def one(g: Array, x: Array) -> Array:
+        most = limit * jnp.maximum(jnp.linalg.norm(x.ravel()), 1e-3)
+        return g * jnp.minimum(1.0, most / jnp.maximum(jnp.linalg.norm(g.ravel()), 1e-12))
+
+    return jax.tree.map(one, gradient, params)
 
 
 LARGE = 16_384  # elements from which on a parameter is not worth copying into a vector

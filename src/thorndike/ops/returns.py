@@ -120,13 +120,15 @@ def lambda_returns(
     Args:
         reward, next_value: [T, ...]; `next_value` is V at the true successor.
         terminated, ended: bool [T, ...]; `ended` is terminated or truncated.
-        discount, trace: γ and λ.
+        discount: γ, or one for each step [T, ...].
+        trace: λ.
     """
 
     def backwards(later, step):
-        reward, value, terminated, ended = step
+        reward, value, terminated, ended, discount = step
         mixed = jnp.where(ended, value, trace * later + (1 - trace) * value)
         total = td_target(reward, mixed, terminated, discount)
         return total, total
 
-    return jax.lax.scan(backwards, next_value[-1], (reward, next_value, terminated, ended), reverse=True)[1]
+    steps = (reward, next_value, terminated, ended, jnp.broadcast_to(discount, reward.shape))
+    return jax.lax.scan(backwards, next_value[-1], steps, reverse=True)[1]
