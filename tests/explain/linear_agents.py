@@ -11,6 +11,7 @@ from gymnasium.spaces import Box, Discrete
 import thorndike as td
 from thorndike.ops.keys import random_key
 from thorndike.ops.statistics import Running
+from thorndike.schedules import settled
 
 FEATURES, ACTIONS = 5, 3
 RNG = np.random.default_rng(0)
@@ -26,6 +27,7 @@ def spec(action=None, masked=False, observation=None):
 
 def agent(algorithm, spec, seed=0):
     """An untrained agent."""
+    algorithm = settled(algorithm, 0, 1, 0)
     return td.Agent(algorithm, spec, algorithm.actor(algorithm.init(random_key(seed), spec)))
 
 

@@ -106,7 +106,7 @@ def baseline(agent: Any, obs: PyTree) -> PyTree:
     known = jax.tree.leaves(getattr(agent.actor, "statistics", ()), is_leaf=lambda s: isinstance(s, Running) or s == ())
     known = known if len(known) == len(flat) else [()] * len(flat)
     spaces = leaves(agent.spec.observation)
-    return structure.unflatten([_of_leaf(x, space, s) for x, space, s in zip(flat, spaces, known)])
+    return jax.tree.unflatten(structure, [_of_leaf(x, space, s) for x, space, s in zip(flat, spaces, known)])
 
 
 def _of_leaf(x: Any, space: Any, statistics: Any) -> Array:
@@ -128,8 +128,8 @@ def blurred(x: Array, shape: tuple[int, ...]) -> Array:
     for axis in (h, w):
         size = shape[axis]
         far = np.subtract.outer(np.arange(size), np.arange(size)) / max(1.0, max(shape[h], shape[w]) / 16)
-        kernel = np.exp(-0.5 * far**2)
-        kernel = jnp.asarray(kernel / kernel.sum(1, keepdims=True), jnp.float32)
+        weights = np.exp(-0.5 * far**2)
+        kernel = jnp.asarray(weights / weights.sum(1, keepdims=True), jnp.float32)
         x = jnp.moveaxis(jnp.tensordot(x, kernel, ((axis + 1,), (1,))), -1, axis + 1)
     return x
 
@@ -138,6 +138,5 @@ def as_numbers(obs: PyTree, space: Any) -> PyTree:
     """Observations whose numbers are float32, so that they can be moved a little; choices stay as they are."""
     flat, structure = jax.tree.flatten(obs)
     real = [isinstance(leaf, (Box, MultiBinary)) for leaf in leaves(space)]
-    return structure.unflatten(
-        [jnp.asarray(x, jnp.float32) if is_real else jnp.asarray(x) for x, is_real in zip(flat, real)]
-    )
+    numbers = [jnp.asarray(x, jnp.float32) if is_real else jnp.asarray(x) for x, is_real in zip(flat, real)]
+    return jax.tree.unflatten(structure, numbers)

@@ -123,15 +123,8 @@ def drawn(tree: Any) -> Html:
 def source(tree: Any) -> str:
     """A Python module with the tree as a function `act`."""
     nodes, start = tree.nodes, int(tree.spec.action.start)
-    lines = [
-        f'"""A decision tree of {tree.leaves} leaves for {tree.spec.id or "an environment"!s}, made of an agent."""'.replace(
-            "\\", "/"
-        ),
-        "",
-        "",
-        "def act(obs):",
-        '    """The action for one observation."""',
-    ]
+    about = " ".join(f"A decision tree of {tree.leaves} leaves, made of an agent for {tree.spec.id}".split())
+    lines = [f"# {about}", "", "", "def act(obs):", '    """The action for one observation."""']
     if tree.spec.observation.shape != (len(tree.names),):
         lines.append("    obs = obs.reshape(-1)")
 

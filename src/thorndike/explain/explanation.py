@@ -156,7 +156,7 @@ def _attributed(
     elif method == "gradient-x-input":
         found = by.gradient_x_input(f, x, baseline)
     else:
-        groups = jax.tree.structure(x).unflatten(layout.groups(method))
+        groups = jax.tree.unflatten(jax.tree.structure(x), layout.groups(method))
         found = (by.occlusion if method == "occlusion" else by.shapley)(f, x, baseline, groups)
     return found, (f(x), f(baseline))
 
@@ -166,7 +166,7 @@ def _changed(
     algorithm: Any, actor: PyTree, scene: Scene, x: PyTree, baseline: PyTree, layout: Layout, kind: Kind, part: int
 ) -> Array:
     """In which part of the moments another choice is made without each feature of vectors, [F]."""
-    groups = jax.tree.structure(x).unflatten(by.each_element(layout.shapes))
+    groups = jax.tree.unflatten(jax.tree.structure(x), by.each_element(layout.shapes))
 
     def one(feature):
         other = choose(algorithm, actor, scene, by.without(x, baseline, groups, feature), kind, part)

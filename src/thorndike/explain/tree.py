@@ -92,7 +92,8 @@ class Tree:
         mine, theirs = self.evaluation, self.teacher
         return (
             f"{self.leaves} leaves, return {score(mine.mean)} where the agent has {score(theirs.mean)} "
-            f"({mine.returns.size} episodes each), the agent's action in {self.fidelity:.1%} of its states\n{self.text()}"
+            f"({mine.returns.size} episodes each), the agent's action in {self.fidelity:.1%} of its states\n"
+            f"{self.text()}"
         )
 
     __repr__ = __str__
@@ -120,7 +121,7 @@ def distil(
     """The best of `rounds` trees: each is fitted to what the agent does where it and earlier trees went.
 
     In round i the agent (i = 0) or the last tree plays, and the agent says of every state what it would do: DAgger
-    (Ross, Gordon & Bagnell 2011). Trees are fitted to all states so far, weighted by what a wrong action costs at worst,
+    (Ross, Gordon & Bagnell 2011). Trees are fitted to all states so far, weighted by what a wrong action may cost,
 
         l(s) = V(s) - min_a Q(s, a),   or without Q   max_a log π(a | s) - min_a log π(a | s)
 
