@@ -9,6 +9,7 @@ import thorndike as td
 from thorndike.algorithms.search.alphazero import _mctx
 from thorndike.cli import main
 from thorndike.envs.adapters.gymnasium import GymnasiumEnvironment
+from thorndike.explain.tree import sklearn_tree
 from thorndike.memory.minari import read_minari
 
 USES = {  # a package: (what imports it, what pip is told)
@@ -20,6 +21,7 @@ USES = {  # a package: (what imports it, what pip is told)
     "envpool": (lambda: td.make("envpool/Any-v0"), "thorndike[envpool]"),
     "mctx": (_mctx, "thorndike[boards]"),
     "h5py": (lambda: read_minari("any"), "thorndike[minari]"),
+    "sklearn": (sklearn_tree, "thorndike[explain]"),
     "tensorboardX": (td.sinks.TensorBoard, "thorndike[tensorboard]"),
 }
 

@@ -23,6 +23,7 @@ INSTALL = {  # a module, in lower case: what pip is told to install for it
     "mlflow": '"thorndike[mlflow]"',
     "onnx": '"thorndike[export]"',
     "onnxruntime": '"thorndike[export]"',
+    "sklearn": '"thorndike[explain]"',
     "box2d": '"thorndike[box2d]"',
     "mujoco": '"thorndike[mujoco]"',
     "pygame": '"gymnasium[classic-control]"',

@@ -11,6 +11,7 @@ COMMANDS = {  # name: (its arguments, what it does); the module of that name has
     "compare": ("A... --vs B...", "which of two sides is better, how surely, and how many more seeds would tell"),
     "report": ("RUN...", "a page of runs in one file: curves, settings, signs of trouble"),
     "criteria": ("RUN", "judge an agent: against a baseline, failures, latency, cost, other physics"),
+    "explain": ("RUN", "what the agent goes by: each feature's share over an episode, and a decision tree"),
     "picture": ("RUN", "draw what was learned on a grid: values and greedy actions"),
     "runs": ("[DIR]", "list the runs in a folder"),
     "doctor": ("RUN...", "signs of trouble in the metrics, and what to try"),

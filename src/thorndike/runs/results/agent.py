@@ -184,6 +184,12 @@ class Agent:
 
         return export(self, path, check)
 
+    def explain(self, obs: Any, mask: Any = None, **options: Any) -> Any:
+        """What in `obs` speaks for what the agent does there; see `thorndike.explain.explanation.explain`."""
+        from thorndike.explain.explanation import explain
+
+        return explain(self, obs, mask, **options)
+
     def __repr__(self) -> str:
         return f"Agent({type(self.algorithm).__name__}, {self.spec.id!r})"
 

@@ -337,6 +337,18 @@ class Run:
             raise ConfigError("a picture of values needs a tabular algorithm on a grid, such as td.GridWorld()")
         return self.env.picture(np.asarray(q), out)
 
+    def explain(self, **options: Any) -> Any:
+        """What an agent goes by in an episode; see `thorndike.explain.explanation.explain_run`, and `Agent.explain`."""
+        from thorndike.explain.explanation import explain_run
+
+        return explain_run(self, **options)
+
+    def tree(self, leaves: int = 15, seed: int | None = None, step: Step = None, **options: Any) -> Any:
+        """A decision tree that does as an agent does; see `thorndike.explain.tree.distil`."""
+        from thorndike.explain.tree import distil
+
+        return distil(self.agent(seed, step=step), member(self.env, 0), leaves, how=self.stepping, **options)
+
     def __repr__(self) -> str:
         about = f"Run({near(self.path)}: {self.journal.name} on {self._described['id']}"
         try:
