@@ -147,10 +147,10 @@ DRAWS = 4000
 SEARCHES = ("alphazero",)  # what they play is not drawn from what their network thinks
 AIMS = ("hiro",)  # while they explore, what is drawn first is a goal
 
-
-@pytest.mark.parametrize("name", [name for name in ALONE if name.split()[0] not in SEARCHES + AIMS])
 GUESSES = ("dreamer",)  # `act` draws the state too, for each environment its own; `look` shows the likeliest
-@pytest.mark.parametrize("name", [name for name in ALONE if name.split()[0] not in SEARCHES + GUESSES])
+
+
+@pytest.mark.parametrize("name", [name for name in ALONE if name.split()[0] not in SEARCHES + AIMS + GUESSES])
 def test_actions_are_drawn_from_what_look_says(name):
     """The distribution in `look` is the one that exploring actions come from."""
     algorithm, actor, now = acting(name)

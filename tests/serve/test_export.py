@@ -68,8 +68,7 @@ def test_onnx_acts_as_the_agent(case, tmp_path):
     assert found.difference < 1e-5
     assert found.batch == (1 if case in ("image", "table", "options") else None)
     carries = [name for name in found.inputs if name.startswith("carry")]
-    assert len(carries) == {"memory": 1, "lstm": 2, "options": 1, "goals": 2}.get(case, 0)
-    assert len(carries) == {"memory": 1, "lstm": 2, "dreamer": 3}.get(case, 0)
+    assert len(carries) == {"memory": 1, "lstm": 2, "dreamer": 3, "options": 1, "goals": 2}.get(case, 0)
     assert ("first" in found.inputs) == bool(carries)
     assert ("mask" in found.inputs) == (case in ("masked", "multidiscrete"))
 
