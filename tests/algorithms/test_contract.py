@@ -144,7 +144,7 @@ def test_the_actor_is_enough_to_act(name):
 
 
 DRAWS = 4000
-SEARCHES = ("alphazero",)  # what they play is not drawn from what their network thinks
+SEARCHES = ("alphazero", "muzero")  # what they play is not drawn from what their network thinks
 
 
 @pytest.mark.parametrize("name", [name for name in ALONE if name.split()[0] not in SEARCHES])

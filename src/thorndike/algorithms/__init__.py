@@ -34,6 +34,7 @@ MODULES = (  # the order in which algorithms are listed; families are folders
     "exploration.go_explore",
     "planning.mpc",
     "search.alphazero",
+    "search.muzero",
     "meta.rl2",
     "meta.maml",
     "offline.bc",
