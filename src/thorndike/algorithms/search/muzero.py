@@ -89,12 +89,11 @@ class MuZero:
 
     learning_rate: NonNegative = Linear(2e-3, 2e-4)  # step size
     discount: Fraction = 0.997  # γ
-    trace: Fraction = 0.95  # λ: 0 for values of the next step, 1 for what was earned in the rest of the window
+    trace: Fraction = 1.0  # λ: 0 for values of the next step, 1 for what was earned in the rest of the window
     simulations: int = 16  # of each search: latent states that it makes
     considered: int = 16  # most actions that a Gumbel search's root looks at
     search: Literal["gumbel", "puct"] = "gumbel"  # "puct": the search of the first MuZero, which learns visit counts
     temperature: NonNegative = 1.0  # in training, of the root's Gumbel noise, or of the visit counts; 0 takes the best
-    spread: Positive = 1e-8  # differences of the values of a Gumbel search's siblings below this count for less
     unroll: int = 5  # K: steps that the model is followed for
     value_coefficient: NonNegative = 0.25  # c
     consistency: NonNegative = 0.0  # weight of ‖z^k - h(o_{t+k})‖² / Z, with no gradient for h
@@ -186,7 +185,7 @@ class MuZero:
         if self.search == "puct":
             noise = NOISE if explore else 0.0
             return mctx.muzero_policy(*given, dirichlet_fraction=noise, dirichlet_alpha=ALPHA, temperature=level)
-        complete = partial(mctx.qtransform_completed_by_mix_value, use_mixed_value=False, epsilon=self.spread)
+        complete = partial(mctx.qtransform_completed_by_mix_value, use_mixed_value=False)
         limits = {"max_num_considered_actions": self.considered, "gumbel_scale": level}
         return mctx.gumbel_muzero_policy(*given, qtransform=complete, **limits)
 
@@ -264,7 +263,7 @@ class MuZero:
         return {
             "CartPole-v1": {"steps": 80_000},
             "tic_tac_toe": {
-                "steps": 120_000, "discount": 1.0, "trace": 1.0, "simulations": 25, "unroll": 4, "replay_ratio": 1 / 16,
+                "steps": 120_000, "discount": 1.0, "simulations": 25, "unroll": 4, "replay_ratio": 1 / 16,
                 "replay": Windows(capacity=60_000, batch_size=256, length=14, warmup=1_000),
                 "torso": Torso(widths=(128,), activation="elu", images="none"), "widths": (128,), "latent": 64,
                 "bins": Bins(low=-1.0, high=1.0, count=3, scale="linear"), "num_envs": 64, "rollout_length": 12,
@@ -276,7 +275,7 @@ class MuZero:
         """Small instances, each with an environment, that tests run in seconds."""
         few: dict[str, Any] = {
             "torso": Torso(widths=(16,)), "widths": (16,), "latent": 8, "simulations": 4, "considered": 4,
-            "num_envs": 4, "rollout_length": 6, "unroll": 2, "replay_ratio": 1 / 12, "spread": 0.1,
+            "num_envs": 4, "rollout_length": 6, "unroll": 2, "replay_ratio": 1 / 12,
             "replay": Windows(capacity=240, batch_size=16, length=5, warmup=24),
         }  # fmt: skip
         bins = Bins(low=-1.0, high=1.0, count=3, scale="linear")
