@@ -361,7 +361,7 @@ def moved(halving, monkeypatch):
         patch.setattr(td.MuZero, "targets", last_alone)
         if not halving:
             patch.setattr(muzero, "halved", lambda z: z)
-        after, _ = jax.jit(algorithm.update)(state, Rollout(steps, (), ()), random_key(0))
+        after, _ = jax.jit(lambda *given: algorithm.update(*given))(state, Rollout(steps, (), ()), random_key(0))
     h = (state.model.represent.out.weight, after.model.represent.out.weight)
     return np.asarray(h[1], float) - np.asarray(h[0], float)
 

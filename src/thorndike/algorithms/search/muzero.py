@@ -76,7 +76,7 @@ class MuZero:
     bins, and z is a λ-return over the rest of the window, made anew in each update from the values that today's network
     gives to what was seen (of Reanalyse, Schrittwieser et al. 2021, the part without a search). Values that the search
     found when the step was made would be those of the worse players of long ago: with them learning is slow, and fails
-    in some seeds. The gradient is halved where it leaves g, and latent states are scaled to [0, 1].
+    in some seeds. The gradient that g hands back is halved, and latent states are scaled to [0, 1].
 
     After a terminal step states are absorbing: their reward and value are 0. Of what comes after a truncated step
     nothing is known, and nothing is learned.
