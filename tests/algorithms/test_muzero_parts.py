@@ -21,7 +21,7 @@ from thorndike.ops.keys import random_key
 from thorndike.types import Rollout, Spec, Transition
 
 GAMMA, ACTIONS = 0.9, 2
-BINS = td.Bins(low=-12.0, high=12.0, count=241, scale="linear")
+BINS = td.Bins(low=-12.0, high=12.0, count=5, scale="linear")
 
 
 # --- the search, with a model that is exact ---------------------------------------------------------------------------
