@@ -224,7 +224,7 @@ class MuZero:
 
         def loss(model: Model):
             z = model.represent(jax.tree.map(lambda x: x[0], steps.obs))
-            total, reward_losses, drifts = 0.0, 0.0, 0.0
+            total = reward_losses = drifts = jnp.float32(0.0)
             for k in range(self.unroll + 1):
                 at = jax.tree.map(lambda x, k=k: x[k], targets)
                 logits, value = model.predict(z)
