@@ -6,7 +6,7 @@ import gymnasium as gym
 import pytest
 
 import thorndike as td
-from thorndike.algorithms.search.alphazero import _mctx
+from thorndike.algorithms.search.alphazero import mctx_package
 from thorndike.cli import main
 from thorndike.envs.adapters.gymnasium import GymnasiumEnvironment
 from thorndike.explain.tree import sklearn_tree
@@ -19,7 +19,7 @@ USES = {  # a package: (what imports it, what pip is told)
     "brax": (lambda: td.make("brax/any"), "thorndike[brax]"),
     "mujoco_playground": (lambda: td.make("playground/Any"), "thorndike[playground]"),
     "envpool": (lambda: td.make("envpool/Any-v0"), "thorndike[envpool]"),
-    "mctx": (_mctx, "thorndike[boards]"),
+    "mctx": (mctx_package, "thorndike[boards]"),
     "h5py": (lambda: read_minari("any"), "thorndike[minari]"),
     "sklearn": (sklearn_tree, "thorndike[explain]"),
     "tensorboardX": (td.sinks.TensorBoard, "thorndike[tensorboard]"),

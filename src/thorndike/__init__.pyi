@@ -29,6 +29,7 @@ from thorndike.algorithms.policy.reinforce import REINFORCE as REINFORCE
 from thorndike.algorithms.policy.trpo import TRPO as TRPO
 from thorndike.algorithms.policy.variants import PPOKL as PPOKL
 from thorndike.algorithms.search.alphazero import AlphaZero as AlphaZero
+from thorndike.algorithms.search.muzero import MuZero as MuZero
 from thorndike.algorithms.tabular.dyna import DynaQ as DynaQ
 from thorndike.algorithms.tabular.dyna import DynaQPlus as DynaQPlus
 from thorndike.algorithms.tabular.dyna import PrioritisedSweeping as PrioritisedSweeping
@@ -119,6 +120,7 @@ from thorndike.memory.prioritised import Prioritised as Prioritised
 from thorndike.memory.prioritised_sequences import PrioritisedSequences as PrioritisedSequences
 from thorndike.memory.replay import Uniform as Uniform
 from thorndike.memory.sequences import Sequences as Sequences
+from thorndike.memory.trajectories import Windows as Windows
 from thorndike.nets.cnn import ImpalaCNN as ImpalaCNN
 from thorndike.nets.cnn import NatureCNN as NatureCNN
 from thorndike.nets.cnn import ResidualCNN as ResidualCNN

@@ -45,7 +45,7 @@ def able(env: Any) -> str:
 
 def serves(algorithm: Any, spec: Spec) -> str | None:
     """None, or why the algorithm cannot learn in such an environment."""
-    if spec.players > 1 and getattr(algorithm, "players", 1) != spec.players:
+    if spec.players > 1 and getattr(algorithm, "players", 1) not in (None, spec.players):
         return f"{type(algorithm).__name__} learns for one player, and this game has {spec.players}"
     problem = algorithm.supports(spec)
     replay: Any = getattr(algorithm, "replay", None)

@@ -38,6 +38,7 @@ PARTS = {  # all but the algorithms
     "memory.prioritised_sequences": ("PrioritisedSequences",),
     "memory.replay": ("Uniform",),
     "memory.sequences": ("Sequences",),
+    "memory.trajectories": ("Windows",),
     "nets.recurrent": ("GRU", "LSTM"),
     "nets.torso": ("Torso",),
     "nets.transformer": ("GTrXL",),

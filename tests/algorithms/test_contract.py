@@ -144,10 +144,9 @@ def test_the_actor_is_enough_to_act(name):
 
 
 DRAWS = 4000
-SEARCHES = ("alphazero",)  # what they play is not drawn from what their network thinks
 AIMS = ("hiro",)  # while they explore, what is drawn first is a goal
-
 GUESSES = ("dreamer",)  # `act` draws the state too, for each environment its own; `look` shows the likeliest
+SEARCHES = ("alphazero", "muzero")  # what they play is not drawn from what their network thinks
 
 
 @pytest.mark.parametrize("name", [name for name in ALONE if name.split()[0] not in SEARCHES + AIMS + GUESSES])

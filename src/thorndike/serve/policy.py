@@ -63,7 +63,7 @@ def policy_of(agent: Any) -> Policy:
         IncompatibleError: something in it has no translation; says what.
     """
     if agent.spec.players > 1:
-        raise IncompatibleError(f"{agent!r} looks ahead in the environment itself: it cannot act without that")
+        raise IncompatibleError(f"{agent!r} searches before each move, and a search cannot be exported")
     if isinstance(agent.spec.action, Mixed):
         raise IncompatibleError(f"{agent!r} has actions of several parts, which cannot be exported")
     try:

@@ -107,7 +107,7 @@ class AlphaZero:
             return f"AlphaZero asks whose move it is: {type(spec.model).__name__} needs a method player(state)"
         if not getattr(spec.model, "perfect", True):
             return "AlphaZero plays games without chance, hidden cards or stakes, like pgx/tic_tac_toe"
-        _mctx()
+        mctx_package()
         return None
 
     def init(self, key: Array, spec: Spec) -> State:
@@ -154,7 +154,7 @@ class AlphaZero:
         Moves not looked at yet are taken to be worth v(s). Completed by the "mixed value", which leans on their
         siblings, a winning reply next to losing ones can stay unseen however long the search.
         """
-        mctx = _mctx()
+        mctx = mctx_package()
         logits, value = actor.network(obs, mask)
         return mctx.gumbel_muzero_policy(
             actor,
@@ -176,7 +176,7 @@ class AlphaZero:
         logits, value = actor.network(after.obs, after.info.get("mask"))
         sign = opposed(jax.vmap(game.player)(state), jax.vmap(game.player)(after.state))
         over = after.terminated
-        step = _mctx().RecurrentFnOutput(
+        step = mctx_package().RecurrentFnOutput(
             reward=after.reward,
             discount=jnp.where(over, 0.0, sign),
             prior_logits=logits,
@@ -271,7 +271,8 @@ def results(reward: Array, terminated: Array, truncated: Array, player: Array, v
     return jax.lax.scan(back, jnp.zeros_like(reward[0]), steps, reverse=True)[1]
 
 
-def _mctx() -> Any:
+def mctx_package() -> Any:
+    """The package that searches; raises `MissingExtraError`."""
     with importing("mctx", "search"):
         import mctx
     return mctx
