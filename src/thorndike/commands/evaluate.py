@@ -28,7 +28,8 @@ def evaluate(
         episodes: how many for each agent
         seed: of the environments
         json: print JSON
-        opponent: in a game of two players, whom to play: random, perfect (tic-tac-toe) or another run
+        opponent: in a game of two players, whom to play: random, uct:200 (a search of 200 playouts for each move),
+            perfect (tic-tac-toe) or another run
         elo: in a game of two players, let all kept checkpoints play each other and rate them
         step: of which checkpoint, a number of steps or best; by default the newest
         env: the environment, where it is one of your own (./my_env.py:MyEnv)

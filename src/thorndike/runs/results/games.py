@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from thorndike.drivers.match import Perfect, Random, elo, match
+from thorndike.drivers.searching import Searching
 from thorndike.envs.batched import Batched
 from thorndike.errors import CheckpointError, ConfigError
 from thorndike.ops.keys import random_key
@@ -35,8 +36,20 @@ def opponent_of(run: Any, opponent: Any) -> Any:
         return Random(run.env.action_space)
     if opponent == "perfect" and getattr(run.env, "name", None) == "tic_tac_toe":
         return Perfect()
-    known = "random, perfect (in pgx/tic_tac_toe) or a run of the same game"
+    if isinstance(opponent, str) and opponent.startswith("uct:"):
+        return Searching(run.env, simulations_of(opponent, run.env))
+    known = "random, uct:200 (a search of 200 playouts), perfect (in pgx/tic_tac_toe) or a run of the same game"
     raise ConfigError(f"no opponent {str(opponent)!r} for {game}: it can be {known}")
+
+
+def simulations_of(opponent: str, game: Any) -> int:
+    """The N of "uct:N"; raises `ConfigError` for what is no number, and for games that cannot be searched."""
+    n = opponent.removeprefix("uct:")
+    if not n.isdigit() or int(n) < 1:
+        raise ConfigError(f"no opponent {opponent!r}: uct is followed by playouts for each move, uct:200")
+    if not getattr(game, "perfect", True):
+        raise ConfigError(f"{opponent} searches games without chance or hidden cards")
+    return int(n)
 
 
 def ratings(run: Any, games: int, out: str | Path | None, seed: int) -> dict[int, float]:

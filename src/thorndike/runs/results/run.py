@@ -251,7 +251,8 @@ class Run:
         """Let the (first) agent play against an opponent, half of the games as first.
 
         Args:
-            opponent: "random"; "perfect" (tic-tac-toe); another run of the same game, or its directory.
+            opponent: "random"; "uct:200", a search of 200 random playouts for each move; "perfect" (tic-tac-toe);
+                another run of the same game, or its directory.
             games: how many.
             seed: of the players' random choices.
 
