@@ -16,6 +16,7 @@ COMMANDS = {  # name: (its arguments, what it does); the module of that name has
     "runs": ("[DIR]", "list the runs in a folder"),
     "doctor": ("RUN...", "signs of trouble in the metrics, and what to try"),
     "play": ("RUN", "play against the agent (board games)"),
+    "gtp": ("RUN", "play in any program that speaks GTP (board games), with a time for each move"),
     "record": ("RUN", "record episodes as a dataset"),
     "export": ("RUN", "write the policy as ONNX or NumPy, checked against the agent"),
     "latency": ("RUN_OR_FILE", "how long an action takes by JAX, NumPy and ONNX Runtime"),
