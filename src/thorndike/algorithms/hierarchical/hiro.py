@@ -15,6 +15,7 @@ from thorndike.algorithms.actor_critic.sac import State as LevelState
 from thorndike.configuration import algorithm, require
 from thorndike.domains import Fraction, Static
 from thorndike.memory.sequences import Sequences
+from thorndike.nets.continuous import unsuited
 from thorndike.nets.torso import Torso
 from thorndike.types import Array, Look, Metrics, Rollout, Spec, Timestep, Transition
 
@@ -97,7 +98,7 @@ class HIRO:
             return f"HIRO's goals are points in the space of observations, vectors of numbers, not {spec.observation}"
         if max(self.goal, default=0) >= spec.observation.shape[0]:
             return f"HIRO.goal = {self.goal} names indices that observations of {spec.observation.shape[0]} lack"
-        return self.worker.supports(spec)
+        return unsuited("HIRO", "a squashed Gaussian", spec)
 
     def specs(self, spec: Spec) -> tuple[Spec, Spec]:
         """What worker and manager see and do."""
