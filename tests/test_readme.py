@@ -2,8 +2,8 @@
 
 Blocks of Python run in their order in one namespace, commands in their order, as they are printed, but a wrapper around
 `td.train` cuts each training to `STEPS` steps, its evaluations to two episodes, and networks to one layer that compiles
-quickly. `LEFT_OUT` says what is not run, and why. Blocks of other languages are text. Pages that are not among `QUICK` are
-slow tests.
+quickly. `LEFT_OUT` says what is not run, and why. Blocks of other languages are text. Pages that are not
+among `QUICK` are slow tests.
 """
 
 from __future__ import annotations

@@ -115,11 +115,12 @@ def _compiled(env: Any) -> Callable[..., Play]:
             action = jnp.where(constant < 0, drawn, constant.astype(drawn.dtype))
             later = world.step(now, action, keys[0])
             ended = later.terminated | later.truncated
-            return later, (later.final_obs, later.reward, ended, later.terminated)
+            return later._replace(earned={}), (later.final_obs, later.reward, ended, later.terminated)
 
         start = world.reset(chance)
         keys = jax.random.split(chance, STEPS), jax.random.split(choice, STEPS)
-        return Play(*jax.lax.scan(step, start, keys)[1], start.obs)
+        obs, reward, ended, terminated = jax.lax.scan(step, start, keys)[1]
+        return Play(obs, reward, ended, terminated, start.obs)
 
     return lambda seed, choice, constant=-1: jax.device_get(
         played(random_key(seed), random_key(choice), jnp.int32(constant))
@@ -137,7 +138,8 @@ def _hosted(env: Any, seed: int, choice: int, constant: int = -1) -> Play:
             now = batch.step(action if constant < 0 else np.full_like(action, constant))
             ended = now.terminated | now.truncated
             found.append(jax.tree.map(np.array, (now.final_obs, now.reward, ended, now.terminated)))
-    return Play(*jax.tree.map(lambda *x: np.stack(x), *found), first)
+    obs, reward, ended, terminated = jax.tree.map(lambda *x: np.stack(x), *found)
+    return Play(obs, reward, ended, terminated, first)
 
 
 def _same(a: PyTree, b: PyTree) -> bool:

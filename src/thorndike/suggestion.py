@@ -121,12 +121,20 @@ def _answer(
 ) -> Suggestion:
     """Of the ideas those that can serve, known settings first, and what else can."""
     able = [idea for idea in ideas if idea.name in entries() and not serves(algorithm_class(idea.name)(), spec)]
-    known = [dataclasses.replace(x, preset=has_preset(algorithm_class(x.name), spec.name)) for x in able]
-    first = tuple(sorted(known, key=lambda idea: not idea.preset))[:MOST]
+    first = tuple(sorted((_known(x, spec.id) for x in able), key=lambda idea: not idea.preset))[:MOST]
     listed = [] if kind in ("nothing", "rule") else _others(spec, facts)
     return Suggestion(
         env, kind, because, first, remarks, tuple(x for x in listed if x not in {i.name for i in first}), facts
     )
+
+
+def _known(idea: Idea, id: str) -> Idea:
+    """The idea, and whether settings for it are known: those of a preset, with what it would change of them."""
+    cls = algorithm_class(idea.name)
+    field = idea.options.partition(" ")[0].removeprefix("--").replace("-", "_")
+    if not has_preset(cls, id) or (field and field not in preset_for(cls, id)[0]):
+        return idea
+    return dataclasses.replace(idea, options="", preset=True)
 
 
 def _others(spec: Spec, facts: Facts | None) -> list[str]:
@@ -145,20 +153,20 @@ def _kind(facts: Facts, memory: bool) -> tuple[str, str]:
         return "game", "two players move by turns"
     if not facts.leads and not facts.pays:
         return "nothing", "with other actions the same happened, and the same was paid, in all steps that were played"
+    if facts.one_step and facts.states == 1:
+        return "bandit", "every episode is one step, and there is one observation: only the action matters"
     if facts.constant is not None:
         return (
             "rule",
             f"action {facts.constant} paid most in every step that was played, and actions change nothing else",
         )
-    if facts.one_step and facts.states == 1:
-        return "bandit", "every episode is one step, and there is one observation: only the action matters"
+    if memory:
+        return "memory", "the observation alone does not say what to do"
     if facts.one_step or not facts.leads:
         how = "every episode is one step" if facts.one_step else "actions change what is paid, but not what comes next"
         return "contextual bandit", f"{how}: there is no future to plan for, and the observation says what pays"
     if facts.goals:
         return "goals", "its observations have goals, and it says what would have been paid for another one"
-    if memory:
-        return "memory", "what was seen before has to be remembered"
     entries_ = None if facts.states is None or facts.actions is None else facts.states * facts.actions
     if facts.model and entries_ is not None and entries_ <= TABLE:
         return "plan", f"{facts.states:,} states, {facts.actions:,} actions, and transitions() has their probabilities"
@@ -260,7 +268,7 @@ def _remarks(kind: str, facts: Facts, plenty: bool) -> Iterator[str]:
         yield "Many steps to spare? Then say steps=1_000_000: where they are cheap, PPO is the faster way."
     if kind in ("values", "control", "pixels", "policy"):
         yield "Do velocities or older events matter that the observation does not show? Then ask with memory=True."
-    if kind not in ("nothing", "rule", "bandit", "plan"):
+    if kind not in ("nothing", "rule", "bandit", "plan", "game"):
         yield "Is there a rule of thumb? Write it first, and compare: td.criteria(run, rule)."
 
 
