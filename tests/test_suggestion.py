@@ -17,6 +17,7 @@ from thorndike import probing, suggestion
 from thorndike.algorithms import algorithm_class, entries
 from thorndike.choosing import serves
 from thorndike.cli import main
+from thorndike.commands.train import train_arguments
 from thorndike.runs.storage.environments import describe
 
 
@@ -125,18 +126,19 @@ def test_known_kinds(env, said, kind, first):
 
 
 def test_the_tree_names_algorithms_and_options_that_exist():
-    from thorndike.probing import Facts
-
-    base = Facts("discrete", None, None, False, True, False, False, False, 1, False, True, True, None, False, False)
-    seen = set()
+    base = probing.Facts(
+        "discrete", None, None, False, True, False, False, False, 1, False, True, True, None, False, False
+    )
+    seen, options = set(), set()
     for kind in suggestion.KINDS:
         for changes in ({}, {"silent": True, "repeats": True}, {"states": 4, "actions": 2}, {"action": "box"}):
             for plenty in (True, False):
                 for idea in suggestion._ideas(kind, dataclasses.replace(base, **changes), plenty):
                     seen.add(idea.name)
-                    fields = {field.name for field in dataclasses.fields(algorithm_class(idea.name))}
-                    words = idea.options.split()
-                    assert not words or words[0].removeprefix("--").replace("-", "_") in fields
+                    options.add((idea.name, idea.options))
+    for name, words in options:
+        [algorithm], _, _ = train_arguments([name, "nobody:Knows", *words.split()])
+        assert (algorithm != algorithm_class(name)()) == bool(words)
     assert seen <= set(entries())
     assert len(seen) > 15
 

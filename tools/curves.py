@@ -9,23 +9,26 @@ from pathlib import Path
 import thorndike as td
 
 IMAGES = Path(__file__).parents[1] / "docs/images"
-PICTURES = {  # name: (algorithms, environment, steps, seeds, smooth)
-    "cliff": (("q-learning", "sarsa", "expected-sarsa"), "CliffWalking-v1", 20_000, 20, 10),
-    "policy": (("reinforce", "a2c", "trpo", "ppo"), "CartPole-v1", 100_000, 4, 5),
-    "value": (("dqn", "c51", "pqn"), "CartPole-v1", 100_000, 2, 5),
-    "actor-critic": (("sac", "td3", "ddpg"), "Pendulum-v1", 8_000, 2, 5),
+PICTURES = {  # name: (algorithms, environment, steps, seeds, smooth, the lowest return that is shown)
+    "cliff": (("q-learning", "sarsa", "expected-sarsa"), "CliffWalking-v1", 20_000, 20, 10, -150),
+    "policy": (("reinforce", "a2c", "trpo", "ppo"), "CartPole-v1", 100_000, 4, 5, None),
+    "value": (("dqn", "c51", "pqn"), "CartPole-v1", 100_000, 2, 5, None),
+    "actor-critic": (("sac", "td3", "ddpg"), "Pendulum-v1", 8_000, 2, 5, None),
 }
 
 
 def draw(name: str) -> None:
     """Train with presets, and draw the returns of training episodes."""
-    algorithms, env, steps, seeds, smooth = PICTURES[name]
+    algorithms, env, steps, seeds, smooth, lowest = PICTURES[name]
     with tempfile.TemporaryDirectory() as folder:
         runs = [
             td.train(td.preset(algorithm, env), env, steps, seeds=seeds, out=Path(folder) / algorithm, progress=False)
             for algorithm in algorithms
         ]
-        td.plot(runs, IMAGES / f"{name}.png", smooth=smooth, labels=algorithms)
+        figure = td.plot(runs, smooth=smooth, labels=algorithms)
+        if lowest is not None:
+            figure.axes[0].set_ylim(bottom=lowest, top=0)
+        figure.savefig(IMAGES / f"{name}.png", dpi=110, bbox_inches="tight")
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ PARTS = {  # the first part of a module's name: the page of the reference, and w
     "ops": ("parts", "Parts of algorithms", "Exploration, noise, optimisers, schedules, returns."),
     "types": ("own", "For your own", "The types that environments and algorithms of your own meet, and errors."),
 }  # fmt: skip
-ALIKE = {
+ALIKE = {  # what is on the page of another part; parts that are in neither are with runs
     "schedules": "ops", "configuration": "types", "errors": "types", "checks": "types", "drivers": "runs",
     "presets": "runs", "choosing": "runs", "sinks": "runs", "": "runs", "serve": "runs",
 }  # fmt: skip
@@ -90,7 +90,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         target = posixpath.normpath(posixpath.join(posixpath.dirname(here), match[1]))
         site = pages.get(target, target.removeprefix("docs/") if target.startswith("docs/") else None)
         if site is None:
-            return f"](#) `{target}`" if not (ROOT / target).exists() else "]"
+            return "]" if (ROOT / target).exists() else match[0]
         return f"]({posixpath.relpath(site, posixpath.dirname(page.file.src_uri) or '.')}{match[2] or ''})"
 
     return LINK.sub(led, markdown)
@@ -101,7 +101,7 @@ def reference() -> dict[str, str]:
     sections: dict[str, list[str]] = {part: [] for part in PARTS}
     for name, home in homes().items():
         part = home.partition(".")[0]
-        sections[ALIKE.get(part, part)].append(_entry(name, home))
+        sections[ALIKE.get(part, part if part in PARTS else "runs")].append(_entry(name, home))
     pages = {
         page: "\n".join([f"# {title}", "", about, "", *sections[part]]) for part, (page, title, about) in PARTS.items()
     }

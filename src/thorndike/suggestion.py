@@ -255,6 +255,7 @@ def _remarks(kind: str, facts: Facts, plenty: bool) -> Iterator[str]:
     if kind == "contextual bandit":
         yield "Where the best action of each observation is known, fit it: supervised learning needs no exploration."
         yield "Where it is not, regress the reward on observation and action, and mostly take the best action."
+        yield "Where actions change something that is not shown, this is none: ask with memory=True."
     if kind in ("plan", "table"):
         yield "A table takes the observation for the whole state. Where something is hidden, ask with memory=True."
     if facts.silent and kind not in ("nothing", "rule", "game", "plan"):
