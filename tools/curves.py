@@ -7,27 +7,32 @@ import tempfile
 from pathlib import Path
 
 import thorndike as td
+from thorndike.algorithms import algorithm_class
+from thorndike.presets import preset_for
 
 IMAGES = Path(__file__).parents[1] / "docs/images"
-PICTURES = {  # name: (algorithms, environment, steps, seeds, smooth, the lowest return that is shown)
-    "cliff": (("q-learning", "sarsa", "expected-sarsa"), "CliffWalking-v1", 20_000, 20, 10, -150),
+PICTURES = {  # name: (algorithms, environment, steps or the preset's, seeds, smooth, steps between evaluations)
+    "cliff": (("q-learning", "sarsa", "expected-sarsa"), "CliffWalking-v1", 20_000, 20, 10, None),
     "policy": (("reinforce", "a2c", "trpo", "ppo"), "CartPole-v1", 100_000, 4, 5, None),
-    "value": (("dqn", "c51", "pqn"), "CartPole-v1", 100_000, 2, 5, None),
-    "actor-critic": (("sac", "td3", "ddpg"), "Pendulum-v1", 8_000, 2, 5, None),
+    "value": (("dqn", "c51", "pqn"), "CartPole-v1", None, 2, 1, 10_000),
+    "actor-critic": (("sac", "td3", "ddpg"), "Pendulum-v1", 8_000, 2, 1, 800),
 }
+LOWEST = {"cliff": -150}  # that is shown: at first all fall off the cliff
 
 
 def draw(name: str) -> None:
-    """Train with presets, and draw the returns of training episodes."""
-    algorithms, env, steps, seeds, smooth, lowest = PICTURES[name]
+    """Train with presets, and draw greedy returns of evaluations, or, without these, of training episodes."""
+    algorithms, env, steps, seeds, smooth, every = PICTURES[name]
     with tempfile.TemporaryDirectory() as folder:
-        runs = [
-            td.train(td.preset(algorithm, env), env, steps, seeds=seeds, out=Path(folder) / algorithm, progress=False)
-            for algorithm in algorithms
-        ]
-        figure = td.plot(runs, smooth=smooth, labels=algorithms)
-        if lowest is not None:
-            figure.axes[0].set_ylim(bottom=lowest, top=0)
+        runs = []
+        for algorithm in algorithms:
+            preset, known = td.preset(algorithm, env), preset_for(algorithm_class(algorithm), env)[1]
+            options = {"seeds": seeds, "evaluate_every": every, "progress": False}
+            runs.append(td.train(preset, env, steps or known, out=Path(folder) / algorithm, **options))
+        tag = "eval/mean_reward" if every else "rollout/ep_rew_mean"
+        figure = td.plot(runs, y=tag, smooth=smooth, labels=algorithms)
+        if name in LOWEST:
+            figure.axes[0].set_ylim(bottom=LOWEST[name], top=0)
         figure.savefig(IMAGES / f"{name}.png", dpi=110, bbox_inches="tight")
 
 
