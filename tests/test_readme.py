@@ -71,8 +71,11 @@ def here(tmp_path, monkeypatch):
             options |= {**evaluations, **kept}
             batches = 20 if options.get("dataset") is not None else STEPS
             algorithm = td.preset(algorithm, env) if isinstance(algorithm, str) else algorithm
-            if getattr(algorithm, "torso", None) == td.Torso():
-                algorithm = dataclasses.replace(algorithm, torso=td.Torso(widths=(8,), init="uniform"))
+            torso = getattr(algorithm, "torso", None)
+            if torso in (td.Torso(), td.Torso(frozen=True)):
+                algorithm = dataclasses.replace(
+                    algorithm, torso=dataclasses.replace(torso, widths=(8,), init="uniform")
+                )
             return train(algorithm, env, min(steps or batches, batches), **options)
 
         return shortly
