@@ -167,10 +167,10 @@ def _kind(facts: Facts, memory: bool) -> tuple[str, str]:
         return "contextual bandit", f"{how}: there is no future to plan for, and the observation says what pays"
     if facts.goals:
         return "goals", "its observations have goals, and it says what would have been paid for another one"
-    entries_ = None if facts.states is None or facts.actions is None else facts.states * facts.actions
-    if facts.model and entries_ is not None and entries_ <= TABLE:
+    pairs = None if facts.states is None or facts.actions is None else facts.states * facts.actions
+    if facts.model and pairs is not None and pairs <= TABLE:
         return "plan", f"{facts.states:,} states, {facts.actions:,} actions, and transitions() has their probabilities"
-    if entries_ is not None and entries_ <= TABLE:
+    if pairs is not None and pairs <= TABLE:
         return "table", f"{facts.states:,} observations and {facts.actions:,} actions can be counted"
     if facts.action == "discrete":
         return ("pixels", "it shows images") if facts.image else ("values", "its actions are a short list")
