@@ -173,6 +173,11 @@ def test_plays_that_do_not_share_their_chance_see_influence_everywhere(monkeypat
     assert td.suggest(Lights()).kind != "contextual bandit"
 
 
+def test_spaces_alone_cannot_be_played():
+    with pytest.raises(td.ConfigError, match="dataset=True"):
+        td.suggest((Box(-1, 1, (3,)), Discrete(2)))
+
+
 def test_command(capsys):
     assert main(["suggest", "CartPole-v1", "--steps", "1000000"]) == 0
     assert "thorndike train ppo CartPole-v1" in capsys.readouterr().out

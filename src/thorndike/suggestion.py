@@ -12,7 +12,9 @@ from typing import Any
 
 from thorndike.algorithms import algorithm_class, entries
 from thorndike.choosing import serves
+from thorndike.configuration import require
 from thorndike.envs import full_id, make
+from thorndike.envs.recorded import Recorded
 from thorndike.presets import has_preset, preset_for
 from thorndike.probing import Facts, probe
 from thorndike.runs.storage.environments import describe
@@ -103,12 +105,17 @@ def suggest(
 
     Returns:
         The kind of problem, the algorithms to try first, and what to think of; it prints itself.
+
+    Raises:
+        ConfigError: there are spaces and nothing to play in, and `dataset` was not said.
+        EnvError: the environment fails.
     """
     id = full_id(env) if isinstance(env, str) else ""
     world = make(env, **(env_kwargs or {}))
     spec = describe(world, steps or 1, id)
     if dataset:
         return _answer(spec, id or _name(world), None, "recorded", "you have recorded episodes", _recorded(spec), ())
+    require(not isinstance(world, Recorded), "there is nothing to play in a pair of spaces: say dataset=True")
     facts = probe(world, spec)
     plenty = facts.compiled if steps is None else steps > FEW
     kind, because = _kind(facts, memory or _remembered(id))
