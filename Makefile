@@ -39,7 +39,7 @@ test: $(VENV)/.test
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -q
 
 test-slow: $(VENV)/.test
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[box2d,playground]"
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[box2d,playground,docs]"
 	$(BIN)/python -m pytest -m slow -q -s
 
 $(VENV)/.docs: $(BIN)/activate pyproject.toml constraints.txt
