@@ -132,7 +132,7 @@ def test_python(page, here):
     found = blocks(page, "python")
     assert found
     for text in found:
-        exec(compile(text, page, "exec"), names)
+        exec(compile(text, page, "exec", dont_inherit=True), names)
 
 
 def test_what_is_left_out_is_there():
