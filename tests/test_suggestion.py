@@ -94,6 +94,8 @@ CASES = [  # environment, what else is said, the kind, the first algorithm
     ("CartPole-v1", {"steps": 20_000}, "values", "dqn"),
     ("Pendulum-v1", {}, "control", "ppo"),
     ("gymnasium/Pendulum-v1", {}, "control", "sac"),
+    ("DeepSea", {}, "plan", "value-iteration"),
+    ("DoorsTrials", {}, "memory", "rl2"),
     ("TMaze", {}, "memory", "ppo"),
     ("RepeatPrevious", {}, "memory", "ppo"),  # where actions lead nowhere
     ("CartPole-v1", {"memory": True}, "memory", "ppo"),

@@ -26,7 +26,7 @@ from thorndike.ops.keys import random_key
 from thorndike.types import Array, PyTree, Spec, Timestep
 
 STEPS, COPIES = 300, 8  # of a play in JAX
-HOST_STEPS = 200  # of a play on the host, with one copy
+HOST_STEPS = 200  # of a play on the host, with one copy, or one world of several agents
 CONSTANTS = 32  # actions that are tried as constant ones, at most
 
 
@@ -130,7 +130,7 @@ def _compiled(env: Any) -> Callable[..., Play]:
 def _hosted(env: Any, seed: int, choice: int, constant: int = -1) -> Play:
     """A play of an environment on the host, in this thread."""
     found = []
-    with env.batch(1, seed=seed, workers="serial") as batch:
+    with env.batch(getattr(env, "agents", 1), seed=seed, workers="serial") as batch:
         now = batch.reset()
         first = jax.tree.map(np.array, now.obs)
         for key in jax.random.split(random_key(choice), HOST_STEPS):

@@ -118,7 +118,7 @@ def suggest(
     require(not isinstance(world, Recorded), "there is nothing to play in a pair of spaces: say dataset=True")
     facts = probe(world, spec)
     plenty = facts.compiled if steps is None else steps > FEW
-    kind, because = _kind(facts, memory or _remembered(id))
+    kind, because = _kind(facts, memory or _remembered(id) or _serves("rl2", spec))
     ideas = list(_ideas(kind, facts, plenty))
     return _answer(spec, id or _name(world), facts, kind, because, ideas, tuple(_remarks(kind, facts, plenty)))
 
@@ -127,8 +127,9 @@ def _answer(
     spec: Spec, env: str, facts: Facts | None, kind: str, because: str, ideas: list[Idea], remarks: tuple[str, ...]
 ) -> Suggestion:
     """Of the ideas those that can serve, known settings first, and what else can."""
-    able = [idea for idea in ideas if idea.name in entries() and not serves(algorithm_class(idea.name)(), spec)]
-    first = tuple(sorted((_known(x, spec.id) for x in able), key=lambda idea: not idea.preset))[:MOST]
+    able = [_known(idea, spec.id) for idea in ideas if _serves(idea.name, spec)]
+    exact = kind in ("plan", "recorded")  # where settings matter less than what is learned from
+    first = tuple(able if exact else sorted(able, key=lambda idea: not idea.preset))[:MOST]
     listed = [] if kind in ("nothing", "rule") else _others(spec, facts)
     return Suggestion(
         env, kind, because, first, remarks, tuple(x for x in listed if x not in {i.name for i in first}), facts
@@ -146,7 +147,7 @@ def _known(idea: Idea, id: str) -> Idea:
 
 def _others(spec: Spec, facts: Facts | None) -> list[str]:
     """Every algorithm that can serve, in the order of the list."""
-    can = {name for name in entries() if not serves(algorithm_class(name)(), spec)}
+    can = {name for name in entries() if _serves(name, spec)}
     return [
         name
         for name in entries()
@@ -210,6 +211,7 @@ def _ideas(kind: str, facts: Facts, plenty: bool) -> Iterator[Idea]:
         why = "failures become successes at what they achieved"
         yield Idea("dqn" if facts.action == "discrete" else "sac", why, "--replay hindsight")
     if kind == "memory":
+        yield Idea("rl2", "adapts to the task of a trial by its memory")
         yield Idea("ppo", "with a GRU, from whole sequences", "--core gru")
         yield Idea("r2d2", "replays sequences, so each step is used often")
         yield Idea("drqn", "the same, simpler")
@@ -287,6 +289,11 @@ def _recorded(spec: Spec) -> list[Idea]:
     return [Idea("bc", "imitates; the baseline, and enough where the data is good")] + [
         Idea(name, entry.summary) for name, entry in cautious
     ]
+
+
+def _serves(name: str, spec: Spec) -> bool:
+    """Whether there is such an algorithm, and it can serve the environment."""
+    return name in entries() and serves(algorithm_class(name)(), spec) is None
 
 
 def _remembered(id: str) -> bool:
