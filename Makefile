@@ -4,14 +4,15 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 WORKERS ?= 2
 
-.PHONY: help demo test test-slow lint listings format bench clean
+.PHONY: help demo test test-slow lint listings docs format bench clean
 
 help:
 	@echo "make demo       train PPO on CartPole, draw its learning curve and film it"
 	@echo "make test       the test suite (6 to 16 minutes on two cores)"
 	@echo "make test-slow  the long learning runs"
 	@echo "make lint       ruff and mypy        make format   ruff's formatter"
-	@echo "make listings   write the README's table of algorithms and __init__.pyi anew"
+	@echo "make listings   write anew what is generated from the code: tables of algorithms, __init__.pyi"
+	@echo "make docs       the documentation as pages, into site/"
 	@echo "make bench      speed beside Stable-Baselines3 and SBX, and what steps cost (up to an hour)"
 
 $(BIN)/activate:
@@ -38,8 +39,16 @@ test: $(VENV)/.test
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -q
 
 test-slow: $(VENV)/.test
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[box2d,playground]"
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[box2d,playground,docs]"
 	$(BIN)/python -m pytest -m slow -q -s
+
+$(VENV)/.docs: $(BIN)/activate pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[docs]"
+	@touch $@ $(VENV)/.demo
+
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "open site/index.html"
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
@@ -67,4 +76,4 @@ bench: $(VENV)/.test .venv-bench/.ready
 	$(BIN)/python benchmarks/scaling.py
 
 clean:
-	rm -rf $(VENV) .venv-bench runs
+	rm -rf $(VENV) .venv-bench runs site

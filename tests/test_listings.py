@@ -16,7 +16,7 @@ from thorndike.exports import find, homes
 ROOT = Path(__file__).parents[1]
 
 
-def test_readme_and_stub_are_up_to_date():
+def test_what_is_generated_is_up_to_date():
     spec = importlib.util.spec_from_file_location("listings", ROOT / "tools/listings.py")
     listings = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(listings)

@@ -1,8 +1,9 @@
-"""Every command and every block of Python of the README, and of the pages on your own and on training, is run.
+"""Every command and every block of Python of the README and of all pages in docs/ is run.
 
 Blocks of Python run in their order in one namespace, commands in their order, as they are printed, but a wrapper around
 `td.train` cuts each training to `STEPS` steps, its evaluations to two episodes, and networks to one layer that compiles
-quickly. `LEFT_OUT` says what is not run, and why.
+quickly. `LEFT_OUT` says what is not run, and why. Blocks of other languages are text. Pages that are not
+among `QUICK` are slow tests.
 """
 
 from __future__ import annotations
@@ -32,11 +33,22 @@ LEFT_OUT = {  # the beginning of a line: why it is not run
     ". .venv": "sets up what the tests run in",
     "pip install": "sets up what the tests run in",
     "thorndike play": "asks for moves",
+    "thorndike gtp": "waits for another program",
     "thorndike train alphazero": "compiles for a minute; tests/runs/test_games.py trains, evaluates and plays it",
     "thorndike evaluate runs/ttt": "there is no such run without the line before",
+    "python docs/pages": "tests/test_pages.py draws these pictures",
 }
+QUICK = ("README.md", "docs/own.md", "docs/choosing.md")  # in the default suite: some 25 s in all
 
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def pages(language: str) -> list[Any]:
+    """The pages with such blocks, slow ones marked."""
+    names = ["README.md", *sorted(p.relative_to(ROOT).as_posix() for p in (ROOT / "docs").rglob("*.md"))]
+    return [
+        pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in names if blocks(name, language)
+    ]
 
 
 def blocks(page: str, language: str) -> list[str]:
@@ -60,8 +72,11 @@ def here(tmp_path, monkeypatch):
             options |= {**evaluations, **kept}
             batches = 20 if options.get("dataset") is not None else STEPS
             algorithm = td.preset(algorithm, env) if isinstance(algorithm, str) else algorithm
-            if getattr(algorithm, "torso", None) == td.Torso():
-                algorithm = dataclasses.replace(algorithm, torso=td.Torso(widths=(8,), init="uniform"))
+            torso = getattr(algorithm, "torso", None)
+            if torso in (td.Torso(), td.Torso(frozen=True)):
+                algorithm = dataclasses.replace(
+                    algorithm, torso=dataclasses.replace(torso, widths=(8,), init="uniform")
+                )
             return train(algorithm, env, min(steps or batches, batches), **options)
 
         return shortly
@@ -98,31 +113,39 @@ def expanded(line: str) -> list[str]:
     return [x for word in words for x in (sorted(map(str, Path().glob(word))) if "*" in word else [word])]
 
 
-SLOW = pytest.mark.slow  # what tests/test_own.py, and those in tests/runs, ask for in detail
-
-
-@pytest.mark.parametrize("page", ["README.md", pytest.param("docs/own.md", marks=SLOW)])
-def test_commands(page, here, capsys):
+def run(page: str) -> int:
+    """Run the commands of a page; how many there were."""
     lines = commands(page)
-    assert lines
     for line in lines:
         program, *words = expanded(line)
         assert program == "thorndike", f"{line}: run it, or say in LEFT_OUT why not"
-        assert main(words) == 0, f"{line}\n{capsys.readouterr().err}"
+        assert main(words) == 0, line
+    return len(lines)
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/own.md", pytest.param("docs/training.md", marks=SLOW)])
+COMMANDS = [page for page in pages("") if page.values[0] != "docs/own.md"]  # which tests/test_own.py asks for in detail
+COMMANDS += [pytest.param("docs/own.md", marks=pytest.mark.slow)]
+
+
+@pytest.mark.parametrize("page", COMMANDS)
+def test_commands(page, here):
+    assert run(page)
+
+
+@pytest.mark.parametrize("page", pages("python"))
 def test_python(page, here):
     names: dict[str, Any] = {"__name__": "readme"}
     found = blocks(page, "python")
     assert found
+    if 'open_run("runs/' in found[0]:  # which the page's commands make
+        run(page)
     for text in found:
-        exec(compile(text, page, "exec"), names)
+        exec(compile(text, page, "exec", dont_inherit=True), names)
 
 
 def test_what_is_left_out_is_there():
-    text = "\n".join(block for page in ("README.md", "docs/own.md") for block in blocks(page, ""))
-    assert all(any(line.startswith(start) for line in text.splitlines()) for start in LEFT_OUT)
+    lines = [line for page in pages("") for block in blocks(page.values[0], "") for line in block.splitlines()]
+    assert all(any(line.startswith(start) for line in lines) for start in LEFT_OUT)
 
 
 def test_every_command_is_shown():
@@ -133,6 +156,24 @@ def test_every_command_is_shown():
 
 
 def test_links_lead_somewhere():
-    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
-        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text("utf-8")):
-            assert (page.parent / target).exists(), f"{page.name}: {target}"
+    generated = {"reference/index.md"}  # by the site
+    for page in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]:
+        for target in re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", page.read_text("utf-8")):
+            assert (page.parent / target).exists() or target in generated, f"{page.name}: {target}"
+
+
+def test_what_a_page_says_we_measured_is_in_the_results():
+    """The column "ours" of the family pages repeats cells of benchmarks/results/learning.md."""
+    results = (ROOT / "benchmarks/results/learning.md").read_text("utf-8")
+    found = 0
+    for page in (ROOT / "docs/algorithms").glob("*.md"):
+        header: list[str] = []
+        for line in page.read_text("utf-8").splitlines():
+            cells = [cell.strip() for cell in line.strip("|").split("|")] if line.startswith("|") else []
+            header = cells if "ours" in cells else header if cells else []
+            if header and cells != header and not set(line) <= set("|-"):
+                row = dict(zip(header, cells))
+                rows = [x for x in results.splitlines() if x.startswith(f"| {row['algorithm']} |")]
+                assert any(row["ours"] in x and row["environment"].partition(",")[0] in x for x in rows), row
+                found += 1
+    assert found > 15

@@ -1,14 +1,17 @@
-"""Write what is listed elsewhere from the lists in the package: `__init__.pyi` and the README's table of algorithms."""
+"""Write what is listed elsewhere from what the package says: `__init__.pyi`, tables of the README and of pages, and
+what the family pages say of each algorithm."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import families
 from thorndike.algorithms import entries
 from thorndike.exports import PARTS
+from thorndike.names import OTHERS
+from thorndike.runs.training.signs import SIGNS
 
 ROOT = Path(__file__).parents[1]
-BEGIN, END = "<!-- algorithms -->", "<!-- end of algorithms -->"
 
 
 def stub() -> str:
@@ -24,7 +27,7 @@ def stub() -> str:
     return "\n".join(["# Written by tools/listings.py", *lines, "", "__version__: str", ""])
 
 
-def table() -> str:
+def algorithms() -> str:
     """The README's table of algorithms."""
     rows = [
         f"| `{entry.name}` | `td.{entry.class_name}` | {entry.summary} | {entry.actions} |"
@@ -33,14 +36,36 @@ def table() -> str:
     return "\n".join(["| name | class | what it is | actions |", "|---|---|---|---|", *rows])
 
 
+def signs() -> str:
+    """What the doctor looks for."""
+    rows = [
+        f"| {sign.name} | {' '.join((sign.rule.__doc__ or '').split())} | {sign.causes} | {sign.remedies} |"
+        for sign in SIGNS
+    ]
+    return "\n".join(["| sign | rule | usual causes | try |", "|---|---|---|---|", *rows])
+
+
+def names() -> str:
+    """What other libraries call a setting, and what it is called here."""
+    rows = [f"| `{theirs}` | {ours} |" for theirs, ours in sorted(OTHERS.items())]
+    return "\n".join(["| there | here |", "|---|---|", *rows])
+
+
+def filled(page: str, mark: str, text: str) -> str:
+    """A page with `text` between `<!-- mark -->` and `<!-- end of mark -->`."""
+    begin, end = f"<!-- {mark} -->", f"<!-- end of {mark} -->"
+    before, _, rest = (ROOT / page).read_text("utf-8").partition(begin)
+    return f"{before}{begin}\n{text}\n{end}{rest.partition(end)[2]}"
+
+
 def listings() -> dict[Path, str]:
     """The files as they should be."""
-    readme = ROOT / "README.md"
-    before, _, rest = readme.read_text("utf-8").partition(BEGIN)
-    after = rest.partition(END)[2]
     return {
         ROOT / "src/thorndike/__init__.pyi": stub(),
-        readme: f"{before}{BEGIN}\n{table()}\n{END}{after}",
+        ROOT / "README.md": filled("README.md", "algorithms", algorithms()),
+        ROOT / "docs/health.md": filled("docs/health.md", "signs", signs()),
+        ROOT / "docs/migrating.md": filled("docs/migrating.md", "names", names()),
+        **families.pages(),
     }
 
 

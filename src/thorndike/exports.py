@@ -26,6 +26,7 @@ PARTS = {  # all but the algorithms
     "runs.results.compare": ("compare", "Comparison"),
     "runs.results.criteria": ("criteria", "Criteria"),
     "presets": ("preset",),
+    "suggestion": ("suggest", "Suggestion"),
     "checks": ("check",),
     "envs": ("make",),
     "envs.identify": ("identify", "Identified"),
