@@ -12,7 +12,7 @@ COMMANDS = {  # name: (its arguments, what it does); the module of that name has
     "report": ("RUN...", "a page of runs in one file: curves, settings, signs of trouble"),
     "criteria": ("RUN", "judge an agent: against a baseline, failures, latency, cost, other physics"),
     "explain": ("RUN", "what the agent goes by: each feature's share over an episode, and a decision tree"),
-    "picture": ("RUN", "draw what was learned on a grid: values and greedy actions"),
+    "picture": ("RUN", "draw values and greedy actions, on a grid or over two numbers of what is seen"),
     "runs": ("[DIR]", "list the runs in a folder"),
     "doctor": ("RUN...", "signs of trouble in the metrics, and what to try"),
     "play": ("RUN", "play against the agent (board games)"),

@@ -331,11 +331,20 @@ class Run:
         agent, timeout = self.agent(seed, step=step), self.info["env_timeout"]
         return film(agent, member(self.env, 0), out, episodes, frames, timeout=timeout, explore=explore)
 
-    def picture(self, out: str | Path | None = None, seed: int | None = None) -> Any:
-        """Tabular agents on a grid: values and greedy actions as a matplotlib figure."""
+    def picture(
+        self, out: str | Path | None = None, seed: int | None = None, over: tuple[int, int] | None = None
+    ) -> Any:
+        """Values and greedy actions as a matplotlib figure: of tables on a grid, or `over` two numbers of a vector."""
+        if over is not None:
+            from thorndike.runs.results.surface import surface
+
+            return surface(self, over, out, seed)
         q = getattr(self.agent(seed).actor, "q", None)
         if not isinstance(q, jax.Array) or not hasattr(self.env, "picture"):
-            raise ConfigError("a picture of values needs a tabular algorithm on a grid, such as td.GridWorld()")
+            raise ConfigError(
+                "a picture of values needs a tabular algorithm on a grid, such as td.GridWorld(); of an agent that "
+                "sees a vector say over which two of its numbers, over=(0, 1)"
+            )
         return self.env.picture(np.asarray(q), out)
 
     def explain(self, **options: Any) -> Any:
