@@ -86,6 +86,7 @@ def test_it_wins_and_blocks():
     assert move_of(Kind, (0, 8, 1), 200) != {2}
 
 
+@pytest.mark.slow
 def test_strength_grows_with_simulations():
     """0.91 of the points against a random player with 100 simulations were measured; 0.29 to 0.39 against a perfect one
     with 100, and 0.44 with 400."""

@@ -200,8 +200,8 @@ def test_nested_observations(workers):
 @pytest.mark.parametrize(
     "space",
     [
-        gym.spaces.Dict({"a": Discrete(2)}),
-        gym.spaces.Tuple([Discrete(2)]),
+        gym.spaces.Dict({"a": gym.spaces.Text(3)}),
+        gym.spaces.Tuple([gym.spaces.Sequence(Discrete(2))]),
         gym.spaces.Text(3),
     ],
 )

@@ -68,7 +68,7 @@ def test_matches(run):
 
 
 @pytest.mark.parametrize(
-    ("opponent", "text"), [("perfekt", "no opponent 'perfekt' for pgx/tic_tac_toe: it can be random, perfect")]
+    ("opponent", "text"), [("perfekt", "no opponent 'perfekt' for pgx/tic_tac_toe: it can be random, uct:200")]
 )
 def test_an_unknown_opponent_is_named(run, opponent, text):
     with pytest.raises(td.ConfigError, match=text):

@@ -84,6 +84,7 @@ def test_a_game(engine):
     assert "p99" in said(engine, "thorndike-latency")[0]
 
 
+@pytest.mark.slow
 def test_as_many_simulations_as_the_time_allows(run):
     """A search of half the simulations is over in time, and half the time makes no longer search."""
     engine = Engine(run, 0.1)
