@@ -184,6 +184,7 @@ def transitions(env: Any, data: Dataset | tuple[Any, Any, Any]) -> tuple[np.ndar
     obs, action, after = map(np.asarray, parts)
     shape, actions = env.observation_space.shape, env.action_space.shape
     n = len(obs)
+    require(n > 0, "there are no transitions to fit numbers to")
     for name, x, wanted in (("observations", obs, shape), ("actions", action, actions), ("next ones", after, shape)):
         if x.shape != (n, *wanted):
             raise ConfigError(f"{name} have the shape {x.shape}, and have to be {(n, *wanted)}")
