@@ -94,14 +94,31 @@ def untrained(id):
     return SimpleNamespace(spec=spec, env=game, player=lambda: Random(game.action_space))
 
 
+class Points:
+    """A game on 3 x 3 points whose moves may be made once, and a pass; the position is the moves."""
+
+    def position(self, moves):
+        mask = np.array([[move not in moves for move in range(9)] + [True]])
+        found = SimpleNamespace(obs=np.zeros((1, 3, 3, 2)), info={"mask": mask}, terminated=[False], truncated=[False])
+        found.moves, found._replace = moves, lambda earned: found
+        return found
+
+    def reset(self, key):
+        return self.position([])
+
+    def step(self, now, action, key):
+        return self.position([*now.moves, int(action[0])])
+
+
 def test_a_refused_move_leaves_no_pass_behind():
     """Where a player moves twice, the other passes in between, but not if the second move is refused."""
-    engine = Engine(untrained("pgx/go_9x9"))
-    said(engine, "play b A1")
+    engine, game = Engine.__new__(Engine), Points()
+    engine.world, engine._step, engine._key, engine.passes = game, game.step, None, True
+    said(engine, "clear_board", "play b A1")
     assert said(engine, "play b Z9", "play b A1") == ["? invalid vertex\n\n", "? illegal move\n\n"]
-    assert [engine._vertex(move) for move in engine.moves] == ["A1"]
+    assert engine.moves == engine.now.moves == [6]
     said(engine, "play b A2")
-    assert [engine._vertex(move) for move in engine.moves] == ["A1", "pass", "A2"]
+    assert engine.moves == engine.now.moves == [6, 9, 3]
 
 
 def test_a_game_without_a_board_is_refused():
