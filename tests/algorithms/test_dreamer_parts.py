@@ -338,6 +338,8 @@ def test_what_it_cannot_serve_says_why():
         check(Dreamer(replay=td.Sequences(burn_in=2)))
     with pytest.raises(td.ConfigError, match="how many of a batch's 512 steps"):
         check(Dreamer(starts=1_000))
+    with pytest.raises(td.ConfigError, match="cannot be swept"):
+        check(Dreamer(bins=td.Bins(low=np.array([-5.0, -10.0]), high=10.0)))
 
 
 def test_actions_of_the_model():

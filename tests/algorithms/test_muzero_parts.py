@@ -420,3 +420,10 @@ def test_what_it_cannot_search_is_refused():
 def test_windows_have_to_go_on_behind_the_model():
     with pytest.raises(td.ConfigError, match=r"replay\.length must be unroll \+ 2 or more \(7\), got 6"):
         td.train(td.MuZero(replay=td.Windows(length=6)), "CartPole-v1", 1000, progress=False)
+
+
+def test_a_latent_state_of_one_number_is_refused():
+    """Scaled to [0, 1] it is 0 whatever is seen."""
+    np.testing.assert_array_equal(latent.scaled(jnp.asarray([[3.0], [-1.0]])), 0.0)
+    with pytest.raises(td.ConfigError, match="latent must be 2 or more"):
+        td.train(td.MuZero(latent=1), "CartPole-v1", 1000, progress=False)

@@ -135,6 +135,13 @@ def test_elites_are_the_best_on_rows_that_they_did_not_learn_from(monkeypatch):
     assert 2 in elites_after_a_while()
 
 
+def test_a_model_that_knows_nothing_is_not_said_to_be_good():
+    """Whoever says the mean of a standardised target has an error of 1, and so has a new model after an update."""
+    state = PETS.init(jax.random.key(0), SPEC)
+    _, metrics = PETS.update(state, batch_of(jax.random.key(1)), jax.random.key(2))
+    assert 0.9 < metrics["model_error"] < 1.1
+
+
 # --- planning ---------------------------------------------------------------------------------------------------------
 
 

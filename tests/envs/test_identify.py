@@ -135,6 +135,11 @@ def test_what_it_cannot_do():
         td.identify(td.Pendulum(), data, {"mass": (2.0, 1.0)})
     with pytest.raises(ConfigError, match="which numbers"):
         td.identify(td.Pendulum(), data, {})
+    with pytest.raises(ConfigError, match="no transitions"):
+        td.identify(td.Pendulum(), tuple(x[:0] for x in data), {"mass": (0.5, 2.0)})
+    for confidence in (95, 0.0):
+        with pytest.raises(ConfigError, match="confidence is a probability"):
+            td.identify(td.Pendulum(), data, {"mass": (0.5, 2.0)}, confidence=confidence)
     with pytest.raises(ConfigError, match="too few"):
         td.identify(td.Pendulum(), tuple(x[:3] for x in data), {"mass": (0.5, 2.0)})
     with pytest.raises(ConfigError, match="does not show its state"):

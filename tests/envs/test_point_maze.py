@@ -22,13 +22,25 @@ def walk(position, actions):
     return found
 
 
-def test_around_the_wall_in_thirteen_steps():
-    """And each step but the last costs 1."""
-    found = walk((-3.0, -3.0), 5 * [(1, 1)] + [(1, 0)] + 2 * [(0, 1)] + 5 * [(-1, 1)])
-    np.testing.assert_array_equal([x.reward for x in found], 12 * [-1] + [0])
-    np.testing.assert_array_equal([x.terminated for x in found], 12 * [False] + [True])
+def test_around_the_wall_in_twelve_steps():
+    """And each step but the last costs 1. A search over steps of full, half and no length finds no shorter way."""
+    found = walk((-3.0, -3.0), 6 * [(1, 1)] + [(0, 1)] + 5 * [(-1, 1)])
+    np.testing.assert_array_equal([x.reward for x in found], 11 * [-1] + [0])
+    np.testing.assert_array_equal([x.terminated for x in found], 11 * [False] + [True])
     assert bool(found[-1].info["success"])
     np.testing.assert_allclose(found[-1].obs, (-2.5, 3.0), atol=1e-6)
+    parts = np.linspace(-1, 1, 5, dtype=np.float32)
+    actions = jnp.asarray(np.stack(np.meshgrid(parts, parts), -1).reshape(-1, 2))
+    spread = jax.jit(
+        jax.vmap(jax.vmap(lambda p, a: ENV.step(PointState(p), a, jax.random.key(0)), (None, 0)), (0, None))
+    )
+    places, steps, reached = np.array([[-3.0, -3.0]], np.float32), 0, False
+    while not reached:
+        padded = np.concatenate([places, np.broadcast_to(places[:1], (33 * 33 - len(places), 2))])  # one shape
+        after = spread(padded, actions)
+        places, steps = np.unique(np.asarray(after.obs).reshape(-1, 2), axis=0), steps + 1
+        reached = bool(after.terminated.any())
+    assert steps == 12
 
 
 def test_nothing_goes_through_the_wall():

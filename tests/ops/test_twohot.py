@@ -58,3 +58,6 @@ def test_the_loss_is_least_at_the_number(scale):
 def test_bins_in_order():
     with pytest.raises(ConfigError, match="low < high"):
         check(Bins(low=1.0, high=0.0))
+    check(Bins(low=np.array([-1.0, -2.0]), high=0.0))  # a sweep
+    with pytest.raises(ConfigError, match="low < high"):
+        check(Bins(low=np.array([-1.0, 2.0]), high=0.0))

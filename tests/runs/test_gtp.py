@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import io
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from gymnasium.spaces import Dict, Discrete
 
 import thorndike as td
+from thorndike.drivers.match import Random
 from thorndike.runs.results.gtp import COLUMNS, Engine, converse
 
 ALGORITHM = td.AlphaZero(
@@ -82,6 +85,58 @@ def test_a_game(engine):
     assert "X" in said(engine, "showboard")[0]
     assert said(engine, "boardsize 19", "boardsize 3") == ["? unacceptable size\n\n", "=\n\n"]
     assert "p99" in said(engine, "thorndike-latency")[0]
+
+
+def untrained(id):
+    """What an `Engine` needs of a run; it plays at random."""
+    game = td.make(id)
+    spec = SimpleNamespace(players=2, id=id, masked=True, observation=game.observation_space)
+    return SimpleNamespace(spec=spec, env=game, player=lambda: Random(game.action_space))
+
+
+class Points:
+    """A game on 3 x 3 points whose moves may be made once, and a pass; the position is the moves."""
+
+    def position(self, moves):
+        mask = np.array([[move not in moves for move in range(9)] + [True]])
+        found = SimpleNamespace(obs=np.zeros((1, 3, 3, 2)), info={"mask": mask}, terminated=[False], truncated=[False])
+        found.moves, found._replace = moves, lambda earned: found
+        return found
+
+    def reset(self, key):
+        return self.position([])
+
+    def step(self, now, action, key):
+        return self.position([*now.moves, int(action[0])])
+
+
+def test_a_refused_move_leaves_no_pass_behind():
+    """Where a player moves twice, the other passes in between, but not if the second move is refused."""
+    engine, game = Engine.__new__(Engine), Points()
+    engine.world, engine._step, engine._key, engine.passes = game, game.step, None, True
+    said(engine, "clear_board", "play b A1")
+    assert said(engine, "play b Z9", "play b A1") == ["? invalid vertex\n\n", "? illegal move\n\n"]
+    assert engine.moves == engine.now.moves == [6]
+    said(engine, "play b A2")
+    assert engine.moves == engine.now.moves == [6, 9, 3]
+
+
+def test_a_game_without_a_board_is_refused():
+    """One whose observations are a vector, or several parts."""
+    for space in (td.CartPole().observation_space, Dict(a=Discrete(2))):
+        run = untrained("pgx/tic_tac_toe")
+        run.spec.observation = space
+        with pytest.raises(td.ConfigError, match="board games of two players"):
+            Engine(run)
+
+
+def test_a_swap_is_not_taken_for_a_pass():
+    with pytest.raises(td.ConfigError, match="the players swap"):
+        Engine(untrained("pgx/hex"))
+
+
+def test_asking_about_quit_ends_nothing(engine):
+    assert said(engine, "7 known_command quit", "8 name") == ["=7 true\n\n", "=8 Thorndike\n\n"]
 
 
 @pytest.mark.slow

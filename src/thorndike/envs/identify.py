@@ -86,13 +86,15 @@ def identify(
         seed: of the other points.
 
     Raises:
-        ConfigError: the environment has no such number or no `state_of`, or there are too few transitions.
+        ConfigError: the environment has no such number or no `state_of`, there are too few transitions, or `confidence`
+            is none.
     """
     from scipy.optimize import least_squares
     from scipy.stats import t as student
 
     from thorndike.envs import make
 
+    require(0 < confidence < 1, f"confidence is a probability, such as 0.95, got {confidence}")
     env = make(env) if isinstance(env, str) else env
     require(is_jax(env), "identify moves the numbers of a JAX environment; one on the host has none that it can move")
     require(
@@ -182,6 +184,7 @@ def transitions(env: Any, data: Dataset | tuple[Any, Any, Any]) -> tuple[np.ndar
     obs, action, after = map(np.asarray, parts)
     shape, actions = env.observation_space.shape, env.action_space.shape
     n = len(obs)
+    require(n > 0, "there are no transitions to fit numbers to")
     for name, x, wanted in (("observations", obs, shape), ("actions", action, actions), ("next ones", after, shape)):
         if x.shape != (n, *wanted):
             raise ConfigError(f"{name} have the shape {x.shape}, and have to be {(n, *wanted)}")

@@ -31,7 +31,7 @@ class Dynamics(NamedTuple):
     members: Member  # leaves [K, ...]
     inputs: Running  # of (s, a)  [N + D]
     targets: Running  # of (s' - s, r)  [N + 1]
-    errors: Array  # the squared errors on what each member did not learn from, of standardised targets, [K]
+    errors: Array  # the squared errors on what each member did not learn from, of standardised targets, [K]; 1 at first
     ended: Array  # whether any step has terminated an episode
 
     def best(self, n: int) -> Dynamics:
@@ -77,9 +77,9 @@ def create(model: Gaussians, key: Array, spec: Spec, learning_rate: Array | floa
     n, d = spec.observation.shape[0], Actions.of(spec.action).dimensions  # type: ignore[index]
     members = model.build(key, n + d, n + 1)
     optimiser = begin(Adam().build(learning_rate), members)
-    return Dynamics(
-        members, running((n + d,)), running((n + 1,)), jnp.zeros(model.members), jnp.bool_(False)
-    ), optimiser
+    # 1 is what the mean of the targets has: from 0 the running mean would say for a while that all is known.
+    unknown = jnp.ones(model.members)
+    return Dynamics(members, running((n + d,)), running((n + 1,)), unknown, jnp.bool_(False)), optimiser
 
 
 def learn(

@@ -6,6 +6,7 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from thorndike.configuration import config, require
 from thorndike.ops.rescaling import squashed, unsquashed
@@ -53,7 +54,8 @@ class Bins:
 
     def check(self) -> None:
         """At least two bins, in order."""
-        require(self.count > 1 and self.low < self.high, "Bins need low < high and a count of 2 or more")
+        rising = bool(np.all(np.less(self.low, self.high)))  # each of them, where a sweep has several
+        require(self.count > 1 and rising, "Bins need low < high and a count of 2 or more")
 
     @property
     def atoms(self) -> Array:

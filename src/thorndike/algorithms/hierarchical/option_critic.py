@@ -122,7 +122,7 @@ class OptionCritic:
         """Discrete actions."""
         if isinstance(spec.action, Discrete):
             return None
-        return f"the options' policies choose one of several actions, a Discrete, not of {spec.action}"
+        return f"OptionCritic's options choose one of several actions, a Discrete, and {spec.action} is none"
 
     def init(self, key: Array, spec: Spec) -> State:
         """Networks and optimiser."""

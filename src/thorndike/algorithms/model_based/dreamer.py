@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from gymnasium.spaces import Box, Discrete
 
 from thorndike.configuration import algorithm, require
@@ -126,6 +127,8 @@ class Dreamer:
         require(self.starts <= steps, f"starts is how many of a batch's {steps} steps are begun at, got {self.starts}")
         plain = type(self.replay) is Sequences and self.replay.burn_in == 0 and self.replay.n_step == 1
         require(plain, "Dreamer learns from whole sequences: give td.Sequences with burn_in 0 and n_step 1")
+        one = np.ndim(self.bins.low) == np.ndim(self.bins.high) == 0
+        require(one, "Dreamer's world model keeps its bins, so they cannot be swept: give numbers for low and high")
 
     def supports(self, spec: Spec) -> str | None:
         """Choices, or continuous actions with finite bounds."""

@@ -50,7 +50,8 @@ class PETS:
     Each member follows every sequence of actions to its end by its own samples, so a sequence is good where most
     members think so. The first action is made, and the rest is what the planner begins with at the next step. Rewards
     and terminations are learned as well. The members learn at every step, not between trials, each from its own part
-    of the experience. Without exploration the planner's random numbers are always the same.
+    of the experience. Without exploration the planner's random numbers are always the same. An action without bounds is
+    sought in [-1, 1].
     """
 
     online = True  # `act` draws which members learn from a step: no dataset says it

@@ -116,6 +116,7 @@ class MuZero:
             "simulations, considered, unroll, replay_ratio, latent, widths, num_envs and rollout_length must be "
             "positive, and widths at least one",
         )
+        require(self.latent > 1, "latent must be 2 or more: a single number, scaled to [0, 1], says nothing")
         require(
             self.replay.length >= self.unroll + 2,
             f"replay.length must be unroll + 2 or more ({self.unroll + 2}), got {self.replay.length}",

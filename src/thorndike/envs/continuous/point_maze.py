@@ -29,7 +29,7 @@ class PointState(NamedTuple):
 class PointMaze:
     """Move a point through a square of 8 x 8, around a wall from the left side to the middle, to the other side of it.
 
-    -1 for every step until the goal is reached, which ends the episode; 13 steps are enough from the middle of the
+    -1 for every step until the goal is reached, which ends the episode; 12 steps are enough from the middle of the
     start. Nothing says where the goal is: its place never changes. Random actions hardly ever get there in time.
     """
 

@@ -36,8 +36,10 @@ class Engine:
         Raises:
             ConfigError: the run's game has no board whose moves are its points, or the time is too short for a search.
         """
-        if run.spec.players != 2 or getattr(run.spec.observation, "shape", ())[:2] == ():
+        if run.spec.players != 2 or len(run.spec.observation.shape or ()) < 2 or not run.spec.masked:
             raise ConfigError(f"GTP is for board games of two players, and {run.spec.id} is none")
+        if run.spec.id.rpartition("/")[2] == "hex":  # it has as many moves as a game with a pass
+            raise ConfigError("GTP has no word for the last move of Hex, by which the players swap")
         self.world, self.player, self.id = Batched(run.env, 1), run.player(), run.spec.id
         self._step, self._key = jax.jit(self.world.step), random_key(seed)
         self._act = jax.jit(lambda player, now, key: player.act(now, key))
@@ -105,9 +107,15 @@ class Engine:
         self.over = False
 
     def play(self, color: str, vertex: str) -> None:
-        """A move of either player."""
+        """A move of either player. One that is refused changes nothing, not even by the pass before it."""
+        before, action = len(self.moves), self._index(vertex)
         self._turn(color)
-        self._move(self._index(vertex))
+        try:
+            self._move(action)
+        except Refused:
+            if len(self.moves) > before:
+                self.undo()
+            raise
 
     def genmove(self, color: str) -> str:
         """The agent's move, made."""
@@ -210,5 +218,6 @@ def converse(engine: Engine, lines: Iterable[str], say: Callable[[str], Any]) ->
         answer = engine.answer(line)
         if answer is not None:
             say(answer)
-        if line.partition("#")[0].split()[-1:] == ["quit"]:
+        words = line.partition("#")[0].split()
+        if "quit" in words[:1] or ("quit" in words[1:2] and words[0].isdigit()):
             return
