@@ -27,7 +27,7 @@ class Unpaid(Wrapper):
 
 def returns(env, algorithm=None, seeds=4):
     algorithm = algorithm or td.preset("rl2", "DoorsTrials")
-    return td.train(algorithm, env, steps=400_000, seeds=seeds, progress=False).evaluate(300).per_seed
+    return td.train(algorithm, env, steps=400_000, seeds=seeds, progress=False).evaluate(300).per_run
 
 
 @pytest.mark.slow
