@@ -157,5 +157,5 @@ def test_ppo_finds_the_lit_quadrant_in_grey_bytes(tmp_path):
         td.train(algorithm, Quadrant(), steps=8_192, seeds=2, out=tmp_path / name, progress=False)
         for name, algorithm in (("run", ppo), ("raw", raw))
     )
-    assert min(run.evaluate(500).per_seed) > 0.97
+    assert min(run.evaluate(500).per_run) > 0.97
     assert max(other.metrics()["rollout/ep_rew_mean"][-1]) < 0.9

@@ -75,7 +75,7 @@ class C51(DQN):
         """Settings known to work, by environment."""
         cartpole = DQN.presets()["CartPole-v1"]
         head = Categorical(low=0.0, high=60.0)
-        return {"CartPole-v1": {**cartpole, "learning_rate": Linear(1e-3), "head": head}}
+        return {"CartPole-v1": {**cartpole, "learning_rate": Linear(2e-3), "double": True, "head": head}}
 
 
 @algorithm(
