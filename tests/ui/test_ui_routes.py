@@ -13,8 +13,8 @@ import pytest
 pytest.importorskip("starlette")
 from starlette.testclient import TestClient
 
-import thorndike as td
 from runs import fake_runs
+from thorndike.runs.storage.directory import training
 from thorndike.ui import app as pages
 from thorndike.ui import events, folder, guard, processes
 from thorndike.ui.app import address, app
@@ -354,7 +354,7 @@ def test_a_killed_run_is_interrupted(root):
     (run / "lock").touch()
     assert "interrupted at 20,000 of 20,000 steps" in Parsed(client(root).get("/show?run=killed").text).words
     assert "interrupted" in Parsed(client(root).get("/").text).words
-    with td.runs.storage.directory.training(run):
+    with training(run):
         assert "running" in Parsed(client(root).get("/").text).words
         assert processes.trainer(run) is None  # this process does not stop itself
 
