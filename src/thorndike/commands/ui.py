@@ -43,6 +43,7 @@ def ui(folder: Path = Path("runs"), /, port: int = 8000, host: str = "127.0.0.1"
                 access_log=False,  # which would have the token in it
                 log_level="error",
                 lifespan="off",
+                ws="none",
                 server_header=False,
                 proxy_headers=False,
                 limit_concurrency=200,

@@ -108,9 +108,10 @@ function state(data) {
 
 function picture(run, file, changed) {
   const source = "/picture?" + new URLSearchParams({ run, file, changed });
+  if (document.querySelector(".picture figure")?.dataset.source === source) return;  // a film begins anew otherwise
   const shown = file.toLowerCase().endsWith(".mp4")
     ? make("video", { src: source, controls: "", loop: "" }) : make("img", { src: source, alt: file });
-  document.querySelector(".picture").replaceChildren(make("figure", {}, shown, make("figcaption", {}, file)));
+  document.querySelector(".picture").replaceChildren(make("figure", { "data-source": source }, shown, make("figcaption", {}, file)));
 }
 
 function list(runs) {  // lines stay the same elements: one may be under the pointer

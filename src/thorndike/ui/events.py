@@ -18,6 +18,8 @@ from thorndike.ui.processes import Processes, resumable
 EVERY = 1.0  # seconds between two looks at the files
 QUIET = 15.0  # seconds, after which something is sent: it shows whether anybody still listens
 
+ENDED = ("interrupted", "finished", "diverged", "failed")  # states of runs that may go on
+
 
 class Stream:
     """Looks at the files again and again, and tells what is other than it was."""
@@ -67,7 +69,7 @@ class Stream:
                 "state": state,
                 "at": f" at {int(status['steps']):,} of {journal.info['steps']:,} steps",
                 "said": self.processes.failed(path) or str(status.get("error", "") or status.get("stopped", "")),
-                "can": "stop" if state == "running" else "resume" if state != "new" and resumable(journal) else "",
+                "can": "stop" if state == "running" else "resume" if state in ENDED and resumable(journal) else "",
                 "picture": [pictures[0], changed[0]] if pictures else None,
             }
         except (CheckpointError, ConfigError, OSError, TypeError, ValueError, OverflowError) as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -23,7 +24,8 @@ class Folder:
         self.path = Path(path).expanduser().resolve()
         if not self.path.is_dir():
             raise ConfigError(f"there is no folder {path}: say where the runs are (thorndike ui DIR)")
-        self._known: dict[Path, tuple[Any, dict[str, Any]]] = {}  # what a run said, and the state of its files then
+        self._known: dict[Path, tuple[Any, dict[str, Any]]] = {}  # the state of a run's files, and what they said then
+        self._lock = threading.Lock()  # each page asks in a thread of its own
 
     def run(self, name: str) -> Path:
         """The directory of a run.
@@ -44,16 +46,17 @@ class Folder:
 
     def records(self) -> list[dict[str, Any]]:
         """A record of every run as `list_runs` has it, the newest last, with its "name" too."""
-        found = [{**self._record(path), "name": path.relative_to(self.path).as_posix()} for path in folders(self.path)]
-        self._known = {Path(one["path"]): self._known[Path(one["path"])] for one in found}
+        with self._lock:
+            known = {path: self._told_by(path) for path in folders(self.path)}
+            self._known = known  # without those that are gone
+        found = [{**record, "name": path.relative_to(self.path).as_posix()} for path, (_, record) in known.items()]
         return sorted(found, key=lambda record: (record["made"] or 0.0, record["path"]))
 
-    def _record(self, path: Path) -> dict[str, Any]:
+    def _told_by(self, path: Path) -> tuple[Any, dict[str, Any]]:
         """Read again only where a file has changed, or a process that trains has come or gone."""
         stamp = [_stamp(path / name) for name in READ], trained(path)
-        if path not in self._known or self._known[path][0] != stamp:
-            self._known[path] = stamp, _told(path)
-        return self._known[path][1]
+        known = self._known.get(path)
+        return known if known is not None and known[0] == stamp else (stamp, _told(path))
 
     def pictures(self, name: str) -> list[str]:
         """Films and pictures of a run, below its directory, the newest first."""

@@ -13,6 +13,7 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -68,9 +69,14 @@ class Processes:
         self.asked: dict[Path, int] = {}  # the process that was told to stop: a second signal would not let it save
         self.begun: dict[Path, subprocess.Popen[bytes]] = {}
         self.since: dict[Path, float] = {}  # when, in seconds since 1970
+        self.lock = threading.Lock()  # two clicks are two threads
 
     def stop(self, path: Path) -> str:
         """Send what Ctrl-C sends; training then saves and ends. Raises `ConfigError` where nobody can be told to."""
+        with self.lock:
+            return self._stop(path)
+
+    def _stop(self, path: Path) -> str:
         pid = self._running(path) or trainer(path)
         if pid is None:
             why = "by a process that is not yours, or elsewhere" if trained(path) else "by nobody"
@@ -86,6 +92,10 @@ class Processes:
 
     def resume(self, path: Path, steps: int | None = None) -> str:
         """Go on with a run as `thorndike resume` does, up to `steps` where these are given. Raises `ConfigError`."""
+        with self.lock:
+            return self._resume(path, steps)
+
+    def _resume(self, path: Path, steps: int | None) -> str:
         journal = Journal(path)
         require(not trained(path) and self._running(path) is None, f"{path.name} is being trained already")
         own = f"something of your own takes part, which is not imported here: {journal.resume_with}"
