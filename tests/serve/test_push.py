@@ -138,10 +138,17 @@ def test_whole_or_not_at_all(run, tmp_path, monkeypatch):
 
 @td.config
 class Blind:
-    """Draws nothing, and its actions have two parts."""
+    """Draws nothing, and shows no images."""
 
-    observation_space = Box(-1, 1, (2,), np.float32)
-    action_space = Discrete(2)
+    max_steps: int = 20
+
+    @property
+    def observation_space(self) -> Box:
+        return Box(-1, 1, (2,), np.float32)
+
+    @property
+    def action_space(self) -> Discrete:
+        return Discrete(2)
 
     def reset(self, key):
         return td.Step(jnp.float32(0), jnp.zeros(2))

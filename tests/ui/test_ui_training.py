@@ -69,7 +69,7 @@ def test_beside_a_training(tmp_path):
     run.parent.mkdir()
     with contextlib.ExitStack() as stack:
         ui = stack.enter_context(command("ui", run.parent, "--port", 0, stdout=subprocess.PIPE))
-        train = ["train", "ppo", "CartPole-v1", "--out", run, "--steps", 10**9, *small.PPO_FLAGS]
+        train = ["train", "ppo", "CartPole-v1", "--out", run, "--steps", 40_000_000, *small.PPO_FLAGS]
         training = stack.enter_context(command(*train, stderr=subprocess.DEVNULL))
         url = re.search(r"http://\S+", ui.stdout.readline())[0]
         page = stack.enter_context(httpx.Client(base_url=url.partition("/?")[0], timeout=60, follow_redirects=True))
