@@ -354,7 +354,10 @@ def test_a_killed_run_is_interrupted(root):
     (run / "lock").touch()
     assert "interrupted at 20,000 of 20,000 steps" in Parsed(client(root).get("/show?run=killed").text).words
     assert "interrupted" in Parsed(client(root).get("/").text).words
+    status = json.loads((run / "status.json").read_text())
+    (run / "status.json").write_text(json.dumps(status | {"steps": 7_000}))  # as old as the newest checkpoint
     with training(run):
+        assert "running at 20,000 of 20,000 steps" in Parsed(client(root).get("/show?run=killed").text).words
         assert "running" in Parsed(client(root).get("/").text).words
         assert processes.trainer(run) is None  # this process does not stop itself
 

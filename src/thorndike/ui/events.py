@@ -11,6 +11,7 @@ from anyio.to_thread import run_sync
 
 from thorndike.errors import CheckpointError, ConfigError
 from thorndike.runs.results.listing import COLUMNS, cells
+from thorndike.runs.storage.metrics import newest
 from thorndike.ui.folder import Folder, describe
 from thorndike.ui.follow import Follower
 from thorndike.ui.processes import Processes, resumable
@@ -62,12 +63,14 @@ class Stream:
             journal = self.folder.journal(name)
             status, path = journal.status, journal.path
             state = self.processes.state(path, str(status["state"]))
+            row = newest(path / "metrics.jsonl") if status["state"] == "running" else None
+            steps = max(int(status["steps"]), row["steps"] if row else 0)  # status.json is as old as the checkpoint
             pictures = self.folder.pictures(name)[:1]
             changed = [(path / file).stat().st_mtime for file in pictures]
             return {
                 "run": name,
                 "state": state,
-                "at": f" at {int(status['steps']):,} of {journal.info['steps']:,} steps",
+                "at": f" at {steps:,} of {journal.info['steps']:,} steps",
                 "said": self.processes.failed(path) or str(status.get("error", "") or status.get("stopped", "")),
                 "can": "stop" if state == "running" else "resume" if state in ENDED and resumable(journal) else "",
                 "picture": [pictures[0], changed[0]] if pictures else None,
