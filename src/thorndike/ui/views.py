@@ -17,7 +17,7 @@ body { max-width: 76rem; } a { color: var(--c0); } .broken { color: var(--c1); }
 button, input { font: inherit; color: var(--ink); background: var(--card); border: 1px solid var(--line);
   border-radius: 6px; padding: .15rem .7rem; } button:enabled { cursor: pointer; }
 :disabled { opacity: .45; } input[type=number] { width: 8rem; }
-.runs td:nth-child(n + 6):nth-child(-n + 8) { text-align: right; } .more { text-align: right; }
+.runs td:nth-child(n + 6):nth-child(-n + 8) { text-align: right; }
 .said { margin-left: .7rem; color: var(--faint); } figure svg { display: block; }
 video, .picture img { max-width: 26rem; max-height: 20rem; }
 .charts, .picture { display: inline; } .band { stroke: none; } polyline { fill: none; stroke-width: 2; }
