@@ -1,6 +1,7 @@
 """Optional packages that cannot be imported: it is said which module is missing, or what its import raised."""
 
 import sys
+from pathlib import Path
 
 import gymnasium as gym
 import pytest
@@ -8,6 +9,7 @@ import pytest
 import thorndike as td
 from thorndike.algorithms.search.alphazero import mctx_package
 from thorndike.cli import main
+from thorndike.commands.ui import ui
 from thorndike.envs.adapters.gymnasium import GymnasiumEnvironment
 from thorndike.explain.tree import sklearn_tree
 from thorndike.memory.minari import read_minari
@@ -22,6 +24,8 @@ USES = {  # a package: (what imports it, what pip is told)
     "mctx": (mctx_package, "thorndike[boards]"),
     "h5py": (lambda: read_minari("any"), "thorndike[minari]"),
     "sklearn": (sklearn_tree, "thorndike[explain]"),
+    "starlette": (lambda: ui(Path()), "thorndike[ui]"),
+    "uvicorn": (lambda: ui(Path()), "thorndike[ui]"),
     "tensorboardX": (td.sinks.TensorBoard, "thorndike[tensorboard]"),
 }
 

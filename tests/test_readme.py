@@ -34,6 +34,7 @@ LEFT_OUT = {  # the beginning of a line: why it is not run
     "pip install": "sets up what the tests run in",
     "thorndike play": "asks for moves",
     "thorndike gtp": "waits for another program",
+    "thorndike ui": "serves until it is stopped; tests/ui starts it",
     "thorndike train alphazero": "compiles for a minute; tests/runs/test_games.py trains, evaluates and plays it",
     "thorndike evaluate runs/ttt": "there is no such run without the line before",
     "python docs/pages": "tests/test_pages.py draws these pictures",

@@ -23,6 +23,8 @@ INSTALL = {  # a module, in lower case: what pip is told to install for it
     "mlflow": '"thorndike[mlflow]"',
     "onnx": '"thorndike[export]"',
     "onnxruntime": '"thorndike[export]"',
+    "starlette": '"thorndike[ui]"',
+    "uvicorn": '"thorndike[ui]"',
     "sklearn": '"thorndike[explain]"',
     "box2d": '"thorndike[box2d]"',
     "mujoco": '"thorndike[mujoco]"',

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from thorndike.commands.opening import Step, open_run, parse
 
@@ -31,7 +30,7 @@ def export(
         env: the environment, where it is one of your own (./my_env.py:MyEnv)
         classes: files of your own that the run was trained with (./my_algorithm.py)
     """
-    from thorndike.serve.export import SUFFIXES
+    from thorndike.serve.export import SUFFIXES, seen
     from thorndike.serve.export import export as exported
 
     if out.suffix not in SUFFIXES:
@@ -47,25 +46,6 @@ def export(
     opened = open_run(run, env, classes)
     agent = opened.agent(seed, step=step)
     print(exported(agent, out, check, seen(opened, agent)))
-
-
-def seen(run: Any, agent: Any) -> list[object]:
-    """Observations of an episode that the agent plays; none where the environment cannot be played."""
-    import jax
-
-    from thorndike.drivers.scan import member
-    from thorndike.errors import ThorndikeError
-    from thorndike.runs.results.record import record
-
-    try:
-        episodes = list(record(agent, member(run.env, 0), 1, 0, False, run.stepping))
-    except ThorndikeError:
-        return []
-    found = []
-    for episode in episodes:
-        n = len(episode.rewards)
-        found += [jax.tree.map(lambda x, i=i: x[i], episode.observations) for i in range(min(n, 500))]
-    return found
 
 
 def main(words: list[str]) -> None:

@@ -11,7 +11,8 @@ import jax
 import numpy as np
 
 from thorndike.configuration import to_json
-from thorndike.errors import CheckpointError, ConfigError, IncompatibleError
+from thorndike.drivers.scan import member
+from thorndike.errors import CheckpointError, ConfigError, IncompatibleError, ThorndikeError
 from thorndike.exports import VERSION
 from thorndike.runs.storage.spaces import space_to_json
 from thorndike.serve.policy import Policy, names_of, policy_of
@@ -95,6 +96,21 @@ def export(agent: Any, path: str | Path, check: int = 1000, observations: list[A
         raise
     shapes = {p.name: [n if isinstance(n, int) else None for n in p.shape] for p in policy.inputs}
     return Export(path, shapes, [p.name for p in policy.outputs], policy.batch, checked, difference)
+
+
+def seen(run: Any, agent: Any) -> list[object]:
+    """Observations of an episode that the agent of a run plays; none where the environment cannot be played."""
+    from thorndike.runs.results.record import record
+
+    try:
+        episodes = list(record(agent, member(run.env, 0), 1, 0, False, run.stepping))
+    except ThorndikeError:
+        return []
+    found = []
+    for episode in episodes:
+        n = len(episode.rewards)
+        found += [jax.tree.map(lambda x, i=i: x[i], episode.observations) for i in range(min(n, 500))]
+    return found
 
 
 class NumpyPolicy:

@@ -48,10 +48,10 @@ def list_runs(folder: str | Path = "runs") -> list[dict[str, Any]]:
     folder = Path(folder).expanduser()
     if not folder.is_dir():
         raise ConfigError(f"there is no folder {folder}: say where the runs are (thorndike runs DIR)")
-    return sorted(map(_record, _folders(folder)), key=lambda record: (record["made"] or 0.0, record["path"]))
+    return sorted(map(record_of, folders(folder)), key=lambda record: (record["made"] or 0.0, record["path"]))
 
 
-def _folders(folder: Path) -> Iterator[Path]:
+def folders(folder: Path) -> Iterator[Path]:
     """Those of runs. What is in a run's folder is not looked at, nor are hidden ones and links."""
     for path, inner, names in os.walk(folder):
         if any(name in names for name in LEFT):
@@ -60,7 +60,8 @@ def _folders(folder: Path) -> Iterator[Path]:
         inner[:] = [name for name in inner if not name.startswith(".")]
 
 
-def _record(path: Path) -> dict[str, Any]:
+def record_of(path: Path) -> dict[str, Any]:
+    """A run's record, as `list_runs` has it."""
     record: dict[str, Any] = {**dict.fromkeys(KEYS), "path": str(path), "signs": [], "state": "broken"}
     try:
         journal = Journal(path)
@@ -118,7 +119,7 @@ def _made(journal: Journal) -> float:
 def table(records: list[dict[str, Any]], width: int) -> str:
     """The records as lines of text: one for each where that fits into `width` characters, else two, without columns for
     algorithm, environment and settings. Settings that are still too long are cut."""
-    rows = [dict(zip(COLUMNS, COLUMNS)), *map(_cells, records)]
+    rows = [dict(zip(COLUMNS, COLUMNS)), *map(cells, records)]
     whole = [row for row in rows if "error" not in row]
     columns = [name for name in COLUMNS if name != "best" or any(row["best"] for row in whole[1:])]
     widths = {name: max((len(row[name]) for row in whole), default=0) for name in columns}
@@ -152,7 +153,7 @@ def signs_of(records: list[dict[str, Any]]) -> str:
     return f"signs of trouble: thorndike doctor {' '.join(seen)}" if seen else ""
 
 
-def _cells(record: dict[str, Any]) -> dict[str, str]:
+def cells(record: dict[str, Any]) -> dict[str, str]:
     """What a line of the table says of a run."""
     if record["error"] is not None:
         return {"run": near(Path(record["path"])), "error": _without(record["error"], record["path"])}

@@ -80,17 +80,17 @@ class Run:
     @property
     def shell(self) -> str:
         """What follows `thorndike COMMAND`: the directory, and where your own environment and classes are."""
-        files = typed(self._own_classes())
+        files = typed(self.own_classes())
         classes = f" --classes {' '.join(map(shlex.quote, files))}" if files else ""
         return self.journal.shell + classes
 
     @property
     def resume_with(self) -> str:
         """How to go on with it, in the shell if everything of your own was named there, else in Python."""
-        in_files = "object" not in self.journal.environment and typed(self._own_classes()) is not None
+        in_files = "object" not in self.journal.environment and typed(self.own_classes()) is not None
         return f"thorndike resume {self.shell}" if in_files else self.journal.resume_with
 
-    def _own_classes(self) -> list[type]:
+    def own_classes(self) -> list[type]:
         """The classes of your own that take part in its algorithm."""
         return [cls for cls in self._classes if type_name(cls) in self.journal.own_types]
 

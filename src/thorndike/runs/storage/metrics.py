@@ -55,7 +55,7 @@ def read(path: Path) -> list[dict[str, Any]]:
         return []
     with open_regular(path) as file:
         lines = file.read().decode(errors="replace").splitlines()
-    return [row for row in map(_row, lines) if row is not None]
+    return [row for row in map(parsed, lines) if row is not None]
 
 
 def newest(path: Path) -> dict[str, Any] | None:
@@ -65,10 +65,10 @@ def newest(path: Path) -> dict[str, Any] | None:
     with open_regular(path) as file:
         file.seek(max(0, path.stat().st_size - TAIL))
         lines = file.read().decode(errors="replace").splitlines()
-    return next(filter(None, map(_row, reversed(lines))), None)
+    return next(filter(None, map(parsed, reversed(lines))), None)
 
 
-def _row(line: str) -> dict[str, Any] | None:
+def parsed(line: str) -> dict[str, Any] | None:
     """What a line says; None for one that is damaged, or was cut short by a crash."""
     with contextlib.suppress(ValueError, RecursionError):
         row = json.loads(line)
