@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 WORKERS ?= 2
 
-.PHONY: help demo test test-slow lint listings format bench clean
+.PHONY: help demo test test-slow lint listings format bench bench-learning clean
 
 help:
 	@echo "make demo       train PPO on CartPole, draw its learning curve and film it"
@@ -13,6 +13,7 @@ help:
 	@echo "make lint       ruff and mypy        make format   ruff's formatter"
 	@echo "make listings   write the README's table of algorithms and __init__.pyi anew"
 	@echo "make bench      speed beside Stable-Baselines3 and SBX, and what steps cost (up to an hour)"
+	@echo "make bench-learning  what each algorithm learns, beside published scores (the quick suite; 20 minutes or more)"
 
 $(BIN)/activate:
 	$(PYTHON) -m venv $(VENV)
@@ -65,6 +66,9 @@ bench: $(VENV)/.test .venv-bench/.ready
 	$(BIN)/python benchmarks/update.py
 	$(BIN)/python benchmarks/selfplay.py
 	$(BIN)/python benchmarks/scaling.py
+
+bench-learning: $(VENV)/.test
+	$(BIN)/thorndike bench learning --suite quick --workers $(WORKERS)
 
 clean:
 	rm -rf $(VENV) .venv-bench runs

@@ -20,6 +20,7 @@ COMMANDS = {  # name: (its arguments, what it does); the module of that name has
     "export": ("RUN", "write the policy as ONNX or NumPy, checked against the agent"),
     "latency": ("RUN_OR_FILE", "how long an action takes by JAX, NumPy and ONNX Runtime"),
     "check": ("ENV_OR_ALGORITHM", "whether one of your own does what training relies on"),
+    "bench": ("learning", "train a suite of tasks, and hold what is learned beside published numbers"),
     "list": ("", "algorithms and environments; --env ENV: which algorithms for it"),
 }
 

@@ -1,0 +1,64 @@
+"""Run one row in a process of its own, `python -m thorndike.bench.one SUITE NAME DIR`, and print its record as JSON."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from json import dumps
+from pathlib import Path
+from typing import Any
+
+from thorndike.bench.row import Row
+
+
+def folder(row: Row, out: Path) -> Path:
+    """The directory of a row's run."""
+    return out / "runs" / row.name.replace("/", "-")
+
+
+def measure(row: Row, out: Path) -> dict[str, Any]:
+    """Train and measure one row; what an earlier, interrupted run of it left is removed."""
+    import thorndike as td
+    from thorndike.bench.measures import MEASURES
+
+    path = folder(row, out)
+    if (path / "run.json").is_file():
+        shutil.rmtree(path)
+    algorithm = td.preset(row.algorithm, row.env, **row.fields)
+    began, worked = time.monotonic(), time.process_time()
+    try:
+        kwargs = dict(row.env_kwargs)
+        run = td.train(
+            algorithm, row.env, row.planned, seeds=row.seeds, out=path, env_kwargs=kwargs, progress=False, keep=1
+        )
+        scores = MEASURES[row.measure].of(run, row.episodes)
+    except td.DivergedError:  # all of them
+        scores = [float("nan")] * row.seeds
+    return {
+        "name": row.name,
+        "row": row.to_json(),
+        "scores": [None if x != x else float(x) for x in scores],
+        "seconds": round(time.monotonic() - began, 1),
+        "cpu": round(time.process_time() - worked, 1),  # seconds of all cores together
+        "made": time.strftime("%Y-%m-%d %H:%M"),
+    }
+
+
+def main(words: list[str]) -> int:
+    """The command."""
+    from thorndike.bench.rows import ROWS
+    from thorndike.errors import ThorndikeError
+
+    suite, name, out = words
+    row = next(row for row in ROWS[suite] if row.name == name)
+    try:
+        print(dumps(measure(row, Path(out))))
+    except ThorndikeError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
