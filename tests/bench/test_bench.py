@@ -186,3 +186,12 @@ def test_the_command(tmp_path, capsys, monkeypatch):
     assert main([*bench, "--only", "trpo"]) == 1
     assert "1 rows could not be run" in capsys.readouterr().err
     assert "failed: ZeroDivisionError: division by zero" in (tmp_path / "learning.md").read_text()
+
+
+@pytest.mark.slow
+def test_rows_are_met_by_processes_side_by_side(tmp_path, capsys):
+    words = ["bench", "learning", "--only", "value-iteration", "policy-iteration", "--workers", "2"]
+    assert main([*words, "--out", str(tmp_path)]) == 0
+    assert "2 rows: 2 met" in capsys.readouterr().out
+    assert main([*words, "--out", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.splitlines() == ["2 rows: 2 met", str(tmp_path / "learning.md")]

@@ -32,13 +32,13 @@ def measure(row: Row, out: Path) -> dict[str, Any]:
         run = td.train(
             algorithm, row.env, row.planned, seeds=row.seeds, out=path, env_kwargs=kwargs, progress=False, keep=1
         )
-        scores = MEASURES[row.measure].of(run, row.episodes)
+        scores = MEASURES[row.measure].of(run, row.episodes).tolist()
     except td.DivergedError:  # all of them
         scores = [float("nan")] * row.seeds
     return {
         "name": row.name,
         "row": row.to_json(),
-        "scores": [None if x != x else float(x) for x in scores],
+        "scores": [None if x != x else x for x in scores],
         "seconds": round(time.monotonic() - began, 1),
         "cpu": round(time.process_time() - worked, 1),  # seconds of all cores together
         "made": time.strftime("%Y-%m-%d %H:%M"),

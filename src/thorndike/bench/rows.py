@@ -7,6 +7,8 @@ a small task, the threshold is the environment's own mark of success.
 
 from __future__ import annotations
 
+from typing import Any
+
 from thorndike.bench.row import Row
 
 ZOO = "RL Zoo, benchmark.md"
@@ -18,11 +20,15 @@ SOLVED = "Gymnasium's registry: solved"
 BOOK = "Sutton & Barto 2018"
 CLIFF = f"{BOOK}, example 6.6"
 
-CARTPOLE = {"env": "CartPole-v1", "threshold": 475.0}
-PENDULUM = {"env": "Pendulum-v1", "episodes": 50, "tolerance": 30.0}  # two standard errors of 50 random starts
-BARELY = {"env": "Pendulum-v1", "threshold": -250.0, "source": "RLlib's and tianshou's tests: -250"}
-MAZE = {"env": "DynaMaze", "measure": "length", "episodes": 4, "theirs": 14.0, "at": "the shortest way"}
-LAKE = {"env": "FrozenLake-v1", "episodes": 500, "theirs": 0.74, "threshold": 0.70, "source": SOLVED}
+CARTPOLE: dict[str, Any] = {"env": "CartPole-v1", "threshold": 475.0}
+PENDULUM: dict[str, Any] = {
+    "env": "Pendulum-v1",
+    "episodes": 50,
+    "tolerance": 30.0,
+}  # two standard errors of 50 random starts
+BARELY: dict[str, Any] = {"env": "Pendulum-v1", "threshold": -250.0, "source": "RLlib's and tianshou's tests: -250"}
+MAZE: dict[str, Any] = {"env": "DynaMaze", "measure": "length", "episodes": 4, "theirs": 14.0, "at": "the shortest way"}
+LAKE: dict[str, Any] = {"env": "FrozenLake-v1", "episodes": 500, "theirs": 0.74, "threshold": 0.70, "source": SOLVED}
 
 QUICK = (
     # tables

@@ -83,9 +83,10 @@ def run(suite: str, rows: list[Row], out: Path, workers: int, told: Callable[[st
 
 
 def started(suite: str, row: Row, out: Path) -> subprocess.Popen[str]:
-    """The process of one row."""
+    """The process of one row. It has a session of its own: Ctrl-C is for the runner, which then ends it."""
     words = [sys.executable, "-m", "thorndike.bench.one", suite, row.name, str(out)]
-    return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    streams: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL}
+    return subprocess.Popen(words, text=True, start_new_session=True, **streams)
 
 
 def read(row: Row, code: int, printed: str, complaint: str) -> Record:

@@ -50,8 +50,11 @@ def bench(
         print(f"{name}: {' '.join(filter(None, (cells[5], cells[7], cells[8], cells[9])))}", flush=True)
         table.write(suite, rows, found, without, out)
 
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as Ctrl-C: what is under way is ended first
-    runner.run(suite, rows, out, workers or cores(), told)
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as Ctrl-C: what is under way is ended first
+    try:
+        runner.run(suite, rows, out, workers or cores(), told)
+    finally:
+        signal.signal(signal.SIGTERM, before)
     print(table.write(suite, rows, runner.records(out), without, out))
     print(out / "learning.md")
     failed = sum(said.startswith(table.FAILED) for said in ended)
