@@ -21,11 +21,8 @@ BOOK = "Sutton & Barto 2018"
 CLIFF = f"{BOOK}, example 6.6"
 
 CARTPOLE: dict[str, Any] = {"env": "CartPole-v1", "threshold": 475.0}
-PENDULUM: dict[str, Any] = {
-    "env": "Pendulum-v1",
-    "episodes": 50,
-    "tolerance": 30.0,
-}  # two standard errors of 50 random starts
+# two standard errors of a mean over 50 random starts are 25 to 30
+PENDULUM: dict[str, Any] = {"env": "Pendulum-v1", "tolerance": 30.0}
 BARELY: dict[str, Any] = {"env": "Pendulum-v1", "threshold": -250.0, "source": "RLlib's and tianshou's tests: -250"}
 MAZE: dict[str, Any] = {"env": "DynaMaze", "measure": "length", "episodes": 4, "theirs": 14.0, "at": "the shortest way"}
 LAKE: dict[str, Any] = {"env": "FrozenLake-v1", "episodes": 500, "theirs": 0.74, "threshold": 0.70, "source": SOLVED}
@@ -123,7 +120,7 @@ WITHOUT = {  # algorithms that have no quick row, and why
 
 NIGHTLY = (
     Row("dqn", "CartPole-v1", seeds=10, theirs=500.0, threshold=475.0, at="50,000 steps, 5 seeds", source=CONTRIB),
-    Row("dqn", "Acrobot-v1", seeds=10, theirs=-74.0, threshold=-95.0, at="± 2; 5 seeds; asked is -95", source=CONTRIB),
+    Row("dqn", "Acrobot-v1", seeds=10, theirs=-74.0, tolerance=4.0, at="± 2; 5 seeds", source=CONTRIB),
     Row("ppo", "CartPole-v1", seeds=10, theirs=500.0, threshold=475.0, at="1 seed", source=ZOO),
     Row("ppo", "Acrobot-v1", seeds=10, theirs=-86.4, tolerance=2.6, at=LONG, source=f"{CLEANRL}/ppo.md"),
     Row("ppo", "Pendulum-v1", seeds=5, theirs=-174.9, tolerance=30.0, at="4 seeds", source=SLM),
