@@ -13,8 +13,8 @@ from thorndike.bench.row import Row
 
 
 def folder(row: Row, out: Path) -> Path:
-    """The directory of a row's run."""
-    return out / "runs" / row.name.replace("/", "-")
+    """The directory of a row's run, or of its runs."""
+    return out / "rows" / row.name.replace("/", "-")
 
 
 def measure(row: Row, out: Path) -> dict[str, Any]:
@@ -23,18 +23,20 @@ def measure(row: Row, out: Path) -> dict[str, Any]:
     from thorndike.bench.measures import MEASURES
 
     path = folder(row, out)
-    if (path / "run.json").is_file():
-        shutil.rmtree(path)
+    shutil.rmtree(path, ignore_errors=True)
     algorithm = td.preset(row.algorithm, row.env, **row.fields)
+    alone = getattr(algorithm, "actors", 0) > 0  # actors in threads train one seed at a time
+    scores: list[float] = []
     began, worked = time.monotonic(), time.process_time()
-    try:
-        kwargs = dict(row.env_kwargs)
-        run = td.train(
-            algorithm, row.env, row.planned, seeds=row.seeds, out=path, env_kwargs=kwargs, progress=False, keep=1
-        )
-        scores = MEASURES[row.measure].of(run, row.episodes).tolist()
-    except td.DivergedError:  # all of them
-        scores = [float("nan")] * row.seeds
+    for seed, seeds in [(i, 1) for i in range(row.seeds)] if alone else [(0, row.seeds)]:
+        try:
+            run = td.train(
+                algorithm, row.env, row.planned, seed=seed, seeds=seeds, out=path / str(seed) if alone else path,
+                env_kwargs=dict(row.env_kwargs), progress=False, keep=1,
+            )  # fmt: skip
+            scores += MEASURES[row.measure].of(run, row.episodes).tolist()
+        except td.DivergedError:  # all of them
+            scores += [float("nan")] * seeds
     return {
         "name": row.name,
         "row": row.to_json(),
