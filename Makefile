@@ -5,6 +5,7 @@ BIN = $(VENV)/bin
 WORKERS ?= 2
 
 .PHONY: help demo test test-slow lint listings docs format bench clean
+.PHONY: help demo test test-slow lint listings format bench bench-learning clean
 
 help:
 	@echo "make demo       train PPO on CartPole, draw its learning curve and film it"
@@ -14,6 +15,7 @@ help:
 	@echo "make listings   write anew what is generated from the code: tables of algorithms, __init__.pyi"
 	@echo "make docs       the documentation as pages, into site/"
 	@echo "make bench      speed beside Stable-Baselines3 and SBX, and what steps cost (up to an hour)"
+	@echo "make bench-learning  what each algorithm learns, beside published scores (the quick suite; 20 minutes or more)"
 
 $(BIN)/activate:
 	$(PYTHON) -m venv $(VENV)
@@ -74,6 +76,9 @@ bench: $(VENV)/.test .venv-bench/.ready
 	$(BIN)/python benchmarks/update.py
 	$(BIN)/python benchmarks/selfplay.py
 	$(BIN)/python benchmarks/scaling.py
+
+bench-learning: $(VENV)/.test
+	$(BIN)/thorndike bench learning --suite quick --workers $(WORKERS)
 
 clean:
 	rm -rf $(VENV) .venv-bench runs site

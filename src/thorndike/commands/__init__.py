@@ -24,6 +24,7 @@ COMMANDS = {  # name: (its arguments, what it does); the module of that name has
     "latency": ("RUN_OR_FILE", "how long an action takes by JAX, NumPy and ONNX Runtime"),
     "check": ("ENV_OR_ALGORITHM", "whether one of your own does what training relies on"),
     "suggest": ("ENV", "which algorithm to try, and why"),
+    "bench": ("learning", "train a suite of tasks, and hold what is learned beside published numbers"),
     "list": ("", "algorithms and environments; --env ENV: which algorithms for it"),
 }
 
