@@ -4,8 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 WORKERS ?= 2
 
-.PHONY: help demo test test-slow lint listings docs format bench clean
-.PHONY: help demo test test-slow lint listings format bench bench-learning clean
+.PHONY: help demo test test-slow lint listings docs format bench bench-learning clean
 
 help:
 	@echo "make demo       train PPO on CartPole, draw its learning curve and film it"
