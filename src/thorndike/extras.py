@@ -24,6 +24,7 @@ INSTALL = {  # a module, in lower case: what pip is told to install for it
     "onnx": '"thorndike[export]"',
     "onnxruntime": '"thorndike[export]"',
     "sklearn": '"thorndike[explain]"',
+    "optuna": '"thorndike[tune]"',
     "box2d": '"thorndike[box2d]"',
     "mujoco": '"thorndike[mujoco]"',
     "pygame": '"gymnasium[classic-control]"',

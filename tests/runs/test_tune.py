@@ -1,0 +1,305 @@
+"""`td.tune` with a population: every trial is a training of its own, also where it was stopped and goes on."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import small_runs as small
+
+import thorndike as td
+from thorndike.configuration import to_json
+from thorndike.errors import CheckpointError, ConfigError, DivergedError, IncompatibleError
+from thorndike.runs.storage import checkpoint
+from thorndike.runs.tuning import population
+
+OVER = {"learning_rate": td.LogRange(1e-4, 1e-1), "clip": td.Range(0.1, 0.4)}
+STEPS, TRIALS = 256, 8
+
+
+def tune(out, algorithm=small.PPO, env="CartPole-v1", over=OVER, **more):
+    more = {"trials": TRIALS, "steps": STEPS, "factor": 2, "first": 1 / 4, "progress": False, **more}
+    return td.tune(algorithm, env, over, out=out, **more)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    return tune(tmp_path_factory.mktemp("tune") / "whole")
+
+
+def weights(agent):
+    return [np.asarray(leaf.weight) for leaf in agent.actor.policy.torso.mlp.layers]
+
+
+def lines(found):
+    return [json.loads(line) for line in (found.path / "trials.jsonl").read_text().splitlines()]
+
+
+def test_the_best_trial_is_a_training_of_its_own(whole, tmp_path):
+    """Trained alone, to the end, without cuts: the same agent, up to the rounding of a batched program."""
+    alone = td.train(whole.best, "CartPole-v1", STEPS, out=tmp_path / "alone", progress=False)
+    for a, b in zip(weights(whole.agent()), weights(alone.agent()), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+    returns = alone.episodes()
+    late = returns["return"][-max(10, int((returns["step"] > 192).sum())) :]
+    known = returns["return"][returns["step"] > 128]  # of the last round, which is all that its run has
+    assert whole.score == pytest.approx(late.mean() if len(known) >= len(late) else known.mean())
+    other = dataclasses.replace(whole.best, learning_rate=0.09)
+    far = td.train(other, "CartPole-v1", STEPS, out=tmp_path / "far", progress=False)
+    assert max(np.abs(a - b).max() for a, b in zip(weights(whole.agent()), weights(far.agent()))) > 1e-3
+
+
+def test_the_better_part_goes_on_and_does_no_step_twice(whole):
+    rounds = {i: [line for line in lines(whole) if line["round"] == i] for i in (1, 2, 3)}
+    assert [len(rounds[i]) for i in rounds] == [8, 4, 2]
+    for i in (1, 2):
+        line = sorted(rounds[i], key=lambda x: -x["score"])
+        assert {x["trial"] for x in rounds[i + 1]} == {x["trial"] for x in line[: len(line) // 2]}
+    last = max(rounds[3], key=lambda x: x["score"])
+    assert (last["trial"], last["score"]) == (whole.trials[0].number, whole.score)
+    assert [trial.steps for trial in whole.trials] == [256] * 2 + [128] * 2 + [64] * 4
+    begun = [0, 64, 128]
+    for i, before in enumerate(begun):
+        run = td.open_run(whole.path / f"round-{i + 1}")
+        metrics = run.metrics()
+        assert metrics["steps"][0] == before + 16
+        assert metrics["rollout/ep_rew_mean"].shape[1] == len(rounds[i + 1])
+        assert (run.episodes()["step"] > before).all()
+    assert not (whole.path / "round-1" / "checkpoints").exists()  # round 2 has all of it that goes on
+
+
+def test_a_trial_that_begins_anew_would_be_seen(tmp_path, monkeypatch):
+    """A next round without the checkpoint trains from the first step again: its rows show it."""
+    monkeypatch.setattr(checkpoint, "save_arrays", lambda *args: None)
+    monkeypatch.setattr(population.shutil, "rmtree", lambda *args, **options: None)
+    found = tune(tmp_path / "run")
+    assert td.open_run(found.path / "round-2").metrics()["steps"][0] == 16
+
+
+def test_agents_that_are_swapped_would_be_seen(whole, tmp_path, monkeypatch):
+    """A next round whose arrays and settings are of different trials has another winner, or another agent."""
+    save = checkpoint.save_arrays
+    turned = lambda found: {name: x[::-1] for name, x in found.items()}  # noqa: E731
+    monkeypatch.setattr(
+        checkpoint, "save_arrays", lambda folder, step, found, meta: save(folder, step, turned(found), meta)
+    )
+    wrong = tune(tmp_path / "run")
+    alone = td.train(wrong.best, "CartPole-v1", STEPS, out=tmp_path / "alone", progress=False)
+    assert max(np.abs(a - b).max() for a, b in zip(weights(wrong.agent()), weights(alone.agent()))) > 1e-3
+
+
+def test_what_was_found(whole, tmp_path, capsys):
+    assert whole.trials[0].settings == whole.settings
+    assert {name: getattr(whole.best, name) for name in OVER} == whole.settings
+    own = next(trial for trial in whole.trials if trial.number == 0)
+    assert own.settings == {"learning_rate": 3e-4, "clip": 0.2}  # the algorithm's own setting is the first trial
+    text = str(whole)
+    assert text.startswith("PPO on CartPole-v1: 8 trials of 256 steps, 2 to the end\ntrial  score")
+    assert f"best    learning_rate={whole.settings['learning_rate']:.4g}" in text
+    assert json.loads(json.dumps(whole.to_json()))["trials"][0]["score"] == whole.score
+    assert whole.agent().act(np.zeros(4)) in (0, 1)
+
+
+def test_the_preset_that_it_writes(whole, tmp_path, monkeypatch):
+    from thorndike.commands import train
+
+    file = whole.path / "preset.json"
+    monkeypatch.chdir(tmp_path)
+    run = td.train("ppo", "CartPole-v1", preset=file, out=tmp_path / "run", progress=False)
+    assert to_json(run.algorithm) == to_json(whole.best)
+    assert run.info["steps"] == STEPS
+    seen = []
+    monkeypatch.setattr(train, "train", lambda algorithms, env, options: seen.append((algorithms[0], options.steps)))
+    for words in (["--preset", str(file)], [f"--preset={file}", "--clip", "0.15"]):
+        train.main(["ppo", "CartPole-v1", *words])
+    assert seen[0] == (whole.best, STEPS)
+    assert seen[1] == (dataclasses.replace(whole.best, clip=0.15), STEPS)
+    with pytest.raises(ConfigError, match=r"preset.json has settings of PPO, and this is DQN: name that algorithm"):
+        td.train("dqn", "CartPole-v1", preset=file)
+    with pytest.raises(ConfigError, match="preset= is for an algorithm's name: a value is used as it is"):
+        td.train(small.PPO, "CartPole-v1", preset=file)
+    with pytest.raises(ConfigError, match=r"there is no preset .*absent.json: give the file that td.tune"):
+        td.train("ppo", "CartPole-v1", preset=tmp_path / "absent.json")
+    for text in ("", "[]", '{"preset": 1}', '{"preset": 1, "algorithm": {"type": "PPO", "clip": "x"}, "steps": 3}'):
+        Path("broken.json").write_text(text)
+        with pytest.raises(ConfigError, match=r"broken.json is no preset|PPO.clip should be"):
+            td.train("ppo", "CartPole-v1", preset="broken.json")
+
+
+# --- stopped, and going on --------------------------------------------------------------------------------------------
+
+
+class Killed(BaseException):
+    """As a kill does, it goes through every `except Exception`."""
+
+
+def stopped_by_hand(monkeypatch, out):
+    small.interrupt(monkeypatch, 32)
+    with pytest.raises(KeyboardInterrupt):
+        tune(out)
+
+
+def killed_before_the_journal(monkeypatch, out):
+    def append(self, lines):
+        raise Killed
+
+    monkeypatch.setattr(population.Journal, "append", append)
+    with pytest.raises(Killed):
+        tune(out)
+
+
+def killed_between_rounds(monkeypatch, out):
+    def resume(*args, **options):
+        raise Killed
+
+    monkeypatch.setattr(population, "resume", resume)
+    with pytest.raises(Killed):
+        tune(out)
+    assert (out / "round-2" / "run.json").exists()
+
+
+def killed_while_a_round_is_made(monkeypatch, out):
+    def write_json(path, data):
+        raise Killed
+
+    monkeypatch.setattr(population, "write_json", write_json)
+    with pytest.raises(Killed):
+        tune(out)
+    assert (out / "round-2" / "checkpoints").exists()
+
+
+def killed_in_the_midst_of_a_line(monkeypatch, out):
+    killed_between_rounds(monkeypatch, out)
+    journal = out / "trials.jsonl"
+    journal.write_bytes(journal.read_bytes()[:-40])
+
+
+def killed_before_the_word_of_it(monkeypatch, out):
+    """The checkpoint at the end of the first round is there, and the status does not say so."""
+    killed_between_rounds(monkeypatch, out)
+    for name in ("round-2", "trials.jsonl"):
+        population.shutil.rmtree(out / name) if name == "round-2" else (out / name).unlink()
+    status = json.loads((out / "round-1" / "status.json").read_text())
+    (out / "round-1" / "status.json").write_text(json.dumps({**status, "state": "running"}))
+
+
+ENDS = [
+    stopped_by_hand, killed_before_the_journal, killed_between_rounds, killed_while_a_round_is_made,
+    killed_in_the_midst_of_a_line, killed_before_the_word_of_it,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_it_goes_on_where_it_was(end, whole, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        if end is killed_before_the_word_of_it:
+            patch.setattr(population.shutil, "rmtree", keeping(population.shutil.rmtree))
+        end(patch, tmp_path / "run")
+    again = tune(tmp_path / "run")
+    assert again.trials == whole.trials
+    assert lines(again) == lines(whole) or end is killed_in_the_midst_of_a_line
+    for a, b in zip(weights(again.agent()), weights(whole.agent()), strict=True):
+        assert np.array_equal(a, b)
+
+
+def keeping(remove):
+    """Checkpoints stay, as before the next round is made."""
+    return lambda path, **options: None if Path(path).name == "checkpoints" else remove(path, **options)
+
+
+def test_what_is_done_is_not_done_again(whole, monkeypatch):
+    monkeypatch.setattr(population, "train", None)
+    monkeypatch.setattr(population, "resume", None)
+    assert tune(whole.path).trials == whole.trials
+    with pytest.raises(ConfigError, match="holds a tune with other trials, seed: ask for the same to go on with it"):
+        tune(whole.path, trials=9, seed=1)
+
+
+def test_a_round_that_was_trained_on_by_hand_is_refused(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        killed_before_the_journal(patch, tmp_path / "run")
+    td.resume(tmp_path / "run" / "round-1", 128, progress=False)
+    with pytest.raises(CheckpointError, match=r"round-1 was trained on to 128 steps: delete"):
+        tune(tmp_path / "run")
+
+
+CASE = """
+import sys, thorndike as td
+over = {"learning_rate": td.LogRange(1e-4, 1e-1), "clip": td.Range(0.1, 0.4)}
+algorithm = td.PPO(torso=td.Torso(widths=(16,), init="uniform"), num_envs=4, rollout_length=32, minibatch_size=32)
+print(td.tune(algorithm, "CartPole-v1", over, trials=8, steps=40_000, factor=2, out=sys.argv[1], progress=False))
+"""
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment(tmp_path):
+    def start(name):
+        return subprocess.Popen([sys.executable, "-c", CASE, tmp_path / name], stdout=subprocess.PIPE)
+
+    expected = start("whole").communicate(timeout=300)[0].decode().splitlines()[:-1]
+    rng, kills = random.Random(0), 0
+    for _ in range(8):
+        process = start("killed")
+        time.sleep(rng.uniform(2, 9))
+        kills += process.poll() is None
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert kills > 1
+    again = start("killed").communicate(timeout=300)[0].decode().splitlines()[:-1]
+    assert again[1:] == expected[1:]
+
+
+# --- what else there is -----------------------------------------------------------------------------------------------
+
+
+def test_a_trial_that_diverges_is_last(tmp_path, capsys):
+    over = {"learning_rate": td.Choices(1e-3, 1e-2, 3e38)}
+    found = tune(tmp_path / "run", over=over, trials=6, first=1 / 2)
+    lost = [trial for trial in found.trials if trial.diverged]
+    assert [trial.settings["learning_rate"] for trial in lost] == [
+        trial.settings["learning_rate"] for trial in found.trials[-2:]
+    ]
+    assert all(trial.settings["learning_rate"] == 3e38 for trial in lost)
+    assert len(lost) == 2
+    assert "2 diverged or refused" in str(found)
+    assert "diverged  " in str(found)
+    with pytest.raises(DivergedError, match="all 2 trials have diverged by step .*: give other ranges"):
+        tune(tmp_path / "all", over={"learning_rate": td.Range(2e38, 3e38)}, trials=2)
+
+
+def test_seeds_of_one_setting_are_averaged_and_stay_together(tmp_path):
+    found = tune(tmp_path / "run", trials=4, seeds=2, first=1 / 2)
+    last = td.open_run(found.path / "round-2")
+    assert last.runs == 4
+    best = [member for member in last.members() if member["clip"] == pytest.approx(found.settings["clip"])]
+    assert [member["seed"] for member in best] == [0, 1]
+    returns = last.episodes()
+    at = [i for i, member in enumerate(last.members()) if member in best]
+    late = [returns["return"][returns["member"] == i][-max(10, int((returns["step"][returns["member"] == i] > 192).sum())) :]
+            for i in at]  # fmt: skip
+    assert found.score == pytest.approx(np.mean([x.mean() for x in late]))
+
+
+def test_what_replays_goes_on_with_its_memory(tmp_path):
+    over = {"learning_rate": td.LogRange(1e-4, 1e-1)}
+    found = tune(tmp_path / "run", algorithm=small.DQN, over=over, trials=4)
+    alone = td.train(found.best, "CartPole-v1", STEPS, out=tmp_path / "alone", progress=False)
+    a, b = (
+        np.asarray(x)
+        for x in (found.agent().actor.network.head.linear.weight, alone.agent().actor.network.head.linear.weight)
+    )
+    np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_what_has_no_returns_is_refused(tmp_path):
+    pytest.importorskip("pgx")
+    with pytest.raises(IncompatibleError, match="an agent's return says nothing of how well it plays"):
+        td.tune("alphazero", "pgx/tic_tac_toe", {"learning_rate": td.LogRange(1e-4, 1e-2)}, out=tmp_path / "run")
