@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -150,10 +151,11 @@ def test_rounds_are_whole_rollouts_and_spare_most_of_the_work(trials, steps, fac
     ends = [one.until for one in plan]
     assert ends[-1] == -(-steps // chunk) * chunk
     assert all(end % chunk == 0 for end in ends)
+    assert ends[0] >= 4 * chunk
     assert ends == sorted(set(ends))
     assert all(2 * end <= ends[-1] for end in ends[:-1])
     assert plan[0].size == trials
-    assert all(b.size == max(1, a.size // factor) for a, b in zip(plan, plan[1:]))
+    assert all(b.size == max(1, a.size // factor) for a, b in itertools.pairwise(plan))
 
 
 def test_a_score_is_of_the_last_part():

@@ -106,10 +106,9 @@ def over(word: str, algorithm: Any) -> tuple[str, Any]:
 
 def _choices(name: str, text: str, algorithm: Any) -> list[Any]:
     """The values that are listed: by commas, or, where each is a list itself, by slashes."""
-    *path, last = name.split(".")
-    for part in path:
-        algorithm = getattr(algorithm, part, None)
-    hint = getattr(type(algorithm), "__thorndike_hints__", {}).get(last)
+    from thorndike.commands.values import hint_of
+
+    hint = hint_of(type(algorithm), name)
     if typing.get_origin(hint) is not tuple:
         return [_value(word) for word in text.split(",")]
     found = [_value(word) for word in text.split("/")]

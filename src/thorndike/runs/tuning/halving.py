@@ -11,6 +11,8 @@ import numpy as np
 
 from thorndike.errors import DivergedError, require
 
+LEAST = 4  # rollouts of learning before the first cut: all trials play the first one alike
+
 
 class Round(NamedTuple):
     """So many trials are trained until this step."""
@@ -37,15 +39,16 @@ class Standing:
     lost: bool = False
 
 
-def rounds(trials: int, steps: int, factor: int, first: float, chunk: int = 1) -> list[Round]:
+def rounds(trials: int, steps: int, factor: int, first: float, chunk: int = 1, warm: int = 0) -> list[Round]:
     """The rounds of successive halving (Jamieson & Talwalkar 2016), with a fixed smallest budget (Li et al. 2018).
 
     The first round ends after the fraction `first` of `steps`; each cut leaves 1 of `factor` trials, at least one, and
     the next round ends after `factor` times as many steps. There is no cut in the last half, which would save little.
-    All are whole rollouts of `chunk` steps.
+    All are whole rollouts of `chunk` steps. The first round has at least four, and twice the `warm` ones of random
+    actions: its last quarter shows what was learned.
     """
     whole = -(-steps // chunk)
-    until, size, found = max(1, round(whole * first)), trials, []
+    until, size, found = max(LEAST, 2 * warm, round(whole * first)), trials, []
     while 2 * until <= whole and size > 1:
         found.append(Round(until * chunk, size))
         until, size = until * factor, max(1, size // factor)

@@ -104,8 +104,9 @@ class Search(NamedTuple):
         drawn = np.random.SeedSequence([self.seed, i]).generate_state(1)
         study.sampler = optuna.samplers.TPESampler(seed=int(drawn[0]))
         own = own_setting(self.algorithm, self.over)
-        if i == 0 and own is not None:
-            study.enqueue_trial({name: self.label(name, value) for name, value in own.items()}, skip_if_exists=True)
+        waiting = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.WAITING,))
+        if i == 0 and own is not None and not waiting:
+            study.enqueue_trial({name: self.label(name, value) for name, value in own.items()})
         trial = study.ask(self.distributions(optuna))
         setting, path = self.setting(trial.params), self.folder / f"trial-{i + 1:03}"
         if self.options["progress"] is not False:

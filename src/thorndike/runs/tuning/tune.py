@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any, Literal
 
 from thorndike.configuration import is_config, plain, swept, to_json, types_in
-from thorndike.drivers.learner import steps_of
+from thorndike.drivers.learner import steps_of, warm_iterations
 from thorndike.envs import full_id, make
 from thorndike.envs.batched import is_jax
 from thorndike.errors import ConfigError, IncompatibleError, require
@@ -75,7 +76,8 @@ def tune(
         out: a directory; by default a new one under `runs/`.
         method: "population", "optuna", or what fits.
         factor: one of so many trials goes on after each cut (population).
-        first: the fraction of the steps before the first cut, or before anything is stopped.
+        first: the fraction of the steps before the first cut, or before anything is stopped; a population learns from
+            four rollouts at least.
         env_kwargs: for the environment's constructor, where `env` is an id.
         workers: where Gymnasium environments are stepped, as in `td.train`.
         progress: as in `td.train`.
@@ -129,7 +131,7 @@ def tune(
             if method == "population":
                 settings = drawn(over, trials, seed)
                 settings[0] = own_setting(algorithm, over) or settings[0]
-                plan = rounds(trials, steps, factor, first, steps_of(algorithm))
+                plan = rounds(trials, steps, factor, first, steps_of(algorithm), warm_iterations(algorithm))
                 population = Population(algorithm, env, world, settings, plan, path, shared)
                 standings = population.run()
                 place = population.place(standings[0])
@@ -143,7 +145,9 @@ def tune(
             raise
         found = tuple(_trial(one, settings[one.trial]) for one in standings)
         whole = -(-steps // steps_of(algorithm)) * steps_of(algorithm)
-        notes = tuple(ends(over, found[0].settings))
+        unknown = math.isnan(found[0].score)
+        none = "no episode has ended in time: nothing is known of these settings, give more steps"
+        notes = (none,) if unknown else tuple(ends(over, found[0].settings))
         given = world, types_in(algorithm) | (types_in(world) if is_config(world) else set())
         tuned = Tuned(path, algorithm, described["id"], whole, found, notes, place, given)
         tuned.save(path / PRESET)
