@@ -143,6 +143,14 @@ def test_a_cut_waits_for_a_score_of_every_trial():
     assert going_on([4, 5, 6, 7], Scores(scores.values, np.array([False, True, False, True])), 1) == [6]
 
 
+def test_equals_are_not_cut_apart():
+    none = np.zeros(6, bool)
+    assert going_on(range(6), Scores(np.full(6, -500.0), none), 2) == [0, 1, 2, 3, 4, 5]
+    assert going_on(range(6), Scores(np.array([1.0, 3, 2, 2, 0, 2]), none), 2) == [1, 2, 3, 5]
+    assert going_on(range(6), Scores(np.array([1.0, 3, 2, 2.5, 0, 2]), none), 2) == [1, 3]
+    assert going_on(range(6), Scores(np.arange(6.0), none), 6) == [0, 1, 2, 3, 4, 5]
+
+
 @pytest.mark.parametrize(("trials", "steps", "factor", "first", "chunk"), [
     (64, 20_000, 4, 1 / 16, 1024), (64, 1_000_000, 4, 1 / 64, 1024), (1, 100, 2, 0.1, 1), (5, 100, 2, 0.9, 8),
 ])  # fmt: skip

@@ -56,15 +56,16 @@ def rounds(trials: int, steps: int, factor: int, first: float, chunk: int = 1, w
 
 
 def going_on(alive: Sequence[int], scores: Scores, size: int) -> list[int]:
-    """Which of the trials go on: the best `size` of those that have not diverged, of equal ones the first.
+    """Which of the trials go on: the best `size` of those that have not diverged.
 
-    Where one of them has no score yet, all go on: nothing speaks against it.
+    Where one of them has no score yet, all go on, and so do those equal to the last one that goes on, as all are before
+    the first success: nothing speaks against them.
     """
     well = np.flatnonzero(~scores.lost)
     if np.isnan(scores.values[well]).any():
         return [alive[i] for i in well.tolist()]
-    best = well[np.argsort(-scores.values[well], kind="stable")][:size]
-    return [alive[i] for i in sorted(best.tolist())]
+    worst = np.sort(scores.values[well])[-size:].min(initial=np.inf)
+    return [alive[i] for i in well[scores.values[well] >= worst].tolist()]
 
 
 def halve(plan: Sequence[Round], advance: Callable[[int, list[int]], Scores]) -> list[Standing]:
