@@ -166,6 +166,12 @@ def test_rounds_are_whole_rollouts_and_spare_most_of_the_work(trials, steps, fac
     assert all(b.size == max(1, a.size // factor) for a, b in itertools.pairwise(plan))
 
 
+def test_the_first_cut_comes_after_learning():
+    """All trials play the first rollout alike, and what replays plays at random at first."""
+    assert rounds(64, 100_000, 4, 1e-9, 100)[0].until == 400
+    assert rounds(64, 100_000, 4, 1e-9, 100, warm=50)[0].until == 10_000
+
+
 def test_a_score_is_of_the_last_part():
     episodes = {"step": np.arange(1, 101) * 10, "return": np.arange(100.0)}
     every = np.ones(100, bool)
