@@ -24,6 +24,7 @@ from thorndike import own_modules
 from thorndike.cli import main
 from thorndike.runs.training import resume as resuming
 from thorndike.runs.training import train as training
+from thorndike.runs.tuning import tune as tuning
 
 ROOT = Path(__file__).parents[1]
 STEPS = 2048
@@ -86,12 +87,17 @@ def here(tmp_path, monkeypatch):
         more = None if steps is None else td.open_run(path, **_own(args, options)).status["steps"] + 1024
         return resume(path, more, *args, **options)
 
-    resume = resuming.resume
+    def shortly_tuned(*args, **options):
+        return tune(*args, **{**options, "trials": 4, "steps": 2 * STEPS, "progress": False})
+
+    resume, tune = resuming.resume, tuning.tune
     for module, name, function in [
         (training, "train", short(training.train)),
         (resuming, "resume", shortly_resumed),
         (td, "train", short(training.train)),
         (td, "resume", shortly_resumed),
+        (tuning, "tune", shortly_tuned),
+        (td, "tune", shortly_tuned),
     ]:
         monkeypatch.setattr(module, name, function, raising=False)
     shutil.copytree(ROOT / "examples", tmp_path / "examples")

@@ -180,6 +180,11 @@ from thorndike.runs.training.callbacks import STOP as STOP
 from thorndike.runs.training.estimate import Estimate as Estimate
 from thorndike.runs.training.resume import resume as resume
 from thorndike.runs.training.train import train as train
+from thorndike.runs.tuning.ranges import Choices as Choices
+from thorndike.runs.tuning.ranges import LogRange as LogRange
+from thorndike.runs.tuning.ranges import Range as Range
+from thorndike.runs.tuning.tune import tune as tune
+from thorndike.runs.tuning.tuned import Tuned as Tuned
 from thorndike.schedules import Cosine as Cosine
 from thorndike.schedules import Exponential as Exponential
 from thorndike.schedules import Harmonic as Harmonic

@@ -17,6 +17,9 @@ PARTS = {  # all but the algorithms
     "runs.training.resume": ("resume",),
     "runs.training.callbacks": ("STOP",),
     "runs.training.estimate": ("Estimate",),
+    "runs.tuning.tune": ("tune",),
+    "runs.tuning.ranges": ("Range", "LogRange", "Choices"),
+    "runs.tuning.tuned": ("Tuned",),
     "runs.results.listing": ("list_runs",),
     "": ("sinks",),  # a module itself
     "runs.results.run": ("Run", "open_run"),

@@ -26,6 +26,7 @@ INSTALL = {  # a module, in lower case: what pip is told to install for it
     "starlette": '"thorndike[ui]"',
     "uvicorn": '"thorndike[ui]"',
     "sklearn": '"thorndike[explain]"',
+    "optuna": '"thorndike[tune]"',
     "box2d": '"thorndike[box2d]"',
     "mujoco": '"thorndike[mujoco]"',
     "pygame": '"gymnasium[classic-control]"',

@@ -1,13 +1,17 @@
-"""Presets: settings known to work for a pair of algorithm and environment. Each algorithm's class has its own."""
+"""Presets: settings known to work for a pair of algorithm and environment. Each algorithm's class has its own; others
+are in files, as tuning writes them."""
 
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 from thorndike.algorithms import algorithm_class
-from thorndike.configuration import to_json, type_name
+from thorndike.configuration import from_json, to_json, type_name
 from thorndike.envs import full_id
+from thorndike.errors import CheckpointError, ConfigError, require
+from thorndike.files import read_json, write_json
 from thorndike.settings import changes, flat
 
 
@@ -64,3 +68,32 @@ def preset(algorithm: str | type, env: str, **changes: Any) -> Any:
     """
     cls = algorithm_class(algorithm) if isinstance(algorithm, str) else algorithm
     return dataclasses.replace(cls(), **{**preset_for(cls, env)[0], **changes})  # type: ignore[type-var]
+
+
+def write_preset(path: str | Path, algorithm: Any, env: str, steps: int) -> None:
+    """Write an algorithm's settings, and what they are for, as a file that `read_preset` reads."""
+    write_json(Path(path).expanduser(), {"preset": 1, "algorithm": to_json(algorithm), "env": env, "steps": steps})
+
+
+def read_preset(path: str | Path, cls: type) -> tuple[dict[str, Any], int | None]:
+    """Field values for a class of algorithms, and steps, from a file.
+
+    Raises:
+        ConfigError: there is no such file, it is no preset, or another algorithm's.
+    """
+    from thorndike.exports import known_configs
+
+    path = Path(path).expanduser()
+    require(path.is_file(), f"there is no preset {path}: give the file that td.tune (thorndike tune) wrote")
+    try:
+        data = read_json(path)
+        require(isinstance(data, dict) and data.get("preset") == 1, f"{path} is no preset: td.tune writes such")
+        name, steps = str(data["algorithm"]["type"]).removeprefix("own "), data["steps"]
+        require(name == cls.__name__, f"{path} has settings of {name}, and this is {cls.__name__}: name that algorithm")
+        found = from_json(data["algorithm"], known_configs(cls))
+    except (CheckpointError, KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(f"{path} is no preset: {error}") from None
+    fields = {field.name: getattr(found, field.name) for field in dataclasses.fields(found)}
+    return fields, steps if isinstance(steps, int) and steps > 0 else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 COMMANDS = {  # name: (its arguments, what it does); the module of that name has `main(words)`
     "train": ("ALGORITHM ENV", "train an agent        (thorndike train ppo CartPole-v1)"),
     "resume": ("RUN", "go on with a run that stopped"),
+    "tune": ("ALGORITHM ENV", "find hyperparameters  (thorndike tune ppo CartPole-v1 --over learning_rate=1e-4..1e-2)"),
     "evaluate": ("RUN", "play whole episodes and summarise the returns"),
     "watch": ("RUN", "film the agent"),
     "plot": ("RUN...", "draw learning curves, or whatever else was logged"),

@@ -31,7 +31,7 @@ class TrainOptions:
     name: str | None = None
     """what to call the run, and its directory unless --out says that"""
     preset: bool = True
-    """use the settings known to work for this pair, where there are any"""
+    """use the settings known to work for this pair, where there are any; --preset FILE: those that tune wrote"""
     evaluate_every: int | None = None
     """steps between evaluations in environments of their own; with a dataset there is one in each row of metrics"""
     evaluate_episodes: int = 20
@@ -89,23 +89,37 @@ def train_arguments(args: list[str]) -> tuple[list[Any], str, TrainOptions]:
     from thorndike.commands.values import combined, grid
     from thorndike.configuration import type_name
     from thorndike.envs import full_id, known
-    from thorndike.presets import has_preset, preset_for
+    from thorndike.presets import has_preset, preset_for, read_preset
 
     env = full_id(on_path(env))
+    file, rest = _preset_file(rest)
     preset_wanted = not {"--no-preset", "--no_preset"} & set(rest)
     settings, steps = preset_for(cls, env) if preset_wanted else ({}, None)
+    settings, steps = (settings, steps) if file is None else read_preset(file, cls)
     preset = dataclasses.replace(cls(), **settings)
     options, prog = TrainOptions(steps=steps), f"thorndike train {args[0]} {args[1] if rest != args[1:] else 'ENV'}"
     found = [parsed(preset, options, words, prog) for words in grid(cls, rest)]
     algorithms = [combined(algorithm) for algorithm, _ in found]
-    if preset_wanted and not has_preset(cls, env) and known(env) and type_name(cls) == cls.__name__:
+    if file is None and preset_wanted and not has_preset(cls, env) and known(env) and type_name(cls) == cls.__name__:
         from thorndike.choosing import no_preset
 
         print(no_preset(name, cls, env), file=sys.stderr)
-    if settings:
+    if file is not None:
+        print(f"settings of {file}", file=sys.stderr)
+    elif settings:
         shown = ", ".join(f"{field}={_shown(getattr(algorithms[0], field))}" for field in settings)
         print(f"preset for {name} on {env}: {shown} (--no-preset for the defaults)", file=sys.stderr)
     return algorithms, env, found[0][1]
+
+
+def _preset_file(words: list[str]) -> tuple[str | None, list[str]]:
+    """Take `--preset FILE` out of words; alone, `--preset` stays."""
+    for i, word in enumerate(words):
+        if word.startswith("--preset="):
+            return word.partition("=")[2], words[:i] + words[i + 1 :]
+        if word == "--preset" and i + 1 < len(words) and not words[i + 1].startswith("-"):
+            return words[i + 1], words[:i] + words[i + 2 :]
+    return None, words
 
 
 def _check_order(name: str, env: str) -> None:

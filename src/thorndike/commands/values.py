@@ -136,7 +136,7 @@ def grid(cls: type, args: list[str]) -> list[list[str]]:
         while not equals and j < len(args) and not args[j].startswith("--"):
             j += 1
         values = [value] if equals else args[i + 1 : j]
-        hint = _hint(cls, flag) if flag.startswith("--") else None
+        hint = hint_of(cls, flag) if flag.startswith("--") else None
         listed = hint is not None and any("," in word for word in values)
         if not listed:
             found.append([args[i:j]])
@@ -156,7 +156,7 @@ def _flagged(flag: str, word: str, hint: Any) -> list[str]:
     return [flag if word.lower() in ("true", "yes", "on", "1") else f"--{path}{dot}no-{name}"]
 
 
-def _hint(cls: Any, flag: str) -> Any:
+def hint_of(cls: Any, flag: str) -> Any:
     """The type of the field that a flag names, where that is not a float; None for others, and for no field at all."""
     *path, last = flag.removeprefix("--").replace("-", "_").split(".")
     from thorndike.configuration import is_config

@@ -34,7 +34,7 @@ def save(folder: Path, step: int, tree: PyTree, meta: dict[str, Any], keep: int 
 
     Raises `CheckpointError` if the disk refuses.
     """
-    final = _write(folder, f"{step:012d}", tree, meta)
+    final = save_arrays(folder, step, arrays.to_arrays(filled(tree)), meta)
     before = [other for other in steps(folder) if other <= step]  # a later one was damaged, or not resumed
     kept = [*before[-keep:], *(other for other in before if every and other % every == 0)]
     for path in folder.iterdir():
@@ -46,17 +46,21 @@ def save(folder: Path, step: int, tree: PyTree, meta: dict[str, Any], keep: int 
     return final
 
 
+def save_arrays(folder: Path, step: int, found: dict[str, np.ndarray], meta: dict[str, Any]) -> Path:
+    """Write `checkpoints/<step>` from arrays as `load` gives them. Raises `CheckpointError` if the disk refuses."""
+    return _write(folder, f"{step:012d}", found, meta)
+
+
 def save_best(folder: Path, tree: PyTree, meta: dict[str, Any]) -> Path:
     """Write `checkpoints/best` in the place of what was the best. Raises `CheckpointError` if the disk refuses."""
-    return _write(folder, BEST, tree, meta)
+    return _write(folder, BEST, arrays.to_arrays(filled(tree)), meta)
 
 
-def _write(folder: Path, name: str, tree: PyTree, meta: dict[str, Any]) -> Path:
+def _write(folder: Path, name: str, found: dict[str, np.ndarray], meta: dict[str, Any]) -> Path:
     final, temporary, old = folder / name, folder / f".{name}.tmp", folder / f".{name}.old"
     try:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
-        found = arrays.to_arrays(filled(tree))
         memory = {name: x for name, x in found.items() if name.startswith(arrays.MEMORY)}
         parts = {ARRAYS: {name: x for name, x in found.items() if name not in memory}}
         parts |= {MEMORY: memory} if memory else {}

@@ -20,7 +20,7 @@ from thorndike.drivers.scan import ScanDriver
 from thorndike.envs.batched import is_jax
 from thorndike.envs.host.batch import cores
 from thorndike.exports import VERSION
-from thorndike.presets import preset_for
+from thorndike.presets import preset_for, read_preset
 from thorndike.runs.results.actors import expand
 from thorndike.runs.results.run import Run
 from thorndike.runs.storage.datasets import dataset_of
@@ -38,11 +38,14 @@ def prepare_jax() -> None:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 
 
-def choose(algorithm: Any, env: str | None, steps: int | None) -> tuple[Any, int]:
-    """The algorithm value and the number of steps, from a value, a class or a name."""
+def choose(algorithm: Any, env: str | None, steps: int | None, preset: Any = None) -> tuple[Any, int]:
+    """The algorithm value and the number of steps, from a value, a class or a name; `preset` is a file of settings."""
+    require(
+        preset is None or isinstance(algorithm, str), "preset= is for an algorithm's name: a value is used as it is"
+    )
     if isinstance(algorithm, str):
         cls = algorithm_class(algorithm)
-        settings, preset_steps = preset_for(cls, env)
+        settings, preset_steps = preset_for(cls, env) if preset is None else read_preset(preset, cls)
         return dataclasses.replace(cls(), **settings), _first(steps, preset_steps)  # type: ignore[type-var]
     if isinstance(algorithm, type):
         algorithm = algorithm()

@@ -50,6 +50,7 @@ def train(
     env: Any,
     steps: int | None = None,
     *,
+    preset: str | Path | None = None,
     seed: int = 0,
     seeds: int = 1,
     out: str | Path | None = None,
@@ -84,6 +85,7 @@ def train(
         env: an id, a JAX environment, or a `gymnasium.Env` class, instance or factory; see `td.make`. With a dataset
             also the pair of its spaces, (observation, action), where there is no environment; nothing is played then.
         steps: environment steps for each agent, rounded up to whole rollouts. Default: the preset's, or 100,000.
+        preset: for a name, a file of settings in the place of the preset, as `td.tune` writes them.
         seed: first seed; the same seed gives the same result.
         seeds: how many seeds, `seed` to `seed + seeds - 1`; as an axis of one program, each like its own run.
         out: the run's directory; by default a new one under `runs/`.
@@ -154,11 +156,11 @@ def train(
     with starts_within(env_timeout):
         world = make(env, **kwargs)
     name_given = algorithm if isinstance(algorithm, str) else None
-    algorithm, steps = choose(algorithm, id, steps)
+    algorithm, steps = choose(algorithm, id, steps, preset)
     algorithm, world = (plain(x) if is_config(x) and not isinstance(x, type) else x for x in (algorithm, world))
     steps = whole_steps(steps)
     validate(algorithm, world, steps, seeds)
-    if name_given and id and not has_preset(type(algorithm), id):
+    if name_given and id and preset is None and not has_preset(type(algorithm), id):
         tell(no_preset(name_given, type(algorithm), id))
     data = open_dataset(algorithm, dataset, is_masked(world))
     if isinstance(world, Recorded):
