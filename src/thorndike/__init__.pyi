@@ -36,6 +36,7 @@ from thorndike.algorithms.tabular.dyna import PrioritisedSweeping as Prioritised
 from thorndike.algorithms.tabular.td_control import ExpectedSARSA as ExpectedSARSA
 from thorndike.algorithms.tabular.td_control import QLearning as QLearning
 from thorndike.algorithms.tabular.td_control import SARSA as SARSA
+from thorndike.algorithms.transfer.distillation import Distillation as Distillation
 from thorndike.algorithms.value.bootstrapped import BootstrappedDQN as BootstrappedDQN
 from thorndike.algorithms.value.bootstrapped import Optimism as Optimism
 from thorndike.algorithms.value.bootstrapped import Thompson as Thompson

@@ -12,6 +12,7 @@ import numpy as np
 from thorndike.drivers.earned import metric_of
 from thorndike.drivers.evaluate import compiled, hosted, open_batch
 from thorndike.drivers.evaluation import Evaluation
+from thorndike.drivers.given import unbound
 from thorndike.drivers.match import against_random
 from thorndike.drivers.scan import axes, members_of
 from thorndike.drivers.state import RunState
@@ -36,7 +37,7 @@ class Evaluator:
 
     def __init__(self, run: Run, algorithm: Any, episodes: int):
         """`algorithm` has the numbers of all runs [R]."""
-        self.run, self.algorithm, self.episodes = run, algorithm, episodes
+        self.run, self.algorithm, self.episodes = run, unbound(algorithm), episodes
         self.env = expand(getattr(run.env, "evaluation", run.env), run.seeds)
         self.batch: Any = None
 
