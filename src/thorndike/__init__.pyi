@@ -103,6 +103,7 @@ from thorndike.envs.wrappers.standard import FrameStack as FrameStack
 from thorndike.envs.wrappers.standard import RewardScale as RewardScale
 from thorndike.envs.wrappers.standard import StickyActions as StickyActions
 from thorndike.envs.wrappers.standard import TimeLimit as TimeLimit
+from thorndike.envs.wrappers.tasks import Tasks as Tasks
 from thorndike.envs.wrappers.trials import SameTask as SameTask
 from thorndike.envs.wrappers.trials import Trials as Trials
 from thorndike.envs.wrappers.weighted import Weighted as Weighted

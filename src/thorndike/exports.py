@@ -91,6 +91,7 @@ PARTS = {  # all but the algorithms
     "envs.tasks.doors": ("Doors",),
     "envs.tasks.navigation": ("Navigation2D",),
     "envs.tasks.random_mdp": ("RandomMDP",),
+    "envs.wrappers.tasks": ("Tasks",),
     "envs.wrappers.trials": ("Trials", "SameTask"),
     "envs.wrappers.standard": (
         "TimeLimit", "RewardScale", "FrameStack", "ActionRepeat", "StickyActions",

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from thorndike.drivers.earned import metric_of
+from thorndike.drivers.earned import mean_known, metric_of
 from thorndike.drivers.evaluate import compiled, hosted, open_batch
 from thorndike.drivers.evaluation import Evaluation
 from thorndike.drivers.given import unbound
@@ -86,5 +86,5 @@ def values_of(found: Evaluation) -> dict[str, np.ndarray]:
         "eval/mean_reward": found.returns.mean(1),
         "eval/std": found.returns.std(1),
         "eval/ep_len_mean": np.where(lost, np.nan, found.lengths.mean(1)),
-        **{metric_of(name, "eval"): x.mean(1) for name, x in found.earned.items()},
+        **{metric_of(name, "eval"): mean_known(x, 1) for name, x in found.earned.items()},
     }
