@@ -129,7 +129,7 @@ def test_another_teacher_is_noticed(student, tmp_path):
 
 
 @pytest.mark.parametrize(("given", "text"), [
-    (None, "Distillation learns from a teacher: give one"),
+    (None, "Distillation learns from 'teacher': give it"),
     ({"teacher": None}, r"given\['teacher'\] must be a run, an agent, or a path of either"),
     ({"teacher": ()}, r"given\['teacher'\] is empty"),
     ({"tutor": "x"}, "there is no file x"),

@@ -15,6 +15,7 @@ from thorndike.drivers.scan import member
 from thorndike.errors import CheckpointError, ConfigError, IncompatibleError
 from thorndike.nets.frozen import Frozen
 from thorndike.runs.results.agent import Agent, load
+from thorndike.schedules import settled
 from thorndike.types import Spec
 
 FOLDER = "given"  # in the run's directory
@@ -66,7 +67,7 @@ def check_names(algorithm: Any, agents: Agents) -> None:
     other = next((key for key in agents if key not in takes), None)
     require(other is None, f"{name} takes nothing called {other!r}" + (f": it takes {', '.join(takes)}" * bool(takes)))
     for key in takes:
-        need = f"{name} learns from a {key}: give one, given={{{key!r}: a run, an agent or a path}} (--given {key}=RUN)"
+        need = f"{name} learns from {key!r}: give it, given={{{key!r}: a run, an agent or a path}} (--given {key}=RUN)"
         require(key in agents, need)
 
 
@@ -80,7 +81,8 @@ def bound(algorithm: Any, agents: Agents, spec: Spec) -> Any:
     if not agents:
         return algorithm
     given = {name: tuple(frozen(agent, spec, name) for agent in some) for name, some in agents.items()}
-    problem = algorithm.accepts(given, spec) if hasattr(algorithm, "accepts") else None
+    one = settled(member(algorithm, 0), 0, 1, 0)
+    problem = one.accepts(given, spec) if hasattr(one, "accepts") else None
     if problem:
         raise IncompatibleError(problem)
     return Bound(algorithm, given)
