@@ -173,6 +173,7 @@ from thorndike.runs.results.compare import Comparison as Comparison
 from thorndike.runs.results.compare import compare as compare
 from thorndike.runs.results.criteria import Criteria as Criteria
 from thorndike.runs.results.criteria import criteria as criteria
+from thorndike.runs.results.importance import importance as importance
 from thorndike.runs.results.listing import list_runs as list_runs
 from thorndike.runs.results.plot import plot as plot
 from thorndike.runs.results.returns import plot_returns as plot_returns

@@ -24,6 +24,7 @@ PARTS = {  # all but the algorithms
     "runs.results.plot": ("plot",),
     "runs.results.returns": ("plot_returns",),
     "runs.results.compare": ("compare", "Comparison"),
+    "runs.results.importance": ("importance",),
     "runs.results.criteria": ("criteria", "Criteria"),
     "presets": ("preset",),
     "suggestion": ("suggest", "Suggestion"),
