@@ -187,6 +187,8 @@ from thorndike.schedules import Cosine as Cosine
 from thorndike.schedules import Exponential as Exponential
 from thorndike.schedules import Harmonic as Harmonic
 from thorndike.schedules import Linear as Linear
+from thorndike.suggestion import Suggestion as Suggestion
+from thorndike.suggestion import suggest as suggest
 from thorndike.types import Algorithm as Algorithm
 from thorndike.types import Clock as Clock
 from thorndike.types import Environment as Environment
