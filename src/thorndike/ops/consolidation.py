@@ -38,7 +38,7 @@ def fisher(log_prob: Callable[[PyTree, Any], Array], params: PyTree, samples: Py
 def penalty(params: PyTree, anchor: PyTree, importance: PyTree) -> Array:
     """½ Σ F (θ - θ*)² (equation 3, without λ)."""
     terms = jax.tree.map(lambda x, old, f: (f * (x - old) ** 2).sum(), params, anchor, importance)
-    return 0.5 * sum(jax.tree.leaves(terms))
+    return 0.5 * sum(jax.tree.leaves(terms))  # type: ignore[return-value]
 
 
 def anchored(gradient: PyTree, params: PyTree, anchor: PyTree, importance: PyTree, weight: Array | float) -> PyTree:

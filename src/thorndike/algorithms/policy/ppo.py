@@ -281,7 +281,7 @@ class PPO:
             batch = jax.tree.map(lambda x: x.swapaxes(0, 1), batch)
             gradient, metrics = jax.grad(self.loss, has_aux=True)(params, batch)
             for anchor, importance in held:
-                pulled = anchored(gradient.policy, params.policy, anchor, importance, self.consolidation)
+                pulled = anchored(gradient.policy, params.policy, anchor, importance, self.consolidation)  # type: ignore[arg-type]
                 gradient = gradient._replace(policy=pulled)
                 metrics["consolidation"] = metrics.get("consolidation", 0.0) + penalty(
                     params.policy, anchor, importance

@@ -53,7 +53,7 @@ def _importance(algorithm: Any, actor: Any, world: Batched, length: int, key: ja
         seen = jax.tree.map(lambda x: x[None], (step.obs, step.reward, step.terminated, step.truncated))
         obs, *rest = seen
         info = {"mask": step.info["mask"][None]} if "mask" in step.info else {}
-        now = Timestep(obs, *rest, obs, step.first[None], info)
+        now = Timestep(obs, *rest, obs, step.first[None], info)  # type: ignore[call-arg]
         pi = algorithm.look(actor._replace(policy=policy), algorithm.carry(actor, 1), now, True)[0].pi
         action = policy.head.actions.from_environment(step.action[None])
         return pi.log_prob(action)[0]
