@@ -36,6 +36,7 @@ from thorndike.algorithms.tabular.dyna import PrioritisedSweeping as Prioritised
 from thorndike.algorithms.tabular.td_control import ExpectedSARSA as ExpectedSARSA
 from thorndike.algorithms.tabular.td_control import QLearning as QLearning
 from thorndike.algorithms.tabular.td_control import SARSA as SARSA
+from thorndike.algorithms.transfer.distillation import Distillation as Distillation
 from thorndike.algorithms.value.bootstrapped import BootstrappedDQN as BootstrappedDQN
 from thorndike.algorithms.value.bootstrapped import Optimism as Optimism
 from thorndike.algorithms.value.bootstrapped import Thompson as Thompson
@@ -102,6 +103,7 @@ from thorndike.envs.wrappers.standard import FrameStack as FrameStack
 from thorndike.envs.wrappers.standard import RewardScale as RewardScale
 from thorndike.envs.wrappers.standard import StickyActions as StickyActions
 from thorndike.envs.wrappers.standard import TimeLimit as TimeLimit
+from thorndike.envs.wrappers.tasks import Tasks as Tasks
 from thorndike.envs.wrappers.trials import SameTask as SameTask
 from thorndike.envs.wrappers.trials import Trials as Trials
 from thorndike.envs.wrappers.weighted import Weighted as Weighted
@@ -171,6 +173,7 @@ from thorndike.runs.results.compare import Comparison as Comparison
 from thorndike.runs.results.compare import compare as compare
 from thorndike.runs.results.criteria import Criteria as Criteria
 from thorndike.runs.results.criteria import criteria as criteria
+from thorndike.runs.results.importance import importance as importance
 from thorndike.runs.results.listing import list_runs as list_runs
 from thorndike.runs.results.plot import plot as plot
 from thorndike.runs.results.returns import plot_returns as plot_returns

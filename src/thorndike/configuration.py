@@ -123,6 +123,8 @@ def _is_child(hint: Any) -> bool:
         return any(_is_child(option) for option in typing.get_args(hint))
     if typing.get_origin(hint) is typing.Annotated and "static" in hint.__metadata__:
         return False
+    if typing.get_origin(hint) is tuple:
+        return Inner in typing.get_args(hint)
     return hint == Inner or is_config(hint) or bare(hint) in (float, NUMBERS)
 
 
@@ -293,7 +295,7 @@ def from_json(data: Any, known: Callable[[str], type | None]) -> Any:
             fields[name] = {key: np.asarray(x, np.float32) if isinstance(x, list) else x for key, x in item.items()}
         elif name != "type":
             found = from_json(item, known)
-            numbers = isinstance(found, tuple) and _is_child(hints.get(name))
+            numbers = isinstance(found, tuple) and _is_child(hints.get(name)) and not any(map(is_config, found))
             fields[name] = np.asarray(found, np.float32) if numbers else found
     unknown = set(fields) - {f.name for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
     require(not unknown, f"{cls.__name__} has no field {', '.join(sorted(unknown))}: it was saved by another version")

@@ -27,6 +27,7 @@ PARTS = {  # all but the algorithms
     "runs.results.plot": ("plot",),
     "runs.results.returns": ("plot_returns",),
     "runs.results.compare": ("compare", "Comparison"),
+    "runs.results.importance": ("importance",),
     "runs.results.criteria": ("criteria", "Criteria"),
     "presets": ("preset",),
     "suggestion": ("suggest", "Suggestion"),
@@ -94,6 +95,7 @@ PARTS = {  # all but the algorithms
     "envs.tasks.doors": ("Doors",),
     "envs.tasks.navigation": ("Navigation2D",),
     "envs.tasks.random_mdp": ("RandomMDP",),
+    "envs.wrappers.tasks": ("Tasks",),
     "envs.wrappers.trials": ("Trials", "SameTask"),
     "envs.wrappers.standard": (
         "TimeLimit", "RewardScale", "FrameStack", "ActionRepeat", "StickyActions",

@@ -164,6 +164,8 @@ class Algorithm(Protocol):
     With a method `gather(play, world, actor, carry, now, key, how)` it takes its experience on JAX environments by
     rollouts of its own choice, `play(world, actor, carry, now, key, how, length)`, and gives back what `play` does: a
     `Rollout` of `rollout_length` steps, the timestep and the carry after it.
+    With names in `takes` it is given agents beside its settings: `learn` or `update` gets `given`, a tuple of
+    `nets.frozen.Frozen` for each name; a method `accepts(given, spec)` says, as `supports` does, what is wrong.
     With a method `adopted(state)` it mends a state of which only a part came from elsewhere: targets follow, say.
     """
 

@@ -17,6 +17,7 @@ from thorndike.drivers.scan import ScanDriver
 from thorndike.envs.wrappers.base import Wrapped, Wrapper
 from thorndike.ops.keys import random_key
 from thorndike.runs.results.actors import expand
+from thorndike.runs.results.given import bound
 from thorndike.runs.storage.environments import describe
 
 
@@ -95,7 +96,15 @@ def driver_for(name, runs=1, **poison):
     """A driver of one case, traced and compiled anew."""
     algorithm, env = CASES[name]
     env = Poisoned(env=td.make(env), **poison)
-    return ScanDriver(expand(algorithm, runs), env, describe(env, PLAN, "test"), runs)
+    spec = describe(env, PLAN, "test")
+    return ScanDriver(given(expand(algorithm, runs), spec), env, spec, runs)
+
+
+def given(algorithm, spec):
+    """The algorithm with an untrained agent for whatever it takes."""
+    ppo = td.PPO(torso=td.Torso(widths=(8,)))
+    agent = td.Agent(ppo, spec, ppo.actor(ppo.init(random_key(7), spec)))
+    return bound(algorithm, {name: (agent,) for name in getattr(algorithm, "takes", ())}, spec)
 
 
 @cache
@@ -106,13 +115,13 @@ def shared(name):
 
 def changed(name, algorithm=None, **poison):
     """The shared driver's programs for other numbers in the algorithm or in `Poisoned`: nothing is compiled again."""
-    given = shared(name)
-    for warm in {warm_iterations(given.algorithm) > 0, False}:
-        given.compile(warm)
+    compiled = shared(name)
+    for warm in {warm_iterations(compiled.algorithm) > 0, False}:
+        compiled.compile(warm)
     driver = driver_for(name, **poison)
     if algorithm is not None:
-        driver.algorithm = expand(algorithm, 1)
-    driver._shapes, driver._compiled = given._shapes, given._compiled
+        driver.algorithm = given(expand(algorithm, 1), driver.spec)
+    driver._shapes, driver._compiled = compiled._shapes, compiled._compiled
     return driver
 
 

@@ -46,6 +46,7 @@ OTHERWISE = {  # those that are tested otherwise, and where
     "muzero": "test_muzero_parts.py: its targets against a loop, and a chain that its model unrolls",
     "bc": "it learns no values",
     "dreamer": "test_dreamer_parts.py: returns in imagination and of stored steps",
+    "distillation": "it learns no values",
     "ppo-kl": "its values are PPO's",
     "a3c": "its values are A2C's",
     "dyna-q": "learning/test_dyna.py",

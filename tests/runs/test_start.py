@@ -21,6 +21,7 @@ from thorndike.drivers.scan import ScanDriver
 from thorndike.errors import CheckpointError, ConfigError
 from thorndike.runs.storage import checkpoint
 from thorndike.runs.training import loop
+from thorndike.runs.training import start as start_module
 from thorndike.runs.training.start import subtrees
 
 ADAM = ".optimiser[0].mu[0]"  # the mean of the gradients of all small parameters
@@ -301,13 +302,51 @@ class Swapped(td.CartPole):
         return super().step(state, 1 - action, key)
 
 
+def test_a_policy_that_is_taken_sees_what_it_has_learned_from(ppo, tmp_path, monkeypatch):
+    """It says of any observation what it said before; without the statistics that go with it, it does not."""
+    obs = 0.3 * np.random.default_rng(0).normal(size=(20, 4)).astype(np.float32)
+    said = ppo.agent().probabilities(obs)
+    run = start("PPO", tmp_path / "run", ppo, parts=("policy",), steps=16)
+    np.testing.assert_array_equal(run.agent(step=0).probabilities(obs), said)
+    monkeypatch.setattr(start_module, "STATISTICS", "none of them")
+    mutant = start("PPO", tmp_path / "mutant", ppo, parts=("policy",), steps=16)
+    assert np.abs(mutant.agent(step=0).probabilities(obs) - said).max() > 1e-3
+
+
+def frozen(source, out, **more) -> td.Run:
+    torso = dataclasses.replace(small.TORSO, frozen=True)
+    return start("PPO", out, source, algorithm=dataclasses.replace(small.PPO, torso=torso), env=Swapped(), **more)
+
+
+@pytest.mark.parametrize("parts", [("torso",), None])
+def test_a_frozen_torso_stays_as_it_is_and_heads_move(parts, ppo, tmp_path, monkeypatch):
+    """To the bit, also where all of a run is taken; with the moments of its optimiser the torso would move."""
+    run = frozen(ppo, tmp_path / "run", parts=parts)
+    torso = lambda of: {name: x for name, x in of.items() if ".params" in name and ".torso" in name}  # noqa: E731
+    assert small.differing(torso(last(run)), torso(last(ppo))) == []
+    assert run.info["start"]["taken"] != ["all"]
+    for net in ("policy", "critic"):
+        head = f".params.{net}.head.{'linear.' if net == 'policy' else ''}weight"
+        assert np.abs(last(run)[head] - first(run)[head]).max() > 0
+    if parts is None:
+        monkeypatch.setattr(start_module, "_freezes", lambda algorithm: False)
+        moved = frozen(ppo, tmp_path / "mutant")
+        assert small.differing(torso(last(moved)), torso(last(ppo)))
+
+
 @pytest.mark.slow
 def test_torsos_that_balance_one_pole_balance_another_sooner(tmp_path):
+    """Heads that are taken, too, begin with the wrong action."""
     algorithm = td.preset("ppo", "CartPole-v1")
-    pole = td.train("ppo", "CartPole-v1", 100_000, out=tmp_path / "pole", progress=False)
+    pole = td.train(algorithm, "CartPole-v1", 100_000, out=tmp_path / "pole", progress=False)
     how = {"steps": 3_072, "seeds": 3, "progress": False}
-    begun = td.train(algorithm, Swapped(), start=pole, parts=("torso",), out=tmp_path / "begun", **how)
-    fresh = td.train(algorithm, Swapped(), out=tmp_path / "fresh", **how)
-    transferred, scratch = (run.evaluate(20).per_run for run in (begun, fresh))
-    assert min(transferred) >= 450
+
+    def begun(name, **more):
+        return td.train(algorithm, Swapped(), **more, out=tmp_path / name, **how)
+
+    run = begun("begun", start=pole, parts=("torso",))
+    scratch = begun("fresh").evaluate(20).per_run
+    assert min(run.evaluate(20).per_run) >= 450
     assert np.mean(scratch) <= 400
+    heads = begun("heads", start=pole, parts=("policy", "critic"))
+    assert max(heads.evaluate(20, step=0).per_run) < 12

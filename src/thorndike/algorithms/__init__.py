@@ -43,6 +43,7 @@ MODULES = (  # the order in which algorithms are listed; families are folders
     "search.muzero",
     "meta.rl2",
     "meta.maml",
+    "transfer.distillation",
     "offline.bc",
 )
 

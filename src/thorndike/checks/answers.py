@@ -15,6 +15,7 @@ from jax.tree_util import keystr, tree_leaves_with_path
 
 import thorndike
 from thorndike.configuration import type_name
+from thorndike.drivers.given import LEARNING, unbound
 from thorndike.drivers.learner import collect, init_memory, replays
 from thorndike.drivers.scan import transition
 from thorndike.envs.batched import Batched, is_jax
@@ -53,8 +54,10 @@ def is_own(algorithm: Any) -> bool:
 
 def check_methods(algorithm: Any, env: Any, spec: Spec) -> None:
     """Raise `ConfigError` for the first method that answers what no driver can use; it says what to return instead."""
-    cls, name = type(algorithm), type(algorithm).__name__
+    cls = type(unbound(algorithm))
+    name = cls.__name__
     for method, (parameters, _) in METHODS.items():
+        parameters += ", given" * (method in LEARNING and algorithm is not unbound(algorithm))
         if hasattr(cls, method):
             _takes(cls, method, parameters)
     algorithm = settled(algorithm, 0, max(spec.steps, 1), 0)
@@ -113,7 +116,7 @@ def _asked(algorithm: Any, method: str, *args: Any) -> Any:
     except ThorndikeError:
         raise
     except Exception as error:  # whatever code of one's own does
-        raise ConfigError(f"{type(algorithm).__name__}.{method}{_place(error)} {_reason(error)}") from error
+        raise ConfigError(f"{type(unbound(algorithm)).__name__}.{method}{_place(error)} {_reason(error)}") from error
 
 
 def _place(error: Exception) -> str:

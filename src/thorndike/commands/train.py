@@ -66,6 +66,8 @@ class TrainOptions:
     """a run, an agent's file or a safetensors file that the agents start from"""
     parts: tuple[str, ...] = ()
     """with --start: the parts to take, such as policy.torso, or torso for every one; by default all that fit"""
+    given: tuple[str, ...] = ()
+    """runs or agents' files that it learns from: --given teacher=runs/1, once more for each of several"""
     dry_run: bool = False
     """do not train: measure for some seconds what it would take, and print that"""
     json: bool = False
@@ -140,6 +142,17 @@ def _shown(value: Any) -> str:
     return spell(value) if is_schedule(value) else str(value)
 
 
+def _given(words: tuple[str, ...]) -> dict[str, tuple[str, ...]] | None:
+    """{"teacher": ("runs/1", "runs/2")} of the words "teacher=runs/1" and "teacher=runs/2"."""
+    found: dict[str, tuple[str, ...]] = {}
+    for word in words:
+        name, equals, path = word.partition("=")
+        if not equals or not path:
+            raise ConfigError(f"--given takes words such as teacher=runs/1, not {word!r}")
+        found[name] = (*found.get(name, ()), path)
+    return found or None
+
+
 def train(algorithms: list[Any], env: str, options: TrainOptions) -> None:
     """Train, one run after the other, and say where they are."""
     for i, algorithm in enumerate(algorithms):
@@ -173,6 +186,7 @@ def _train(algorithm: Any, env: str, options: TrainOptions) -> None:
         dataset=options.dataset,
         start=options.start,
         parts=options.parts,
+        given=_given(options.given),
         tensorboard=options.tensorboard,
         on_row=sinks(options.track),
         progress=True,

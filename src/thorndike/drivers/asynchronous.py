@@ -23,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from thorndike.configuration import require
+from thorndike.drivers.given import unbound
 from thorndike.drivers.host import HostDriver, Packed, _written
 from thorndike.drivers.learner import improve, replays, set_clock, steps_of
 from thorndike.drivers.program import once, options
@@ -63,7 +64,7 @@ class AsyncDriver:
 
     def __init__(self, algorithm: Any, env: Any, spec: Spec, seeds: list[int], warmup: str = "random", **how: Any):
         """Arguments as of `HostDriver`; one seed only, because actors of several runs would have to share the cores."""
-        name = type(algorithm).__name__
+        name = type(unbound(algorithm)).__name__
         require(len(seeds) == 1, f"{name} with actors of its own trains one seed at a time: start a run for each")
         require(not replays(algorithm), f"{name} learns from a memory: actors are for those that learn from rollouts")
         self.algorithm, self.spec, self.runs = algorithm, spec, 1

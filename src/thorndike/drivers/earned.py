@@ -1,7 +1,8 @@
 """What steps earned besides their rewards: costs, successes, terms of the reward, and numbers that are only logged.
 
 `info` says so, by name: "cost" () or (k,), "success", and the named numbers of "terms" and "log". Over an episode costs
-and terms add up; of a success, and of what is logged, the episode has the value of its last step.
+and terms add up; of a success, and of what is logged, the episode has the value of its last step. A logged
+number that is NaN there is not known of that episode: means are over the others.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from thorndike.types import Array
 
@@ -44,6 +46,13 @@ def earned_in(info: dict[str, Any], lead: int) -> Earned:
 def metric_of(name: str, of: str = "rollout") -> str:
     """What the mean over episodes is called in metrics: of training, or "eval"."""
     return f"{of}/success_rate" if name == "success" else f"{of}/ep_{name}_mean"
+
+
+def mean_known(values: np.ndarray, axis: int | None = None) -> Any:
+    """The mean of what is not NaN; NaN where there is nothing else."""
+    known = ~np.isnan(values)
+    count = known.sum(axis)
+    return np.where(count > 0, np.where(known, values, 0.0).sum(axis) / np.maximum(count, 1), np.nan)
 
 
 def nothing_earned(info: dict[str, Any], n: int) -> Earned:

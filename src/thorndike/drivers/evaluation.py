@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from thorndike.drivers.earned import mean_known
 from thorndike.ops.summary import bootstrap_interval, iqm
 
 
@@ -55,7 +56,7 @@ class Evaluation:
     def earned_mean(self) -> dict[str, float]:
         """Means over all runs and episodes of what was earned besides rewards: "success" is the rate of success."""
         there = ~np.isnan(self.returns).any(1)
-        return {name: float(x[there].mean()) for name, x in self.earned.items()}
+        return {name: float(mean_known(x[there])) for name, x in self.earned.items()}
 
     @property
     def per_run(self) -> list[float]:
@@ -83,14 +84,14 @@ class Evaluation:
     def to_json(self) -> dict[str, Any]:
         """The summary that `thorndike evaluate --json` prints."""
         each = [None if np.isnan(x) else x for x in self.per_run]
-        known = len(self.played) > 0
+        known, earned = len(self.played) > 0, self.earned_mean
         summary = {
             "mean": self.mean,
             "std": float(self.played.std()),
             "median": float(np.median(self.played)),
             "iqm": self.iqm,
             "ci95": list(bootstrap_interval(self.played)),
-            **({"earned": self.earned_mean} if self.earned else {}),
+            **({"earned": {name: None if np.isnan(x) else x for name, x in earned.items()}} if earned else {}),
         }
         members = {"members": [dict(one) for one in self.members]} if self.members else {}
         return {"episodes": int(self.returns.shape[1]), **(summary if known else {}), "per_run": each, **members}
@@ -106,7 +107,7 @@ class Evaluation:
             return "diverged" if runs == 1 else f"all {runs} runs diverged"
         low, high = bootstrap_interval(self.played)
         each = "" if runs == 1 else "; per seed " + ", ".join(f"{x:.1f}" for x in self.per_run)
-        each += "".join(f"; {name} {x:.3g}" for name, x in self.earned_mean.items())
+        each += "".join(f"; {name} {x:.3g}" for name, x in self.earned_mean.items() if not np.isnan(x))
         return (
             f"return {self.mean:.1f} ± {self.played.std():.1f} over {runs - lost} x {episodes} episodes, "
             f"IQM {self.iqm:.1f} [{low:.1f}, {high:.1f}]{each}{f'; {lost} diverged' * (lost > 0)}"

@@ -19,6 +19,7 @@ from gymnasium import Space
 from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 
 from thorndike.configuration import require
+from thorndike.drivers.given import unbound
 from thorndike.envs.conformance import difference
 from thorndike.envs.masks import mask_size
 from thorndike.envs.mixed import Mixed
@@ -43,10 +44,10 @@ def gradient_steps(algorithm: Any) -> int:
         ConfigError: that is less than one.
     """
     steps, ratio = steps_of(algorithm), algorithm.replay_ratio
-    n = round(ratio * steps)
+    n, name = round(ratio * steps), type(unbound(algorithm)).__name__
     require(
         n >= 1,
-        f"{type(algorithm).__name__}: replay_ratio {ratio:g} of a rollout of {steps} steps is less than one update: "
+        f"{name}: replay_ratio {ratio:g} of a rollout of {steps} steps is less than one update: "
         f"set rollout_length to {-(-1 / ratio // algorithm.num_envs):.0f} or more",
     )
     return n
@@ -120,7 +121,8 @@ def improve(
 def check_kind(algorithm: Any, method: str, expected: PyTree, found: PyTree) -> None:
     """Raise `ConfigError` unless what a method hands on has the structure, shapes and dtypes of what it was given."""
     problem = difference(*jax.eval_shape(lambda *trees: trees, expected, found))
-    require(problem is None, f"{type(algorithm).__name__}.{method} hands on something of another kind: {problem}")
+    name = type(unbound(algorithm)).__name__
+    require(problem is None, f"{name}.{method} hands on something of another kind: {problem}")
 
 
 def set_clock(agent: PyTree, steps: Array, total: Array) -> PyTree:

@@ -18,6 +18,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, SingleDeviceSharding
 from jax.sharding import PartitionSpec as P
 
+from thorndike.drivers.given import Bound, map_settings
 from thorndike.drivers.health import Health, health
 from thorndike.drivers.learner import (
     check_kind,
@@ -162,17 +163,19 @@ def iterate(algorithm: Any, world: Batched, state: RunState, warm: bool, warmup:
 
 def axes(config: Any) -> Any:
     """`vmap` axes of the leaves of an algorithm or an environment: 0 for the arrays of a sweep, None for numbers."""
+    if isinstance(config, Bound):  # what is given is the same for all runs
+        return Bound(axes(config.algorithm), None)  # type: ignore[arg-type]
     return jax.tree.map(lambda leaf: 0 if jnp.ndim(leaf) == 1 else None, config)
 
 
 def member(config: Any, index: Any) -> Any:
     """The algorithm, or the environment, of one run: the numbers at `index` of the arrays of a sweep."""
-    return jax.tree.map(lambda x: jnp.asarray(x)[index] if np.ndim(x) else x, config)
+    return map_settings(lambda x: jnp.asarray(x)[index] if np.ndim(x) else x, config)
 
 
 def members_of(config: Any, index: np.ndarray) -> Any:
     """The algorithm, or the environment, of several runs."""
-    return jax.tree.map(lambda x: np.asarray(x)[index] if np.ndim(x) else x, config)
+    return map_settings(lambda x: np.asarray(x)[index] if np.ndim(x) else x, config)
 
 
 def _chunk(

@@ -11,12 +11,15 @@ import optax
 
 from thorndike.configuration import algorithm, require
 from thorndike.domains import Fraction, NonNegative, Positive
+from thorndike.envs.conformance import difference
 from thorndike.nets.actor_critic import Actor, Carry, Core, Params, act, blank, look, networks, values
 from thorndike.nets.curiosity import ICM, RND
+from thorndike.nets.frozen import Frozen
 from thorndike.nets.observations import shown
 from thorndike.nets.policy import SPACES
 from thorndike.nets.recurrent import GRU, LSTM
 from thorndike.nets.torso import Torso, example
+from thorndike.ops.consolidation import anchored, penalty
 from thorndike.ops.keys import permutation
 from thorndike.ops.losses import explained_variance, standardise
 from thorndike.ops.optimise import Adam, Optimiser, begin, clip_norm, descend
@@ -69,6 +72,8 @@ class PPO:
     the critic regresses A + V_old. Details follow Huang et al., "The 37 Implementation Details of PPO" (2022).
     With a `penalty` it is E[ ρ A - β KL(π_old || π_θ) ] without clipping, and β adapts (equation 8 of the paper).
     With `dual_clip` c > 1 the objective is at least c A where A < 0 (Ye et al. 2020, equation 5).
+    With `consolidation` λ the loss has λ ½ Σ F (θ - θ*)² over the policy's parameters (Kirkpatrick et al. 2017), of an
+    "anchor" θ* and its "importance" F, which are given; of several, a sum.
     """
 
     learning_rate: NonNegative = 3e-4  # step size
@@ -89,6 +94,7 @@ class PPO:
     normalize_reward: bool = True  # divide by the running standard deviation of the discounted return
     shared_torso: bool = False  # one network below both heads
     log_std: float = 0.0  # initial log standard deviation of continuous actions, in units of half the range
+    consolidation: NonNegative | None = None  # λ: hold an earlier policy where it matters; None: do not
     curiosity: RND | ICM | None = None  # a bonus for what is new, beside the rewards
     torso: Torso = Torso()  # the network below the heads
     core: Core | None = None  # memory behind the torso; minibatches are then whole rollouts of some environments
@@ -115,6 +121,23 @@ class PPO:
             self.core is None or self.rollout_length > 1,
             "with a core, rollout_length must be above 1: it is how far learning goes back in time",
         )
+
+    @property
+    def takes(self) -> tuple[str, ...]:
+        """What it has to be given beside its settings."""
+        return () if self.consolidation is None else ("anchor", "importance")
+
+    def accepts(self, given: dict[str, tuple[Frozen, ...]], spec: Spec) -> str | None:
+        """None, or one sentence that says why these agents are no anchors."""
+        anchors, importance = given["anchor"], given["importance"]
+        if len(anchors) != len(importance):
+            return f"each anchor has its importance: given are {len(anchors)} and {len(importance)}"
+        ours = jax.eval_shape(lambda: self.init(jax.random.key(0), spec).params.policy)  # type: ignore[attr-defined]
+        for one in (*anchors, *importance):
+            theirs = getattr(one.actor, "policy", ())
+            if difference(ours, jax.eval_shape(lambda theirs=theirs: theirs)) is not None:
+                return "an anchor has to have the policy's own network: start from it, with the same torso"
+        return None
 
     @property
     def cut(self) -> tuple[int, int]:
@@ -201,7 +224,9 @@ class PPO:
             "clip_fraction": (jnp.abs(ratio - 1) > self.clip).mean(),
         }
 
-    def learn(self, state: State, rollout: Rollout, key: Array) -> tuple[State, Metrics]:
+    def learn(
+        self, state: State, rollout: Rollout, key: Array, given: dict[str, tuple[Frozen, ...]] | None = None
+    ) -> tuple[State, Metrics]:
         """Estimate advantages on the rollout [T, E], then `epochs` passes of minibatch descent over it."""
         steps = rollout.steps
         reward, scaling = scaled(state.scaling, steps, self.discount)
@@ -222,7 +247,8 @@ class PPO:
             old, _, _ = state.params(obs, mask, first, rollout.carry)
             whole = lambda x: x if x.ndim > 2 else jnp.broadcast_to(x, (*first.shape, *x.shape))  # noqa: E731
             data = data._replace(old=jax.tree.map(whole, old), beta=jnp.broadcast_to(state.beta, first.shape))
-        params, optimiser, metrics = self.descend(state, data, key)
+        how = {} if given is None else {"given": given}
+        params, optimiser, metrics = self.descend(state, data, key, **how)
         beta = state.beta
         if self.penalty is not None:
             kl = old.kl(params(obs, mask, first, rollout.carry)[0]).mean()
@@ -235,11 +261,15 @@ class PPO:
         metrics |= {"explained_variance": explained_variance(value, target), "value": value.mean(), **told}
         return State(params, optimiser, state.clock, statistics, scaling, beta, curiosity), metrics
 
-    def descend(self, state: State, data: Minibatch, key: Array) -> tuple[Params, Any, Metrics]:
+    def descend(
+        self, state: State, data: Minibatch, key: Array, given: dict[str, tuple[Frozen, ...]] | None = None
+    ) -> tuple[Params, Any, Metrics]:
         """Shuffled minibatches of `data` [T, E, ...], `epochs` times over."""
         count, each = self.cut
         units = self.num_envs * (1 if self.core else self.rollout_length)  # what is shuffled: sequences, or transitions
         rows = jax.tree.map(lambda x: x.reshape((-1, units, *x.shape[2:])).swapaxes(0, 1), data)
+        both = zip(given["anchor"], given["importance"]) if given else ()
+        held = [(anchor.actor.policy, importance.actor.policy) for anchor, importance in both]
 
         def epoch(carry, key):
             order = permutation(key, units)[: count * each].reshape(count, each)
@@ -250,6 +280,12 @@ class PPO:
             params, opt_state, going = carry
             batch = jax.tree.map(lambda x: x.swapaxes(0, 1), batch)
             gradient, metrics = jax.grad(self.loss, has_aux=True)(params, batch)
+            for anchor, importance in held:
+                pulled = anchored(gradient.policy, params.policy, anchor, importance, self.consolidation)  # type: ignore[arg-type]
+                gradient = gradient._replace(policy=pulled)
+                metrics["consolidation"] = metrics.get("consolidation", 0.0) + penalty(
+                    params.policy, anchor, importance
+                )
             limited = Params(*(clip_norm(part, self.max_grad_norm) for part in gradient))
             stepped, stepped_opt, norms = descend(self.descent, limited, opt_state, params)
             norms |= {"gradient_norm": optax.tree.norm(gradient)}

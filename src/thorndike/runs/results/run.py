@@ -133,6 +133,13 @@ class Run:
         """Seed and swept hyperparameters of each of the runs, in the order of every per-run result."""
         return self.journal.members()
 
+    def given(self) -> dict[str, tuple[Agent, ...]]:
+        """The agents that it learns from, by what its algorithm calls them; raises `CheckpointError` where one has
+        changed."""
+        from thorndike.runs.results.given import read
+
+        return read(self.path, self.info.get("given") or {}, self._classes)
+
     def metrics(self) -> dict[str, np.ndarray]:
         """All that was logged: "steps" [N], and every other tag [N, runs]."""
         return self.journal.metrics()

@@ -58,7 +58,7 @@ def new_settings(run: Run, change: dict[str, Any]) -> dict[str, Any]:
     fields, swept = difference(before, after), swept_fields(before)
     own = next((name for name in fields if name in swept), None)
     require(own is None, f"{own} cannot change: this run is a sweep of it")
-    validate(after, run.env, run.info["steps"], run.seeds)
+    validate(after, run.env, run.info["steps"], run.seeds, run.given())
     more = next((name for name in swept_fields(after) if name not in swept), None)
     require(more is None, f"{more} cannot become a sweep: this run has one agent for each seed; start a new one")
     if not run.info.get("dataset") and steps_of(after) != steps_of(before):

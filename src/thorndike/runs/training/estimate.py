@@ -14,6 +14,7 @@ import jax
 from thorndike.drivers.learner import replays
 from thorndike.drivers.state import RunState
 from thorndike.files import write_json
+from thorndike.runs.results import given
 from thorndike.runs.results.run import Run
 from thorndike.runs.training.beginning import seed_keys
 from thorndike.runs.training.evaluation import actors_of
@@ -69,10 +70,10 @@ class Estimate:
     __repr__ = __str__
 
 
-def estimate(world: Any, info: dict[str, Any], classes: Any, start: Start | None) -> Estimate:
+def estimate(world: Any, info: dict[str, Any], classes: Any, start: Start | None, agents: given.Agents) -> Estimate:
     """Measure a training that `run.json` would describe so, in a directory that is gone afterwards."""
     with tempfile.TemporaryDirectory() as folder:
-        write_json(Path(folder) / "run.json", info)
+        write_json(Path(folder) / "run.json", info | {"given": given.write(Path(folder), agents)})
         run = Run(folder, world, classes=classes)
         with driver_of(run) as driver:
             return _measured(run, driver, start)

@@ -9,9 +9,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from thorndike.drivers.earned import metric_of
+from thorndike.drivers.earned import mean_known, metric_of
 from thorndike.drivers.evaluate import compiled, hosted, open_batch
 from thorndike.drivers.evaluation import Evaluation
+from thorndike.drivers.given import unbound
 from thorndike.drivers.match import against_random
 from thorndike.drivers.scan import axes, members_of
 from thorndike.drivers.state import RunState
@@ -36,7 +37,7 @@ class Evaluator:
 
     def __init__(self, run: Run, algorithm: Any, episodes: int):
         """`algorithm` has the numbers of all runs [R]."""
-        self.run, self.algorithm, self.episodes = run, algorithm, episodes
+        self.run, self.algorithm, self.episodes = run, unbound(algorithm), episodes
         self.env = expand(getattr(run.env, "evaluation", run.env), run.seeds)
         self.batch: Any = None
 
@@ -85,5 +86,5 @@ def values_of(found: Evaluation) -> dict[str, np.ndarray]:
         "eval/mean_reward": found.returns.mean(1),
         "eval/std": found.returns.std(1),
         "eval/ep_len_mean": np.where(lost, np.nan, found.lengths.mean(1)),
-        **{metric_of(name, "eval"): x.mean(1) for name, x in found.earned.items()},
+        **{metric_of(name, "eval"): mean_known(x, 1) for name, x in found.earned.items()},
     }

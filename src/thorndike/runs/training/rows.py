@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from thorndike.drivers.earned import metric_of
+from thorndike.drivers.earned import mean_known, metric_of
 from thorndike.drivers.state import WINDOW, Episodes, RunState, Tally
 
 
@@ -22,13 +22,20 @@ def _window(episodes: Episodes, ring: Any, lost: np.ndarray) -> np.ndarray:
     return np.where(there.any(1) & ~lost, values.sum(1) / np.maximum(there.sum(1), 1), np.nan)
 
 
+def _known(episodes: Episodes, ring: Any, lost: np.ndarray) -> np.ndarray:
+    """That, over those of the last `WINDOW` in which the number is known."""
+    slots, there = episodes.slots(WINDOW)
+    values = np.where(there, np.take_along_axis(np.asarray(ring, float), slots, 1), np.nan)
+    return np.where(lost, np.nan, mean_known(values, 1))
+
+
 def of_episodes(state: RunState, lost: np.ndarray) -> dict[str, np.ndarray]:
     """What is known of training episodes."""
     episodes = state.episodes
     return {
         "rollout/ep_rew_mean": mean_returns(episodes, lost),
         "rollout/ep_len_mean": _window(episodes, episodes.lengths, lost),
-        **{metric_of(name): _window(episodes, ring, lost) for name, ring in episodes.earned.items()},
+        **{metric_of(name): _known(episodes, ring, lost) for name, ring in episodes.earned.items()},
         "rollout/episodes": np.asarray(episodes.count),
     }
 

@@ -22,6 +22,7 @@ from thorndike.envs.host.batch import cores
 from thorndike.exports import VERSION
 from thorndike.presets import preset_for, read_preset
 from thorndike.runs.results.actors import expand
+from thorndike.runs.results.given import bound
 from thorndike.runs.results.run import Run
 from thorndike.runs.storage.datasets import dataset_of
 
@@ -61,7 +62,7 @@ AFRESH = 1_000_003  # times the steps done, added to seeds of environments on th
 
 def driver_of(run: Run) -> Any:
     """The driver for a run's environment."""
-    algorithm = expand(run.algorithm, run.seeds)
+    algorithm = bound(expand(run.algorithm, run.seeds), run.given(), run.spec)
     if run.info.get("dataset"):
         return OfflineDriver(algorithm, run.spec, run.runs, dataset_of(run.info))
     warmup = "explore" if run.info["start"] else "random"  # who starts from elsewhere knows something already

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
@@ -9,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from thorndike.configuration import require
+from thorndike.configuration import is_config, require
 from thorndike.drivers.state import RunState
 from thorndike.errors import ConfigError
 from thorndike.runs.results.actors import expand, stacked_init
@@ -26,7 +27,8 @@ class Start:
 
     From a run of the same class whose arrays all fit, everything: optimiser, targets, statistics. Else, or with
     `parts`, every array of floats whose path, shape and dtype agree; the optimiser begins anew. Paths agree where one
-    ends with the other: an actor's "policy.torso" is the state's "params.policy.torso". The clock begins anew always.
+    ends with the other: an actor's "policy.torso" is the state's "params.policy.torso". The clock begins anew always,
+    and the optimiser wherever a network is frozen: Adam's moments of another training would move that, too.
     """
 
     def __init__(self, source: Source, algorithm: Any, agents: PyTree, parts: Iterable[str] | None = None):
@@ -43,7 +45,8 @@ class Start:
         networks = [name for name, x in self.shapes.items() if jnp.issubdtype(x.dtype, jnp.floating)]
         names = [name for name in self.shapes if name not in clock]
         parts = list(parts or ())
-        self.whole = not parts and is_of(source, algorithm) and all(self.fits(name) for name in names)
+        whole = not parts and is_of(source, algorithm) and not _freezes(algorithm)  # moments would move what is frozen
+        self.whole = whole and all(self.fits(name) for name in names)
         if not self.whole:
             names = [name for name in networks if name not in optimiser | clock]
         self.wanted = names
@@ -192,6 +195,12 @@ def subtrees(names: Iterable[str], among: Iterable[str] | None = None) -> list[s
         heads = (".".join(words[:n]) for n in range(1, len(words) + 1))
         found[next(head for head in heads if not any(f"{o}.".startswith(f"{head}.") for o in others))] = None
     return list(found)
+
+
+def _freezes(config: Any) -> bool:
+    """Whether a network in the algorithm is frozen."""
+    inner = (getattr(config, field.name) for field in dataclasses.fields(config))
+    return getattr(config, "frozen", False) is True or any(_freezes(x) for x in inner if is_config(x))
 
 
 def _is_optimiser(node: Any) -> bool:

@@ -19,6 +19,7 @@ from thorndike.envs.recorded import Recorded
 from thorndike.errors import ConfigError
 from thorndike.files import write_json
 from thorndike.presets import based_on, has_preset
+from thorndike.runs.results.given import agents_in, check_names, classes_of, write
 from thorndike.runs.results.run import Run
 from thorndike.runs.storage.directory import begun, new_directory, training, unused
 from thorndike.runs.storage.environments import check_kept, describe, describe_environment
@@ -70,6 +71,7 @@ def train(
     tensorboard: bool = False,
     start: Any = None,
     parts: Sequence[str] | None = None,
+    given: dict[str, Any] | None = None,
     workers: str = "auto",
     env_timeout: float = 60.0,
     on_env_error: str = "raise",
@@ -125,6 +127,9 @@ def train(
             here: [inputs, outputs]. What replays fills its memory at first by these agents, not at random.
         parts: paths of the subtrees to take, no others, such as ("policy.torso",) or ("torso",), which is every one;
             observation statistics go with a torso, the optimiser begins anew.
+        given: trained agents that the algorithm learns from, by what it calls them: {"teacher": run}. Each is a run,
+            whose first agent it is, an agent, a path of either, or a tuple of several. They do not change. The run's
+            directory keeps a copy of each, and `run.json` its hash: a run whose copy has changed does not go on.
         workers: for host environments: "serial", "process" or "auto".
         env_timeout: seconds that a host environment may take for a step or a reset. With "serial" workers, which "auto"
             takes in the main thread for one environment or quick ones, code in C is waited for.
@@ -161,6 +166,10 @@ def train(
     steps = whole_steps(steps)
     validate(algorithm, world, steps, seeds)
     if name_given and id and preset is None and not has_preset(type(algorithm), id):
+    agents = agents_in(given)
+    check_names(algorithm, agents)
+    validate(algorithm, world, steps, seeds, agents)
+    if name_given and id and not has_preset(type(algorithm), id):
         tell(no_preset(name_given, type(algorithm), id))
     data = open_dataset(algorithm, dataset, is_masked(world))
     if isinstance(world, Recorded):
@@ -225,13 +234,13 @@ def train(
         "versions": versions(),
     }
     if dry_run:
-        return estimate(world, info, types_in(algorithm), begins)  # type: ignore[return-value]
+        return estimate(world, info, types_in(algorithm) | classes_of(agents), begins, agents)  # type: ignore[return-value]
     path = new_directory(out, algorithm, described["id"], name)
     with training(path):
         unused(path)
-        write_json(path / "run.json", info)
+        write_json(path / "run.json", info | {"given": write(path, agents)} if agents else info)
         try:
-            run = Run(path, world, classes=types_in(algorithm))
+            run = Run(path, world, classes=types_in(algorithm) | classes_of(agents))
             with driver_of(run) as driver:
                 Loop(run, driver, None, progress, functions, begins).go()
         except BaseException:  # Ctrl-C too, while environments are made

@@ -28,13 +28,15 @@ from thorndike.memory.hindsight import Hindsight
 from thorndike.memory.sequences import Sequences
 from thorndike.nets.torso import leaves
 from thorndike.ops.keys import random_key
+from thorndike.runs.results.given import Agents, bound
 from thorndike.runs.storage.environments import describe
 from thorndike.runs.storage.spaces import space_to_json
 from thorndike.schedules import is_schedule, scheduled
 
 
-def validate(algorithm: Any, env: Any, steps: int, seeds: int) -> None:
-    """What can be wrong with an algorithm and an environment, each alone and together."""
+def validate(algorithm: Any, env: Any, steps: int, seeds: int, agents: Agents | None = None) -> None:
+    """What can be wrong with an algorithm and an environment, each alone and together, and with the agents that the
+    algorithm is given."""
     if not (is_config(algorithm) and hasattr(algorithm, "act")):
         raise ConfigError(f"{algorithm!r} is not an algorithm: give one like td.PPO(), or a name like 'ppo'")
     check_decorated(algorithm)
@@ -75,8 +77,9 @@ def validate(algorithm: Any, env: Any, steps: int, seeds: int) -> None:
     problem = serves(algorithm, describe(env, steps, ""))
     if problem:
         raise IncompatibleError(problem + "." + able(env))
+    taught = bound(member(algorithm, 0), agents or {}, describe(env, steps, ""))
     if is_own(algorithm):
-        check_methods(member(algorithm, 0), env, describe(env, steps, ""))
+        check_methods(taught, env, describe(env, steps, ""))
     try:
         space_to_json(env.observation_space), space_to_json(env.action_space)
     except CheckpointError as error:  # an agent could be trained, and not be saved

@@ -1,0 +1,1 @@
+"""Transfer: what one agent has learned, taught to another."""
