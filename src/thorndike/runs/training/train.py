@@ -164,12 +164,10 @@ def train(
     algorithm, steps = choose(algorithm, id, steps, preset)
     algorithm, world = (plain(x) if is_config(x) and not isinstance(x, type) else x for x in (algorithm, world))
     steps = whole_steps(steps)
-    validate(algorithm, world, steps, seeds)
-    if name_given and id and preset is None and not has_preset(type(algorithm), id):
     agents = agents_in(given)
     check_names(algorithm, agents)
     validate(algorithm, world, steps, seeds, agents)
-    if name_given and id and not has_preset(type(algorithm), id):
+    if name_given and id and preset is None and not has_preset(type(algorithm), id):
         tell(no_preset(name_given, type(algorithm), id))
     data = open_dataset(algorithm, dataset, is_masked(world))
     if isinstance(world, Recorded):
