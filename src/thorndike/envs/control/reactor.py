@@ -15,7 +15,7 @@ from thorndike.envs.draw import Canvas
 from thorndike.types import Array, Step
 
 COOLANT = (280.0, 320.0)  # K, the coldest and the warmest
-SETPOINTS = (0.35, 0.65)  # mol/L, the steady states there are unstable
+SETPOINTS = (0.4, 0.6)  # mol/L; the steady states there are unstable
 FEED = 350.0  # K, the mean temperature of the feed
 MEMORY = 5.0  # min, over which the feed's temperature forgets
 MOST = 1.0  # mol min/L, where the integral of the error stops
@@ -47,8 +47,8 @@ class Reactor:
     Ṫ = q/V (T_f - T) - ΔH/(ρ c_p) k c + UA/(V ρ c_p) (T_c - T)
 
     The numbers are those of Henson & Seborg (1997, chapter 1; Seborg et al. 2011, example 2.5). The setpoints lie where
-    the reaction needs control: left alone, the tank goes cold, or ignites. Every `hold` minutes the next setpoint holds,
-    which is announced, and another is drawn; meanwhile the temperature of the feed drifts.
+    the reaction needs control: left alone, the tank goes cold, or ignites. Every `hold` minutes the next setpoint, which
+    is announced, takes over, and another is drawn; meanwhile the temperature of the feed drifts.
 
     The reward is -((c - r) / 0.1 mol/L)² - w ((change of T_c) / 10 K)², and a step that ends hotter than `limit` has a
     cost of 1. Episodes begin in the steady state of another setpoint, and never terminate.
@@ -64,7 +64,7 @@ class Reactor:
     transfer: Positive = 5e4  # UA, J/(min K)
     drift: NonNegative = 3.0  # standard deviation of the feed's temperature, K
     hold: Positive = 5.0  # min, how long a setpoint holds
-    limit: Positive = 370.0  # K, the temperature above which a step has a cost
+    limit: Positive = 365.0  # K, the temperature above which a step has a cost
     move_cost: NonNegative = 0.05  # w
     dt: Positive = 0.1  # min, a step
     max_steps: int = 200
