@@ -6,13 +6,14 @@ thorndike criteria runs/sac_Reactor --baseline ./examples/reactor.py:cascade
 
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 import thorndike as td
-from thorndike.drivers.rule import Rule
 from thorndike.envs.batched import Batched
 from thorndike.ops.keys import random_key
 
@@ -39,35 +40,36 @@ def cascade(obs):
     return np.clip([300.0 + inner * (wanted - now.temperature)], 280.0, 320.0)
 
 
-def play(policy, actor, episodes=EPISODES, seed=1_000):
-    """Whole episodes: states [T, E] by name, rewards and costs [T, E], and the milliseconds of a decision for one."""
-    act = jax.jit(policy.act, static_argnames="explore")
+def play(act, memory, episodes=EPISODES, seed=1_000):
+    """Whole episodes: states [T, E] by name, setpoints, rewards and costs [T, E], and a decision in milliseconds."""
     step, rows = jax.jit(Batched(ENV, episodes).step), []
-    now, carry, key = Batched(ENV, episodes).reset(random_key(seed)), policy.carry(actor, episodes), random_key(0)
+    now, carry = Batched(ENV, episodes).reset(random_key(seed)), memory(episodes)
     for t in range(ENV.max_steps):
-        action, carry, _ = act(actor, carry, now, key, explore=False)
-        later = step(now, action, random_key(seed + 1 + t))
-        rows.append((ENV.state_of(later.final_obs.T), now.sim.state.setpoint, later.reward, later.earned["cost"]))
+        action, carry = act(carry, now)
+        later = step(now, jnp.asarray(action, jnp.float32), random_key(seed + 1 + t))
+        state = ENV.state_of(later.final_obs.T)
+        rows.append(jax.device_get((state, now.sim.state.setpoint, later.reward, later.earned["cost"])))
         now = later
-    states, setpoint, reward, cost = jax.tree.map(lambda *x: np.stack(x), *jax.device_get(rows))
-    now, carry, times = Batched(ENV, 1).reset(random_key(seed)), policy.carry(actor, 1), []
+    states, setpoint, reward, cost = jax.tree.map(lambda *x: np.stack(x), *rows)
+    now, carry, times = Batched(ENV, 1).reset(random_key(seed)), memory(1), []
     for _ in range(30):
         start = time.perf_counter()
-        jax.block_until_ready(act(actor, carry, now, key, explore=False))
+        jax.block_until_ready(act(carry, now))
         times.append(time.perf_counter() - start)
     return states, setpoint, reward, cost, 1e3 * np.median(times)
 
 
 def controllers(out):
-    """Name, policy, actor, steps that it learned from and seconds of training."""
-    spec = td.Spec(ENV.observation_space, ENV.action_space, id="Reactor", model=ENV)
-    yield "PI cascade", Rule(cascade, spec), np.zeros(1), 0, 0.0
+    """Name, what acts, its memory, steps that it learned from, and seconds of training."""
+    rule = lambda carry, now: (np.stack([cascade(obs) for obs in np.asarray(now.obs)]), carry)  # noqa: E731
+    yield "PI cascade", rule, lambda n: (), 0, 0.0
     for name, steps in STEPS.items():
         start = time.perf_counter()
         run = td.train(name, "Reactor", steps, out=out / name, progress=False)
-        actor = jax.tree.map(lambda x: x[0], run.actors())
-        learned = 0 if name == "mpc" else steps
-        yield name.upper(), run.algorithm, actor, learned, time.perf_counter() - start if learned else 0.0
+        actor, algorithm = jax.tree.map(lambda x: x[0], run.actors()), run.algorithm
+        acts = jax.jit(lambda actor, carry, now, by=algorithm: by.act(actor, carry, now, random_key(0), False)[:2])
+        learned, seconds = (0, 0.0) if name == "mpc" else (steps, time.perf_counter() - start)
+        yield name.upper(), partial(acts, actor), partial(algorithm.carry, actor), learned, seconds
 
 
 def draw(path, found):
@@ -79,9 +81,10 @@ def draw(path, found):
 
     figure, rows = plt.subplots(3, 1, figsize=(8, 7), sharex=True, constrained_layout=True)
     minutes = ENV.dt * np.arange(1, ENV.max_steps + 1)
-    for name, (states, setpoint, *_) in found.items():
+    for name, (states, *_) in found.items():
         for row, part in zip(rows, ("concentration", "temperature", "coolant")):
             row.plot(minutes, getattr(states, part)[:, 0], label=name, lw=1)
+    setpoint = next(iter(found.values()))[1]  # of all: the same random numbers
     rows[0].plot(minutes, setpoint[:, 0], "k--", lw=1, label="setpoint")
     rows[1].axhline(ENV.limit, color="k", ls=":", lw=1)
     for row, label in zip(rows, ("concentration (mol/L)", "temperature (K)", "coolant (K)")):
@@ -94,14 +97,16 @@ def draw(path, found):
 def main(out=Path("runs/reactor"), picture=Path("reactor.png")):
     """Train, play, and print a row for each."""
     found = {}
-    print("| controller | steps learned from | training | mean return, worst | hottest | steps above limit | decision |")
+    print(
+        "| controller | steps learned from | training | mean return, worst | hottest | steps above limit | decision |"
+    )
     print("|---|---|---|---|---|---|---|")
-    for name, policy, actor, learned, seconds in controllers(out):
-        found[name] = states, _, reward, cost, decision = play(policy, actor)
+    for name, act, memory, learned, seconds in controllers(out):
+        found[name] = states, _, reward, cost, decision = play(act, memory)
         total = reward.sum(0)
         print(
-            f"| {name} | {learned:,} | {seconds:.0f} s | {total.mean():.1f}, {total.min():.1f} "
-            f"| {states.temperature.max():.0f} K | {cost.sum(0).mean():.2f} an episode | {decision:.2f} ms |",
+            f"| {name} | {learned:,} steps | {seconds:.0f} s | {total.mean():.1f}, {total.min():.1f} "
+            f"| {states.temperature.max():.0f} K | {cost.sum(0).mean():.2f} steps an episode | {decision:.2f} ms |",
             flush=True,
         )
     draw(picture, found)

@@ -104,7 +104,8 @@ def test_of_three_steady_states_the_middle_one_is_unstable():
         linear = np.array([[-1 - k, -slope], [5e4 / 239 * k, -1 - 5e4 / 23900 + 5e4 / 239 * slope]])
         expected = np.exp(0.1 * np.linalg.eigvals(linear))
         np.testing.assert_allclose(np.sort(np.abs(eigenvalues)), np.sort(np.abs(expected)), rtol=0.01)
-    assert grows[0] < 1 and grows[2] < 1
+    assert grows[0] < 1
+    assert grows[2] < 1
     assert grows[1] == pytest.approx(np.exp(0.1 * 2.83), rel=0.01)
 
 
@@ -115,7 +116,8 @@ def test_setpoints_are_the_unstable_ones():
         roots = steady_states(coolant)
         assert len(roots) == 3
         np.testing.assert_allclose(roots[1], (c, temperature), rtol=1e-3)
-        assert reactor.COOLANT[0] < coolant < reactor.COOLANT[1] and temperature < ENV.limit
+        assert reactor.COOLANT[0] < coolant < reactor.COOLANT[1]
+        assert temperature < ENV.limit
 
 
 def state(**changes):
@@ -131,7 +133,8 @@ def test_left_alone_it_goes_cold_or_ignites():
             if kick > 0 and now.temperature > ENV.limit:
                 break
         ends.append(float(now.temperature))
-    assert ends[0] < 330 and ends[1] > ENV.limit
+    assert ends[0] < 330
+    assert ends[1] > ENV.limit
 
 
 def test_what_a_step_earns():
@@ -142,7 +145,8 @@ def test_what_a_step_earns():
     assert float(found.reward) == pytest.approx(-(((c - 0.45) / 0.1) ** 2) - 0.05, rel=1e-5)
     assert float(found.state.setpoint) == pytest.approx(0.6)
     assert float(found.state.integral) == pytest.approx(0.1 * (0.45 - c), rel=1e-4)
-    assert float(found.state.coolant) == 290.0 and float(found.state.due) == ENV.hold
+    assert float(found.state.coolant) == 290.0
+    assert float(found.state.due) == ENV.hold
     assert float(STEP(before, jnp.array([500.0]), random_key(0)).state.coolant) == 320.0  # the warmest
 
 
@@ -181,7 +185,8 @@ def test_the_feed_drifts_and_setpoints_come_as_announced():
     changes = np.flatnonzero(np.diff(setpoint)) + 1
     np.testing.assert_array_equal(changes, np.arange(49, 500, 50))
     np.testing.assert_array_equal(setpoint[changes], following[changes - 1])
-    assert 0.4 <= setpoint.min() and setpoint.max() <= 0.6
+    assert setpoint.min() >= 0.4
+    assert setpoint.max() <= 0.6
 
 
 def cascade():
@@ -247,7 +252,9 @@ def test_finite_in_other_physics(name):
         for _ in range(5):
             c, temperature = jax.vmap(env.advanced)(c, temperature, coolant, feed)
         assert np.isfinite(np.asarray([c, temperature])).all()
-        assert float(c.min()) >= 0 and float(c.max()) <= 1.0001 and float(temperature.max()) < 1000
+        assert float(c.min()) >= 0
+        assert float(c.max()) <= 1.0001
+        assert float(temperature.max()) < 1000
 
 
 def test_a_state_is_what_its_observation_shows():
@@ -260,4 +267,5 @@ def test_a_frame_is_redder_when_hot():
     frames = [ENV.render(state(temperature=t)) for t in (335.0, 365.0)]
     assert frames[0].shape == (320, 480, 3)
     red = [frame[100, 100].astype(int) for frame in frames]  # in the tank
-    assert red[1][0] > red[0][0] and red[1][2] < red[0][2]
+    assert red[1][0] > red[0][0]
+    assert red[1][2] < red[0][2]

@@ -47,8 +47,8 @@ class Reactor:
     Ṫ = q/V (T_f - T) - ΔH/(ρ c_p) k c + UA/(V ρ c_p) (T_c - T)
 
     The numbers are those of Henson & Seborg (1997, chapter 1; Seborg et al. 2011, example 2.5). The setpoints lie where
-    the reaction needs control: left alone, the tank goes cold, or ignites. Every `hold` minutes the next setpoint, which
-    is announced, takes over, and another is drawn; meanwhile the temperature of the feed drifts.
+    the reaction needs control: left alone, the tank goes cold, or ignites. Every `hold` minutes the next setpoint takes
+    over, which was announced, and another is drawn; meanwhile the temperature of the feed drifts.
 
     The reward is -((c - r) / 0.1 mol/L)² - w ((change of T_c) / 10 K)², and a step that ends hotter than `limit` has a
     cost of 1. Episodes begin in the steady state of another setpoint, and never terminate.
