@@ -48,7 +48,7 @@ def missed(env=ENV, low=(0.35, 340), high=(0.6, 356)):
 
 
 def test_steps_are_those_of_a_stiff_solver():
-    assert (missed() < (2e-5, 3e-3)).all()
+    assert (missed() < (1e-4, 0.015)).all()
     assert (missed(low=(0.5, 330), high=(1.0, 400)) < (0.015, 3.0)).all()  # from here it ignites: 540 K and more
 
 
@@ -90,8 +90,9 @@ def steady_states(coolant):
     return [(1 / (1 + 7.2e10 * np.exp(-8750 / t)), t) for t in found]
 
 
-def test_of_three_steady_states_the_middle_one_is_unstable():
-    """At it a step of dt grows as exp(λ dt), λ from the equations' own derivatives."""
+def test_of_three_steady_states_the_middle_one_is_a_saddle():
+    """A step of dt grows as exp(λ dt), λ from the equations' own derivatives. The cold state is stable; the hot one is a
+    focus that the tank leaves, to oscillate."""
     found = steady_states(300.0)
     assert len(found) == 3
     np.testing.assert_allclose(found[1], (0.5, 350.0), rtol=1e-3)
@@ -99,14 +100,16 @@ def test_of_three_steady_states_the_middle_one_is_unstable():
     for c, temperature in found:
         jump = jax.jacfwd(lambda y: jnp.stack(ENV.advanced(y[0], y[1], 300.0, 350.0)))(jnp.array([c, temperature]))
         eigenvalues = np.linalg.eigvals(np.asarray(jump, float))
-        grows.append(np.abs(eigenvalues).max())
+        grows.append(eigenvalues)
         k, slope = (1 - c) / c, 8750 / temperature**2 * (1 - c)
         linear = np.array([[-1 - k, -slope], [5e4 / 239 * k, -1 - 5e4 / 23900 + 5e4 / 239 * slope]])
         expected = np.exp(0.1 * np.linalg.eigvals(linear))
         np.testing.assert_allclose(np.sort(np.abs(eigenvalues)), np.sort(np.abs(expected)), rtol=0.01)
-    assert grows[0] < 1
-    assert grows[2] < 1
-    assert grows[1] == pytest.approx(np.exp(0.1 * 2.83), rel=0.01)
+    cold, middle, hot = grows
+    assert np.abs(cold).max() < 1
+    np.testing.assert_allclose(np.sort(middle), np.exp(0.1 * np.array([-0.454, 2.83])), rtol=0.01)
+    assert np.iscomplex(hot).all()
+    assert np.abs(hot).min() > 1
 
 
 def test_setpoints_are_the_unstable_ones():
@@ -121,7 +124,7 @@ def test_setpoints_are_the_unstable_ones():
 
 
 def state(**changes):
-    return jax.tree.map(jnp.float32, CENTRE._replace(due=5.0, **changes))
+    return jax.tree.map(jnp.float32, CENTRE._replace(**{"due": 5.0, **changes}))
 
 
 def test_left_alone_it_goes_cold_or_ignites():
