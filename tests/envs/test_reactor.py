@@ -91,8 +91,8 @@ def steady_states(coolant):
 
 
 def test_of_three_steady_states_the_middle_one_is_a_saddle():
-    """A step of dt grows as exp(λ dt), λ from the equations' own derivatives. The cold state is stable; the hot one is a
-    focus that the tank leaves, to oscillate."""
+    """A step of dt grows as exp(λ dt), λ from the equations' own derivatives. The cold state is stable; the hot one
+    is a focus that the tank leaves, to oscillate."""
     found = steady_states(300.0)
     assert len(found) == 3
     np.testing.assert_allclose(found[1], (0.5, 350.0), rtol=1e-3)
