@@ -19,7 +19,7 @@ from thorndike.ops.keys import random_key
 
 ENV = td.Reactor()
 EPISODES = 32
-STEPS = {"mpc": 200, "pets": 2_000, "sac": 40_000}  # of the environment, to learn from; MPC learns nothing
+STEPS = {"mpc": 200, "pets": 4_000, "sac": 40_000}  # of the environment, to learn from; MPC learns nothing
 
 
 def cascade(obs):
@@ -97,9 +97,7 @@ def draw(path, found):
 def main(out=Path("runs/reactor"), picture=Path("reactor.png")):
     """Train, play, and print a row for each."""
     found = {}
-    print(
-        "| controller | steps learned from | training | mean return, worst | hottest | steps above limit | decision |"
-    )
+    print("| controller | learned from | training | mean return, worst | hottest | above the limit | decision |")
     print("|---|---|---|---|---|---|---|")
     for name, act, memory, learned, seconds in controllers(out):
         found[name] = states, _, reward, cost, decision = play(act, memory)
