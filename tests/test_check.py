@@ -19,7 +19,7 @@ def failed(report):
 
 
 def test_sound_things_pass():
-    for thing in (td.CartPole(), td.Pendulum, "gymnasium/CartPole-v1", td.PPO(**SMALL), td.QLearning):
+    for thing in (td.CartPole(), td.Pendulum, td.Reactor(), "gymnasium/CartPole-v1", td.PPO(**SMALL), td.QLearning):
         report = td.check(thing)
         assert report.ok, report
         assert str(report).startswith(f"{report.name}: all holds")

@@ -69,6 +69,7 @@ from thorndike.envs.classic.mountain_car import MountainCar as MountainCar
 from thorndike.envs.classic.mountain_car_continuous import MountainCarContinuous as MountainCarContinuous
 from thorndike.envs.classic.pendulum import Pendulum as Pendulum
 from thorndike.envs.continuous.point_maze import PointMaze as PointMaze
+from thorndike.envs.control.reactor import Reactor as Reactor
 from thorndike.envs.goal.bit_flip import BitFlip as BitFlip
 from thorndike.envs.goal.reach import Reach as Reach
 from thorndike.envs.grid.boat_race import BoatRace as BoatRace

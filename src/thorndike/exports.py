@@ -78,6 +78,7 @@ PARTS = {  # all but the algorithms
     "envs.classic.mountain_car_continuous": ("MountainCarContinuous",),
     "envs.classic.pendulum": ("Pendulum",),
     "envs.continuous.point_maze": ("PointMaze",),
+    "envs.control.reactor": ("Reactor",),
     "envs.goal.bit_flip": ("BitFlip",),
     "envs.goal.reach": ("Reach",),
     "algorithms.value.bootstrapped": ("Thompson", "Optimism"),

@@ -63,7 +63,7 @@ def _compiled(report: Report, env: Any) -> None:
             wrong = step_faults(env, transition(now, action, {}, later))
             told = (wrong, later.terminated, later.truncated, later.reward, seen)
             stray = jnp.maximum(stray, strays(env.observation_space, later.final_obs))
-            return (later, stray), (told, later.obs)
+            return (later._replace(earned={}), stray), (told, later.obs)
 
         start = world.reset(key)
         return jax.lax.scan(step, (start, jnp.float32(0)), jax.random.split(key, STEPS))

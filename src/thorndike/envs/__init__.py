@@ -31,6 +31,7 @@ BUILT_IN = {  # id: (module, factory); where Gymnasium has one of that id, parit
     "BitFlip": ("goal.bit_flip", "BitFlip"),
     "Reach": ("goal.reach", "Reach"),
     "PointMaze": ("continuous.point_maze", "PointMaze"),
+    "Reactor": ("control.reactor", "Reactor"),
     "RepeatPrevious": ("memory.repeat_previous", "RepeatPrevious"),
     "TMaze": ("memory.t_maze", "TMaze"),
     "Bandit": ("tasks.bandit", "Bandit"),

@@ -256,6 +256,11 @@ class SAC:
                 "torso": Torso(activation="relu", init="uniform"),
                 "replay": Uniform(capacity=50_000, batch_size=512, warmup=1),
             },
+            "Reactor": {
+                "steps": 40_000, "learning_rate": 1e-3, "discount": 0.95, "num_envs": 4,
+                "torso": Torso(activation="relu", init="uniform"),
+                "replay": Uniform(capacity=40_000, batch_size=128, warmup=1_000),
+            },
             "Pendulum-v1": {
                 "steps": 20_000, "learning_rate": 1e-3, "torso": Torso(activation="relu", init="uniform"),
                 "replay": Uniform(capacity=20_000, batch_size=128, warmup=500),

@@ -136,7 +136,10 @@ class PETS:
     @classmethod
     def presets(cls) -> dict[str, dict[str, Any]]:
         """Settings known to work, by environment."""
-        return {"Pendulum-v1": {"steps": 1_800}}
+        return {
+            "Pendulum-v1": {"steps": 1_800},
+            "Reactor": {"steps": 4_000, "horizon": 10, "planner": CEM(std=0.3)},
+        }
 
     @classmethod
     def small(cls) -> dict[str, tuple[Any, str]]:

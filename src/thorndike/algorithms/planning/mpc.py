@@ -138,7 +138,10 @@ class MPC:
     @classmethod
     def presets(cls) -> dict[str, dict[str, Any]]:
         """Settings known to work, by environment."""
-        return {"Pendulum-v1": {"steps": 3_200, "num_envs": 16}}
+        return {
+            "Pendulum-v1": {"steps": 3_200, "num_envs": 16},
+            "Reactor": {"steps": 3_200, "num_envs": 16, "horizon": 10, "planner": CEM(std=0.3)},
+        }
 
     @classmethod
     def small(cls) -> dict[str, tuple[Any, str]]:

@@ -1,0 +1,1 @@
+"""Processes to be controlled: setpoints to follow, and disturbances to reject."""
