@@ -39,17 +39,20 @@ def trained(name: str, folder: Path, seed: int = 0) -> tuple[Any, Any]:
 
 
 def scores(name: str, clone: Any, full: Any, games: int = 1_000) -> dict[str, float]:
-    """Points of each game of every stage against the one before; two random moves begin, or games would repeat."""
+    """Points of each game of every stage against the one before.
+
+    Policies draw their moves. Searches and best moves would repeat their games, so two random moves begin those.
+    """
     game = td.make(f"pgx/{name}")
     changed = lambda **how: dataclasses.replace(full, algorithm=dataclasses.replace(full.algorithm, **how))  # noqa: E731
     sigma, rho, network = Drawn(clone.actor.policy), Drawn(full.actor.policy), changed(mixing=0.0)
     pairs = {
-        "the clone, against random moves": (sigma, Random(game.action_space)),
-        "policy gradient, against the clone": (rho, sigma),
-        "search with the value network, against the policy's best moves": (network, changed(simulations=0)),
-        "search with network and playouts, against that with the network": (full, network),
+        "the clone, against random moves": (sigma, Random(game.action_space), 0),
+        "policy gradient, against the clone": (rho, sigma, 0),
+        "search with the value network, against the policy's best moves": (network, changed(simulations=0), 2),
+        "search with network and playouts, against that with the network": (full, network, 2),
     }
-    return {stage: match(game, one, other, games, opening=2).score for stage, (one, other) in pairs.items()}
+    return {stage: match(game, *two, games, opening=opening).score for stage, (*two, opening) in pairs.items()}
 
 
 if __name__ == "__main__":

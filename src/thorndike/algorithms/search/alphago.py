@@ -312,7 +312,7 @@ class AlphaGo:
     def presets(cls) -> dict[str, dict[str, Any]]:
         """Settings known to work, by environment."""
         return {
-            "tic_tac_toe": {"steps": 1_000_000, "depth": 8, "num_envs": 32, "rollout_length": 32},
+            "tic_tac_toe": {"steps": 2_000_000, "depth": 8, "num_envs": 128, "rollout_length": 32},
             "connect_four": {"steps": 4_000_000, "torso": Torso(widths=(256, 256)), "learning_rate": 3e-4},
         }
 
