@@ -15,7 +15,7 @@ import thorndike as td
 from thorndike.drivers.match import Random, match
 
 GAMES = {"tic_tac_toe": (1_000, "uct:50", 1_500), "connect_four": (5_000, "uct:200", 5_000)}  # and steps of cloning
-START = ("policy.torso", "policy.head")
+START = ("policy",)
 
 
 class Drawn(eqx.Module):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -186,9 +184,9 @@ def test_bugs_in_what_is_learned(bug, played, monkeypatch):
         extras = {**extras, name: jnp.ones_like(extras[name])}
     gradient, loss = losses_of(rollout._replace(steps=rollout.steps._replace(extras=extras)))
     if bug != "whole games":
-        assert np.abs(gradient - expected[0]).max() > 0.02
+        assert np.abs(gradient - expected[0]).max() > 1e-3  # a hundred times the tolerance
     if bug != "the opponent's moves":
-        assert abs(loss - expected[1]) > 0.02
+        assert abs(loss - expected[1]) > 1e-2
 
 
 def started(**how):
@@ -350,15 +348,13 @@ def test_what_comes_from_the_clone(cloned, tmp_path):
     """Its policy is ρ, σ and all of the pool, of each seed its own; v is not touched by it."""
     _, run = cloned
     algorithm = td.AlphaGo(**{**FEW, "learning_rate": 0.0, "pool": 2, "rollout_length": 4})
-    how = {"start": run, "parts": ("policy.torso", "policy.head"), "progress": False}
+    how = {"start": run, "parts": ("policy",), "progress": False}
     after = td.train(algorithm, GAME, ENVS * 4, seeds=2, out=tmp_path / "run", **how)
     given, actors = run.actors().policy, after.actors()
     assert same(actors.policy, given)
     assert same(actors.prior, given)
     assert same(actors.rival, given)
     assert not same(*(jax.tree.map(lambda x, i=i: x[i], given) for i in range(2)))
-    with pytest.raises(ConfigError, match=r"nothing of 'policy\.torso' fits"):
-        td.train(dataclasses.replace(algorithm, torso=td.Torso(widths=(9, 9))), GAME, 1_000, **how)
 
 
 def test_an_agents_file_plays_without_the_game(tmp_path):

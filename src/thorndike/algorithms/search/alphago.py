@@ -84,9 +84,10 @@ class Game(NamedTuple):
 class AlphaGo:
     """The pipeline of AlphaGo (Silver et al. 2016), from a policy σ that was cloned from recorded games:
 
-    `td.train(td.AlphaGo(), game, start=run, parts=("policy.torso", "policy.head"))`, with `run` of `td.BC`.
+    `td.train(td.AlphaGo(), game, start=run, parts=("policy",))`, with `run` of `td.BC`.
 
-    Without a start σ is uniform. There are two stages.
+    The torso has to be that of the clone: `td.train` says what it took. Without a start σ is uniform. There are two
+    stages.
 
     1. ρ, which begins as σ, plays against members of a pool of its own past. With the result z of the game for whoever
        moved, ∇J = E[ (z - v(s)) ∇ log ρ(a | s) ] over the learner's own moves. v learns along, as a baseline.
