@@ -28,6 +28,7 @@ from thorndike.algorithms.policy.ppo import PPO as PPO
 from thorndike.algorithms.policy.reinforce import REINFORCE as REINFORCE
 from thorndike.algorithms.policy.trpo import TRPO as TRPO
 from thorndike.algorithms.policy.variants import PPOKL as PPOKL
+from thorndike.algorithms.search.alphago import AlphaGo as AlphaGo
 from thorndike.algorithms.search.alphazero import AlphaZero as AlphaZero
 from thorndike.algorithms.search.muzero import MuZero as MuZero
 from thorndike.algorithms.tabular.dyna import DynaQ as DynaQ
@@ -174,6 +175,7 @@ from thorndike.runs.results.compare import Comparison as Comparison
 from thorndike.runs.results.compare import compare as compare
 from thorndike.runs.results.criteria import Criteria as Criteria
 from thorndike.runs.results.criteria import criteria as criteria
+from thorndike.runs.results.games import record_games as record_games
 from thorndike.runs.results.importance import importance as importance
 from thorndike.runs.results.listing import list_runs as list_runs
 from thorndike.runs.results.plot import plot as plot

@@ -24,6 +24,7 @@ PARTS = {  # all but the algorithms
     "": ("sinks",),  # a module itself
     "runs.results.run": ("Run", "open_run"),
     "runs.results.agent": ("Agent", "load"),
+    "runs.results.games": ("record_games",),
     "runs.results.plot": ("plot",),
     "runs.results.returns": ("plot_returns",),
     "runs.results.compare": ("compare", "Comparison"),

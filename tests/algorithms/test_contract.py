@@ -146,7 +146,7 @@ def test_the_actor_is_enough_to_act(name):
 DRAWS = 4000
 AIMS = ("hiro",)  # while they explore, what is drawn first is a goal
 GUESSES = ("dreamer",)  # `act` draws the state too, for each environment its own; `look` shows the likeliest
-SEARCHES = ("alphazero", "muzero")  # what they play is not drawn from what their network thinks
+SEARCHES = ("alphazero", "alphago", "muzero")  # what they play is not drawn from what their network thinks
 
 
 @pytest.mark.parametrize("name", [name for name in ALONE if name.split()[0] not in SEARCHES + AIMS + GUESSES])

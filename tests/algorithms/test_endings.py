@@ -43,6 +43,7 @@ OTHERWISE = {  # those that are tested otherwise, and where
     "bootstrapped-dqn": "test_bootstrapped_parts.py: the TD errors of its members, against a loop",
     "go-explore": "test_go_explore.py: it learns no values",
     "alphazero": "test_alphazero.py: games have no time limits",
+    "alphago": "test_alphago_parts.py: results against a loop over games; games have no time limits",
     "muzero": "test_muzero_parts.py: its targets against a loop, and a chain that its model unrolls",
     "bc": "it learns no values",
     "dreamer": "test_dreamer_parts.py: returns in imagination and of stored steps",

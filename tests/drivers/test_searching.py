@@ -13,6 +13,7 @@ from thorndike.drivers.searching import Searching
 from thorndike.envs.batched import Batched
 from thorndike.errors import ConfigError
 from thorndike.ops.keys import random_key
+from thorndike.planning.turns import position
 from thorndike.runs.results.games import simulations_of
 
 pytest.importorskip("pgx")
@@ -20,7 +21,7 @@ GAME = td.make("pgx/tic_tac_toe")
 LINES = [(0, 1, 2), (3, 4, 5), (6, 7, 8), (0, 3, 6), (1, 4, 7), (2, 5, 8), (0, 4, 8), (2, 4, 6)]
 
 
-def position(moves, n):
+def after(moves, n):
     """A timestep of n copies of the position after these cells were taken by turns."""
     world, step = Batched(GAME, n), jax.jit(Batched(GAME, n).step)
     now = world.reset(random_key(0))
@@ -45,16 +46,16 @@ def expected(mine, theirs):
 class Opposite(Searching):
     """A mutant: a playout's result is that of whoever moves second."""
 
-    def playout(self, state, mask, key, over=False):
-        return -super().playout(state, mask, key, over)
+    def playout(self, at, key):
+        return -super().playout(at, key)
 
 
 class Kind(Searching):
     """A mutant: what is good for the other player is good for this one."""
 
-    def imagine(self, _, key, action, embedding):
-        step, after = super().imagine(_, key, action, embedding)
-        return step.replace(discount=jnp.abs(step.discount)), after
+    def imagine(self, _, key, action, state):
+        step, later = super().imagine(_, key, action, state)
+        return step.replace(discount=jnp.abs(step.discount)), later
 
 
 POSITIONS = [(0, 4, 8, 2), (4, 0, 1), (0, 1, 2, 4)]
@@ -63,8 +64,7 @@ POSITIONS = [(0, 4, 8, 2), (4, 0, 1), (0, 1, 2, 4)]
 def played_out(kind):
     errors = []
     for moves in POSITIONS:
-        now = position(moves, 2000)
-        found = kind(GAME, 1).playout(now.sim.state, now.info["mask"], random_key(1))
+        found = kind(GAME, 1).playout(position(after(moves, 2000)), random_key(1))
         mine, theirs = set(moves[len(moves) % 2 :: 2]), set(moves[1 - len(moves) % 2 :: 2])
         errors.append(abs(float(found.mean()) - expected(mine, theirs)))
     return max(errors)
@@ -76,7 +76,7 @@ def test_playouts_are_random_play_to_the_end():
 
 
 def move_of(kind, moves, simulations):
-    return set(np.asarray(kind(GAME, simulations).act(position(moves, 16), random_key(3))).tolist())
+    return set(np.asarray(kind(GAME, simulations).act(after(moves, 16), random_key(3))).tolist())
 
 
 def test_it_wins_and_blocks():

@@ -40,6 +40,7 @@ MODULES = (  # the order in which algorithms are listed; families are folders
     "hierarchical.hiro",
     "model_based.dreamer",
     "search.alphazero",
+    "search.alphago",
     "search.muzero",
     "meta.rl2",
     "meta.maml",

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 
 from thorndike.drivers.learner import random_action
 from thorndike.extras import importing
-from thorndike.types import Array, PyTree, Timestep
+from thorndike.planning.turns import moved, playout, position
+from thorndike.types import Array, PyTree, Step, Timestep
 
 EXPLORATION = 2.0  # weight of equal priors, for values in [0, 1]
 
@@ -32,15 +33,13 @@ class Searching(eqx.Module):
         with importing("mctx", "search"):
             import mctx
 
-        mask, state = now.info.get("mask"), now.sim.state
+        at = position(now)
         skey, pkey = jax.random.split(key)
-        root = mctx.RootFnOutput(
-            prior_logits=self.priors(state, mask), value=self.playout(state, mask, pkey), embedding=(state, mask)
-        )
+        mask = at.info.get("mask")
         found = mctx.muzero_policy(
             (),
             skey,
-            root,
+            mctx.RootFnOutput(prior_logits=self.priors(at), value=self.playout(at, pkey), embedding=at.state),
             self.imagine,
             self.simulations,
             None if mask is None else ~mask,
@@ -51,49 +50,28 @@ class Searching(eqx.Module):
         )
         return found.action
 
-    def priors(self, state: PyTree, mask: Array | None) -> Array:
+    def priors(self, at: Step) -> Array:
         """Logits [B, A]: all legal moves are alike."""
-        n, a = jax.tree.leaves(state)[0].shape[0], int(self.game.action_space.n)
-        return jnp.zeros((n, a)) if mask is None else jnp.where(mask, 0.0, -1e9)
+        n, a = at.reward.shape[0], int(self.game.action_space.n)
+        return jnp.where(at.info["mask"], 0.0, -1e9) if "mask" in at.info else jnp.zeros((n, a))
 
-    def imagine(self, _: Any, key: Array, action: Array, embedding: tuple[PyTree, Array | None]):
+    def imagine(self, _: Any, key: Array, action: Array, state: PyTree):
         """One move further; what is good for the other player is bad for this one."""
         import mctx
 
         skey, pkey = jax.random.split(key)
-        state, _mask = embedding
-        player = jax.vmap(self.game.player)
-        after = jax.vmap(self.game.step)(state, action, jax.random.split(skey, action.shape[0]))
-        mask, over = after.info.get("mask"), after.terminated
-        sign = jnp.where(player(state) == player(after.state), 1.0, -1.0)
-        value = jnp.where(over, 0.0, self.playout(after.state, mask, pkey, over))
+        after, discount = moved(self.game, state, action, skey)
         step = mctx.RecurrentFnOutput(
-            reward=after.reward,
-            discount=jnp.where(over, 0.0, sign),
-            prior_logits=self.priors(after.state, mask),
-            value=value,
+            reward=after.reward, discount=discount, prior_logits=self.priors(after), value=self.playout(after, pkey)
         )
-        return step, (after.state, mask)
+        return step, after.state
 
-    def playout(self, state: PyTree, mask: Array | None, key: Array, over: Array | bool = False) -> Array:
+    def playout(self, at: Step, key: Array) -> Array:
         """What random legal moves from positions [B, ...] to the end earn whoever is to move there, [B]."""
-        me = jax.vmap(self.game.player)(state)
 
-        def going(carry: tuple[Any, ...]) -> Array:
-            *_, over, t = carry
-            return ~over.all() & (t < self.game.max_steps)
-
-        def step(carry: tuple[Any, ...]) -> tuple[Any, ...]:
-            state, mask, key, total, over, t = carry
-            key, akey, skey = jax.random.split(key, 3)
+        def choose(step: Step, key: Array) -> Array:
             none: Any = ()
-            seen = Timestep(none, total, none, none, none, none, {} if mask is None else {"mask": mask})
-            action = random_action(self.game.action_space, seen, akey)
-            mine = jax.vmap(self.game.player)(state) == me
-            after = jax.vmap(self.game.step)(state, action, jax.random.split(skey, action.shape[0]))
-            total += jnp.where(over, 0.0, jnp.where(mine, after.reward, -after.reward))
-            return after.state, after.info.get("mask"), key, total, over | after.terminated, t + 1
+            seen = Timestep(none, step.reward, none, none, none, none, step.info)
+            return random_action(self.game.action_space, seen, key)
 
-        over = jnp.broadcast_to(jnp.asarray(over, bool), me.shape)
-        start = (state, mask, key, jnp.zeros(me.shape), over, 0)
-        return jax.lax.while_loop(going, step, start)[3]
+        return playout(self.game, at, key, choose)

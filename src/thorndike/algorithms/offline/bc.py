@@ -68,6 +68,7 @@ class BC:
     optimiser: Optimiser = Adam()
 
     offline = True
+    players = None  # whoever made the recorded moves
     num_envs = rollout_length = 1
 
     def check(self) -> None:

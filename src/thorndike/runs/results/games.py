@@ -1,4 +1,5 @@
-"""What one does with a run of a game: matches, ratings of its checkpoints, and a game in the terminal."""
+"""What one does with games of two players: opponents by name, recorded games, ratings of a run's checkpoints, and play
+in the terminal."""
 
 from __future__ import annotations
 
@@ -6,20 +7,26 @@ import itertools
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from thorndike.drivers.match import Perfect, Random, elo, match
 from thorndike.drivers.searching import Searching
+from thorndike.envs import make
 from thorndike.envs.batched import Batched
 from thorndike.errors import CheckpointError, ConfigError
+from thorndike.memory.dataset import Dataset, new
 from thorndike.ops.keys import random_key
+from thorndike.runs.results.agent import Agent
+from thorndike.runs.results.record import record
 from thorndike.runs.storage import checkpoint
-from thorndike.types import Timestep
+from thorndike.runs.storage.environments import describe
+from thorndike.types import Array, Timestep
 
 DRAWN = ("tic_tac_toe", "connect_four", "othello", "go_9x9", "go_19x19")  # boards of two kinds of stones
+TOGETHER = 64  # games that are recorded side by side
 MARKS = ("X", "O")  # of who begins, and the other
 
 
@@ -32,14 +39,55 @@ def opponent_of(run: Any, opponent: Any) -> Any:
         if opponent.env != run.env:
             raise ConfigError(f"{opponent.path} is a run of another game: {opponent.info['environment']['id']}")
         return opponent.player()
-    if opponent == "random":
-        return Random(run.env.action_space)
-    if opponent == "perfect" and getattr(run.env, "name", None) == "tic_tac_toe":
+    return player_of(run.env, game, opponent)
+
+
+def player_of(env: Any, game: str, name: Any) -> Any:
+    """The player of the game `env`, whose id is `game`, that goes by a name; raises `ConfigError` for any other."""
+    if name == "random":
+        return Random(env.action_space)
+    if name == "perfect" and getattr(env, "name", None) == "tic_tac_toe":
         return Perfect()
-    if isinstance(opponent, str) and opponent.startswith("uct:"):
-        return Searching(run.env, simulations_of(opponent, run.env))
+    if isinstance(name, str) and name.startswith("uct:"):
+        return Searching(env, simulations_of(name, env))
     known = "random, uct:200 (a search of 200 playouts), perfect (in pgx/tic_tac_toe) or a run of the same game"
-    raise ConfigError(f"no opponent {str(opponent)!r} for {game}: it can be {known}")
+    raise ConfigError(f"no opponent {str(name)!r} for {game}: it can be {known}")
+
+
+class Both(NamedTuple):
+    """A player of matches that plays both sides, as an agent's algorithm."""
+
+    player: Any
+
+    def carry(self, actor: Any, n: int) -> tuple[()]:
+        """Players remember nothing."""
+        return ()
+
+    def act(self, actor: Any, carry: Any, now: Timestep, key: Array, explore: bool):
+        """The player's moves."""
+        return self.player.act(now, key), carry, {}
+
+
+def record_games(game: Any, player: str, games: int, out: str | Path, seed: int = 0) -> Dataset:
+    """Record games that a player plays against itself: a dataset for `td.BC`. Rewards are the mover's.
+
+    Args:
+        game: an id, "pgx/tic_tac_toe", or a JAX environment of two players.
+        player: "uct:50", a search of 50 random playouts for each move; "random"; "perfect" (tic-tac-toe).
+        games: how many.
+        out: the dataset's directory, a new one.
+        seed: of the player's random choices.
+
+    Raises:
+        ConfigError: this is no game of two players, or there is no such player.
+    """
+    env, path = make(game), new(out)
+    spec = describe(env, 0, game if isinstance(game, str) else "")
+    if spec.players != 2:
+        raise ConfigError(f"{game} is no game of two players: td.open_run(...).record() records an agent's episodes")
+    agent = Agent(Both(player_of(env, str(game), player)), spec, ())
+    about = {"environment": spec.id, "player": player, "seed": seed}
+    return Dataset.write(path, record(agent, env, games, seed, together=TOGETHER), about)
 
 
 def simulations_of(opponent: str, game: Any) -> int:

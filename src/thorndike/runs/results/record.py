@@ -23,17 +23,24 @@ from thorndike.runs.results.agent import Agent
 
 
 def record(
-    agent: Agent, env: Any, episodes: int, seed: int = 0, explore: bool = False, how: Any = None
+    agent: Agent,
+    env: Any,
+    episodes: int,
+    seed: int = 0,
+    explore: bool = False,
+    how: Any = None,
+    together: int = SIDE_BY_SIDE,
 ) -> list[Episode]:
     """Whole episodes; every environment gives the same number, or one more, so that short ones don't win.
 
-    `how` are options of host environments' `batch`; episodes that a restart drops are not among them.
+    `how` are options of host environments' `batch`; episodes that a restart drops are not among them. At most
+    `together` are played side by side.
 
     Raises:
         EnvError: as in `evaluate`.
     """
     check_episodes(episodes)
-    env, n = getattr(env, "evaluation", env), min(episodes, SIDE_BY_SIDE)
+    env, n = getattr(env, "evaluation", env), min(episodes, together)
     quotas = lambda n: [len(range(i, episodes, n)) for i in range(n)]  # noqa: E731
     if is_jax(env):
         world, key = Batched(env, n), random_key(seed)
