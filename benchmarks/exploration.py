@@ -2,7 +2,7 @@
 
     python benchmarks/exploration.py [EPISODES]
 
-Writes docs/images/exploration.png and says how often each run found the treasure; about three minutes of CPU time.
+Writes docs/images/exploration.png and says how often each run found the treasure; about a minute of CPU time.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def found(algorithm: Any, episodes: int) -> np.ndarray:
     return np.array([x[:shortest] for x in each])
 
 
-def main(episodes: int = 2_000) -> None:
+def main(episodes: int = 1_000) -> None:
     """Draw the shares of dives that found the treasure: the mean of the runs, and their range."""
     figure = new_figure()
     axes = figure.subplots()
