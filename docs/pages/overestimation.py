@@ -67,7 +67,8 @@ def expected(double: bool, steps: int = STEPS, seeds: int = SEEDS) -> tuple[np.n
     with tempfile.TemporaryDirectory() as folder:
         run = td.train(algorithm, Machines(), steps, seeds=seeds, out=Path(folder) / "run", progress=False)
         found = run.metrics()
-    return found["steps"], found["q_max"]
+    learned = np.isfinite(found["train/q_max"]).all(1)
+    return found["steps"][learned], found["train/q_max"][learned]
 
 
 def main(path: str) -> None:
