@@ -125,6 +125,8 @@ from thorndike.memory.prioritised_sequences import PrioritisedSequences as Prior
 from thorndike.memory.replay import Uniform as Uniform
 from thorndike.memory.sequences import Sequences as Sequences
 from thorndike.memory.trajectories import Windows as Windows
+from thorndike.nets.auxiliary import RewardPrediction as RewardPrediction
+from thorndike.nets.auxiliary import SelfPrediction as SelfPrediction
 from thorndike.nets.cnn import ImpalaCNN as ImpalaCNN
 from thorndike.nets.cnn import NatureCNN as NatureCNN
 from thorndike.nets.cnn import ResidualCNN as ResidualCNN
@@ -147,7 +149,10 @@ from thorndike.nets.value import Categorical as Categorical
 from thorndike.nets.value import Implicit as Implicit
 from thorndike.nets.value import Mean as Mean
 from thorndike.nets.value import Quantiles as Quantiles
+from thorndike.ops.augment import ColourJitter as ColourJitter
+from thorndike.ops.augment import Crop as Crop
 from thorndike.ops.augment import Shift as Shift
+from thorndike.ops.distributional import CVaR as CVaR
 from thorndike.ops.empowerment import empowerment as empowerment
 from thorndike.ops.exploration import Epsilon as Epsilon
 from thorndike.ops.exploration import Softmax as Softmax

@@ -35,12 +35,12 @@ ITERATIONS = {
     "tqc": 400,
     "crossq": 400,
     "discrete-sac": 400,
+    "bootstrapped-dqn": 600,
 }  # of each algorithm that learns values of such environments
 OTHERWISE = {  # those that are tested otherwise, and where
     "q-learning": "learning/test_tabular.py",
     "sarsa": "learning/test_tabular.py",
     "expected-sarsa": "learning/test_tabular.py",
-    "bootstrapped-dqn": "test_bootstrapped_parts.py: the TD errors of its members, against a loop",
     "go-explore": "test_go_explore.py: it learns no values",
     "alphazero": "test_alphazero.py: games have no time limits",
     "alphago": "test_alphago_parts.py: results against a loop over games; games have no time limits",

@@ -125,7 +125,9 @@ def test_advantages_against_a_loop(monkeypatch):
     assert terminated[:-1].any()
     assert truncated[:-1].any()
     handed = []
-    monkeypatch.setattr(td.PPO, "descend", lambda self, state, data, key: handed.append(data) or (None, None, {}))
+    monkeypatch.setattr(
+        td.PPO, "descend", lambda self, state, data, key: handed.append(data) or ((None, None), None, {})
+    )
     algorithm.learn(state, rollout._replace(steps=steps, carry=algorithm.carry(None, E)), jax.random.key(1))
 
     def value(x):
@@ -183,7 +185,9 @@ def test_keys_of_curiosity_are_no_keys_of_the_epochs(monkeypatch):
     nothing = jnp.zeros((T, E))
     monkeypatch.setattr(td.RND, "init", lambda self, key, *_: keys.update(init=key))
     monkeypatch.setattr(td.RND, "learn", lambda self, s, r, a, t, key: (keys.update(learn=key), nothing, {}))
-    monkeypatch.setattr(td.PPO, "descend", lambda self, s, data, key: keys.update(descend=key) or (None, None, {}))
+    monkeypatch.setattr(
+        td.PPO, "descend", lambda self, s, data, key: keys.update(descend=key) or ((None, None), None, {})
+    )
     networks = ppo.networks
     monkeypatch.setattr(ppo, "networks", lambda key, *rest: keys.update(policy=key) or networks(key, *rest))
     algorithm = dataclasses.replace(ONE, curiosity=td.RND())

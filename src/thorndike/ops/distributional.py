@@ -5,7 +5,36 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from thorndike.configuration import config
+from thorndike.domains import Share
 from thorndike.types import Array
+
+
+@config
+class CVaR:
+    """The mean of the worst returns, of probability α together: what a cautious agent chooses actions by (Dabney et al.
+    2018b, section 3.1, with β(τ) = α τ). α = 1 is the mean of all."""
+
+    level: Share = 0.25  # α
+
+    def __call__(self, values: Array, probabilities: Array) -> Array:
+        """CVaR_α [...] of distributions on `values` [..., N] with `probabilities` [..., N]."""
+        return cvar(values, probabilities, self.level)
+
+
+def cvar(values: Array, probabilities: Array, level: Array | float) -> Array:
+    """Conditional value at risk: 1/α ∫_0^α F⁻¹(τ) dτ, the mean of the least values of probability α together, [...].
+
+    Args:
+        values: [..., N], in any order.
+        probabilities: of each [..., N]; they sum to 1.
+        level: α in (0, 1].
+    """
+    order = jnp.argsort(values, axis=-1)
+    values, p = (jnp.take_along_axis(x, order, -1) for x in (values, probabilities))
+    before = jnp.cumsum(p, -1) - p  # of all lower values
+    share = jnp.clip(level - before, 0.0, p)
+    return (share * values).sum(-1) / share.sum(-1)
 
 
 def project(values: Array, probabilities: Array, atoms: Array) -> Array:

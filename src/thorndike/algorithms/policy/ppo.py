@@ -13,6 +13,7 @@ from thorndike.configuration import algorithm, require
 from thorndike.domains import Fraction, NonNegative, Positive
 from thorndike.envs.conformance import difference
 from thorndike.nets.actor_critic import Actor, Carry, Core, Params, act, blank, look, networks, values
+from thorndike.nets.auxiliary import RewardPrediction, SelfPrediction, Told, below, misfit
 from thorndike.nets.curiosity import ICM, RND
 from thorndike.nets.frozen import Frozen
 from thorndike.nets.observations import shown
@@ -41,6 +42,7 @@ class State(NamedTuple):
     scaling: Scaling | tuple[()]  # of rewards; () where they are left as they are
     beta: Any = ()  # weight of the KL penalty; () without one
     curiosity: PyTree = ()  # of intrinsic rewards; () without any
+    auxiliary: Any = ()  # the layers of an auxiliary loss; () without one
 
 
 class Minibatch(NamedTuple):
@@ -57,6 +59,7 @@ class Minibatch(NamedTuple):
     carry: Carry  # before the first step, [1, B, ...]
     old: PyTree = ()  # the distribution before the rollout's first update, where there is a penalty
     beta: Any = ()  # the weight of that, in every row
+    told: Any = ()  # what an auxiliary loss reads; () without one
 
 
 @algorithm(
@@ -96,6 +99,7 @@ class PPO:
     log_std: float = 0.0  # initial log standard deviation of continuous actions, in units of half the range
     consolidation: NonNegative | None = None  # λ: hold an earlier policy where it matters; None: do not
     curiosity: RND | ICM | None = None  # a bonus for what is new, beside the rewards
+    auxiliary: RewardPrediction | SelfPrediction | None = None  # a loss that teaches a shared torso's features more
     torso: Torso = Torso()  # the network below the heads
     core: Core | None = None  # memory behind the torso; minibatches are then whole rollouts of some environments
     optimiser: Optimiser = Adam(eps=1e-5)
@@ -111,6 +115,10 @@ class PPO:
         require(not low, f"PPO.dual_clip must be above 1, got {self.dual_clip}")
         require(
             self.penalty is None or self.dual_clip is None, "dual_clip belongs to clipping: with a penalty leave it out"
+        )
+        require(
+            self.auxiliary is None or self.shared_torso,
+            "auxiliary teaches the features that both heads read: it needs shared_torso=True",
         )
         alone = self.cut[1] * (1 if self.core is None else self.rollout_length) == 1
         require(
@@ -153,7 +161,8 @@ class PPO:
     def supports(self, spec: Spec) -> str | None:
         """Discrete, MultiDiscrete, MultiBinary and Box actions, and Dict or Tuple of these."""
         if isinstance(spec.action, SPACES):
-            return self.curiosity.supports(spec) if self.curiosity else None
+            strange = misfit(spec) if self.auxiliary else None
+            return strange or (self.curiosity.supports(spec) if self.curiosity else None)
         return f"PPO does not know how to act in {spec.action}"
 
     def init(self, key: Array, spec: Spec) -> State:
@@ -161,14 +170,18 @@ class PPO:
         given, spec = spec, shown(spec, self.normalize_observation)
         key, ckey = jax.random.split(key) if self.curiosity else (key, key)
         params = networks(key, spec, self.torso, self.core, self.shared_torso, self.log_std)
+        more: Any = ()
+        if self.auxiliary:
+            more = self.auxiliary.build(jax.random.fold_in(key, 4), below(params.policy.torso).features, spec)
         return State(
             params,
-            begin(self.descent, params),  # type: ignore[arg-type]
+            begin(self.descent, (params, more)),  # type: ignore[arg-type]
             Clock(jnp.int32(0), jnp.int32(spec.steps)),
             running_tree(example(spec.observation)) if self.normalize_observation else (),
             scaling(self.num_envs) if self.normalize_reward else (),
             jnp.float32(self.penalty.start) if self.penalty else (),
             self.curiosity.init(ckey, given, self.num_envs) if self.curiosity else (),
+            more,
         )
 
     @property
@@ -247,8 +260,11 @@ class PPO:
             old, _, _ = state.params(obs, mask, first, rollout.carry)
             whole = lambda x: x if x.ndim > 2 else jnp.broadcast_to(x, (*first.shape, *x.shape))  # noqa: E731
             data = data._replace(old=jax.tree.map(whole, old), beta=jnp.broadcast_to(state.beta, first.shape))
+        if self.auxiliary:
+            next_obs = normalise_tree(state.statistics, steps.next_obs)
+            data = data._replace(told=Told(obs, action, steps.reward, next_obs))
         how = {} if given is None else {"given": given}
-        params, optimiser, metrics = self.descend(state, data, key, **how)
+        (params, more), optimiser, metrics = self.descend(state, data, key, **how)
         beta = state.beta
         if self.penalty is not None:
             kl = old.kl(params(obs, mask, first, rollout.carry)[0]).mean()
@@ -259,11 +275,20 @@ class PPO:
         if jax.tree.leaves(statistics):
             metrics |= {"observations": counted(statistics)}
         metrics |= {"explained_variance": explained_variance(value, target), "value": value.mean(), **told}
-        return State(params, optimiser, state.clock, statistics, scaling, beta, curiosity), metrics
+        return State(params, optimiser, state.clock, statistics, scaling, beta, curiosity, more), metrics
+
+    def whole(self, learned: tuple[Params, Any], batch: Minibatch) -> tuple[Array, Metrics]:
+        """The loss with the auxiliary one, where there is one."""
+        params, more = learned
+        loss, metrics = self.loss(params, batch)
+        if self.auxiliary is None:
+            return loss, metrics
+        error, said = self.auxiliary.loss(more, below(params.policy.torso), batch.told)
+        return loss + error, metrics | said
 
     def descend(
         self, state: State, data: Minibatch, key: Array, given: dict[str, tuple[Frozen, ...]] | None = None
-    ) -> tuple[Params, Any, Metrics]:
+    ) -> tuple[tuple[Params, Any], Any, Metrics]:
         """Shuffled minibatches of `data` [T, E, ...], `epochs` times over."""
         count, each = self.cut
         units = self.num_envs * (1 if self.core else self.rollout_length)  # what is shuffled: sequences, or transitions
@@ -277,28 +302,27 @@ class PPO:
             return jax.lax.scan(minibatch, carry, shuffled)
 
         def minibatch(carry, batch):
-            params, opt_state, going = carry
+            learned, opt_state, going = carry
             batch = jax.tree.map(lambda x: x.swapaxes(0, 1), batch)
-            gradient, metrics = jax.grad(self.loss, has_aux=True)(params, batch)
+            (gradient, extra), metrics = jax.grad(self.whole, has_aux=True)(learned, batch)
             for anchor, importance in held:
-                pulled = anchored(gradient.policy, params.policy, anchor, importance, self.consolidation)  # type: ignore[arg-type]
+                now = learned[0].policy
+                pulled = anchored(gradient.policy, now, anchor, importance, self.consolidation)  # type: ignore[arg-type]
                 gradient = gradient._replace(policy=pulled)
-                metrics["consolidation"] = metrics.get("consolidation", 0.0) + penalty(
-                    params.policy, anchor, importance
-                )
-            limited = Params(*(clip_norm(part, self.max_grad_norm) for part in gradient))
-            stepped, stepped_opt, norms = descend(self.descent, limited, opt_state, params)
-            norms |= {"gradient_norm": optax.tree.norm(gradient)}
+                metrics["consolidation"] = metrics.get("consolidation", 0.0) + penalty(now, anchor, importance)
+            policy, critic, more = (clip_norm(part, self.max_grad_norm) for part in (*gradient, extra))
+            stepped, stepped_opt, norms = descend(self.descent, (Params(policy, critic), more), opt_state, learned)
+            norms |= {"gradient_norm": optax.tree.norm((gradient, extra))}
             if self.target_kl is not None:
                 going = going & (metrics["approx_kl"] <= 1.5 * self.target_kl)
                 keep = lambda new, old: jax.tree.map(lambda n, o: jnp.where(going, n, o), new, old)  # noqa: E731
-                stepped, stepped_opt = keep(stepped, params), keep(stepped_opt, opt_state)
+                stepped, stepped_opt = keep(stepped, learned), keep(stepped_opt, opt_state)
                 norms = keep(norms, jax.tree.map(jnp.zeros_like, norms))
             return (stepped, stepped_opt, going), metrics | norms
 
-        carry = (state.params, state.optimiser, jnp.bool_(True))
-        (params, opt_state, _), metrics = jax.lax.scan(epoch, carry, jax.random.split(key, self.epochs))
-        return params, opt_state, jax.tree.map(jnp.mean, metrics)
+        carry = ((state.params, state.auxiliary), state.optimiser, jnp.bool_(True))
+        (learned, opt_state, _), metrics = jax.lax.scan(epoch, carry, jax.random.split(key, self.epochs))
+        return learned, opt_state, jax.tree.map(jnp.mean, metrics)
 
     @classmethod
     def presets(cls) -> dict[str, dict[str, Any]]:

@@ -16,14 +16,16 @@ from thorndike.memory.prioritised import Prioritised
 from thorndike.memory.prioritised_sequences import PrioritisedSequences
 from thorndike.memory.replay import Uniform
 from thorndike.memory.sequences import Sequences, at_last
+from thorndike.nets.auxiliary import RewardPrediction, SelfPrediction, Told, below
 from thorndike.nets.cnn import is_image
 from thorndike.nets.observations import shown
 from thorndike.nets.q_network import QNetwork
 from thorndike.nets.recurrent import GRU, LSTM
 from thorndike.nets.torso import Torso, example, leaves
-from thorndike.nets.value import Categorical, Implicit, Mean, Quantiles, saturation
+from thorndike.nets.value import Categorical, Implicit, Mean, Quantiles, saturation, select
 from thorndike.ops import distributions, health
-from thorndike.ops.augment import Shift
+from thorndike.ops.augment import ColourJitter, Crop, Shift
+from thorndike.ops.distributional import CVaR
 from thorndike.ops.exploration import Epsilon, Softmax, greedy, legal
 from thorndike.ops.munchausen import Munchausen
 from thorndike.ops.optimise import Adam, Optimiser, begin, descend, every, polyak
@@ -50,6 +52,7 @@ class State(NamedTuple):
     clock: Clock
     updates: Array
     statistics: PyTree  # of observations; () where they are not normalised
+    auxiliary: Any = ()  # the layers of an auxiliary loss; () without one
 
 
 @algorithm(
@@ -79,10 +82,12 @@ class DQN:
     normalize_observation: bool = True  # by running mean and variance, which are saved with the actor
     exploration: Epsilon | Softmax = Epsilon()  # how actions are chosen in training
     head: Mean | Categorical | Quantiles | Implicit = Mean()  # what is said of each action: Q, or all of its return
+    risk: CVaR | None = None  # actions by the mean of their worst returns, where the head knows these; None: of all
     dueling: bool = False  # V(s) and A(s, a) in layers of their own (Wang et al. 2016)
     noisy: Positive | None = None  # σ₀ of noise in the head's layers (Fortunato et al. 2018), to explore by; mostly 0.5
     munchausen: Munchausen | None = None  # log π as a reward, and softmax targets; in the place of `double`
-    augment: Shift | None = None  # pictures are shifted at random in updates (DrQ)
+    augment: Shift | Crop | ColourJitter | None = None  # pictures are changed at random in updates (DrQ, RAD)
+    auxiliary: RewardPrediction | SelfPrediction | None = None  # a loss that teaches the torso's features more
     # what it learns from
     replay: Uniform | Prioritised | Sequences | PrioritisedSequences | Hindsight = Uniform(
         capacity=50_000, batch_size=128
@@ -99,6 +104,11 @@ class DQN:
         sizes = (self.target_period, self.replay_ratio, self.num_envs, self.rollout_length)
         require(min(sizes) > 0, "target_period, replay_ratio, num_envs and rollout_length must be positive")
         require(self.torso.dropout is None, "DQN does not use Torso.dropout: leave it out")
+        require(
+            self.risk is None or not isinstance(self.head, Mean),
+            "risk is of distributions of returns, and td.Mean() knows none: give td.Quantiles(), td.Categorical() or "
+            "td.Implicit() as head, or leave risk out",
+        )
         sequences = isinstance(self.replay, Sequences)
         require(
             sequences == (self.core is not None),
@@ -111,7 +121,9 @@ class DQN:
             "with a core, rollout_length must be above 1: it is the length of the sequences that learning goes back "
             "through",
         )
-        plain = isinstance(self.head, Mean) and not self.head.rescaled and getattr(self.replay, "n_step", 1) == 1
+        one_step = getattr(self.replay, "n_step", 1) == 1
+        require(self.auxiliary is None or one_step, "auxiliary losses are of single steps: they need replay.n_step 1")
+        plain = isinstance(self.head, Mean) and not self.head.rescaled and one_step
         require(
             self.munchausen is None or plain,
             "munchausen adds to each reward and softens the mean's target: it needs head=td.Mean() and n_step 1",
@@ -125,17 +137,19 @@ class DQN:
                 f"{name} takes the maximum over a list of actions, and {spec.action} is not one: it needs Discrete ones"
             )
         if self.augment is not None and not any(map(is_image, leaves(spec.observation))):
-            return f"{name} shifts pictures, and {spec.observation} has none: leave augment out"
+            return f"{name} changes pictures, and {spec.observation} has none: leave augment out"
         return None
 
     def init(self, key: Array, spec: Spec) -> State:
         """Two equal networks."""
         spec = shown(spec, self.normalize_observation)
         q = QNetwork(key, self.torso, self.core, self.head, self.dueling, self.noisy, spec)
-        copy = jax.tree.map(jnp.copy, q)
+        copy, more = jax.tree.map(jnp.copy, q), ()
+        if self.auxiliary is not None:
+            more = self.auxiliary.build(jax.random.fold_in(key, 2), below(q.torso).features, spec)  # type: ignore[assignment]
         clock = Clock(jnp.int32(0), jnp.int32(spec.steps))
         statistics = running_tree(example(spec.observation)) if self.normalize_observation else ()
-        return State(q, copy, begin(self.descent, q), clock, jnp.int32(0), statistics)  # type: ignore[arg-type]
+        return State(q, copy, begin(self.descent, (q, more)), clock, jnp.int32(0), statistics, more)  # type: ignore[arg-type]
 
     @property
     def descent(self):
@@ -158,16 +172,20 @@ class DQN:
         """What the head says of `now`, [E, ...], and the next carry. `key` draws a noise for each environment."""
         return actor.q.now(normalise_tree(actor.statistics, now.obs), now.first, carry, key)
 
+    def judged(self, values: Any) -> Array:
+        """What actions are chosen by, [..., A]: Q, or with `risk` the CVaR of each one's returns."""
+        return self.head.mean(values) if self.risk is None else self.risk(*self.head.distribution(values))
+
     def look(self, actor: Actor, carry: PyTree, now: Timestep, explore: bool) -> tuple[Look, PyTree]:
-        """Q(s, ·), its maximum, the returns' distributions, and what it is acted on with: not known of noise."""
+        """Q(s, ·), that of the best action, the returns' distributions, and what it is acted on with: not known of
+        noise."""
         values, carry = self.think(actor, carry, now)
-        q, mask = self.head.mean(values), now.info.get("mask")
+        q, judged, mask = self.head.mean(values), self.judged(values), now.info.get("mask")
+        seen = Look((), select(q, legal(judged, mask).argmax(-1)), q, self.head.distribution(values))
         if explore and self.noisy is not None:
-            return Look((), legal(q, mask).max(-1), q, self.head.distribution(values)), carry
-        pi = self.exploration.probabilities(q, actor.level, mask) if explore else greedy(q, mask)
-        return Look(
-            distributions.Categorical(jnp.log(pi)), legal(q, mask).max(-1), q, self.head.distribution(values)
-        ), carry
+            return seen, carry
+        pi = self.exploration.probabilities(judged, actor.level, mask) if explore else greedy(judged, mask)
+        return seen._replace(pi=distributions.Categorical(jnp.log(pi))), carry
 
     def act(self, actor: Actor, carry: PyTree, now: Timestep, key: Array, explore: bool):
         """Explore, or take the best legal action."""
@@ -175,10 +193,10 @@ class DQN:
         if explore and self.noisy is not None:
             key, nkey = jax.random.split(key)
         values, carry = self.think(actor, carry, now, nkey)
-        q = self.head.mean(values)
+        judged = self.judged(values)
         if explore:
-            return self.exploration.choose(key, q, actor.level, mask), carry, extras
-        return legal(q, mask).argmax(-1), carry, extras
+            return self.exploration.choose(key, judged, actor.level, mask), carry, extras
+        return legal(judged, mask).argmax(-1), carry, extras
 
     def target(self, frozen: Any, online: Any, steps: Transition, before: Any = ()) -> Array:
         """What the head is to say of the action at s, from what both networks say at s', and θ⁻ at s (`before`)."""
@@ -187,7 +205,7 @@ class DQN:
         if self.munchausen is not None:
             reward = reward + self.munchausen.bonus(before, steps.action, steps.info.get("mask"))
             return td_target(reward, self.munchausen.value(frozen, mask), steps.terminated, discount)
-        best = legal(self.head.mean(online if self.double else frozen), mask).argmax(-1)  # a'
+        best = legal(self.judged(online if self.double else frozen), mask).argmax(-1)  # a'
         return self.head.target(self.head.pick(frozen, best), reward, steps.terminated, discount)
 
     def values(self, q: QNetwork, steps: Transition, carry: PyTree, key: Array | None = None) -> tuple[Any, Any]:
@@ -237,7 +255,8 @@ class DQN:
         online_key, frozen_key = jax.random.split(key) if drawn else (None, None)
         before, frozen = self.values(state.target, steps, carry, frozen_key)
 
-        def loss(q: QNetwork):
+        def loss(learned: tuple[QNetwork, Any]):
+            q, more = learned
             here, there = self.values(q, steps, carry, online_key)
             late = jax.tree.map(lambda x: x[x.shape[0] - jax.tree.leaves(frozen)[0].shape[0] :], steps)
             chosen = self.head.pick(here, late.action)  # of a at s, by θ
@@ -247,13 +266,19 @@ class DQN:
             metrics |= saturation(self.head, target)
             if self.diagnostics:
                 metrics |= self.diagnosed(q, here, there, frozen, late)
-            return (late.extras.get("weight", 1.0) * each).mean(), metrics
+            whole = (late.extras.get("weight", 1.0) * each).mean()
+            if self.auxiliary is not None:
+                told = Told(late.obs, late.action, late.reward, late.next_obs)
+                error, said = self.auxiliary.loss(more, q.seen, told)
+                whole, metrics = whole + error, metrics | said
+            return whole, metrics
 
-        (_, metrics), gradient = jax.value_and_grad(loss, has_aux=True)(state.q)
-        q, optimiser, norms = descend(self.descent, gradient, state.optimiser, state.q)
+        learned = (state.q, state.auxiliary)
+        (_, metrics), gradient = jax.value_and_grad(loss, has_aux=True)(learned)
+        (q, more), optimiser, norms = descend(self.descent, gradient, state.optimiser, learned)
         updates = state.updates + 1
         target_q = every(updates, self.target_period, polyak(state.target, q, self.tau), state.target)
-        return State(q, target_q, optimiser, state.clock, updates, statistics), {**metrics, **norms}
+        return State(q, target_q, optimiser, state.clock, updates, statistics, more), {**metrics, **norms}
 
     @classmethod
     def presets(cls) -> dict[str, dict[str, Any]]:
@@ -287,7 +312,9 @@ class DQN:
         """Small instances, each with an environment, that tests run in seconds."""
         few: dict[str, Any] = {"torso": Torso(widths=(16, 16)), "num_envs": 4, "target_period": 3}
         sequences = Sequences(capacity=240, batch_size=8, burn_in=2, warmup=48)
-        remembers: dict[str, Any] = {"core": GRU(width=8), "rollout_length": 6, "replay": sequences}
+        remembers: dict[str, Any] = {
+            "core": GRU(width=8), "rollout_length": 6, "replay": sequences, "auxiliary": SelfPrediction(),
+        }  # fmt: skip
         replay = replace(cls().replay, capacity=200, batch_size=16, warmup=32)
         cases = {"": (cls(**few, replay=replay), "CartPole-v1")}
         return cases | ({"with memory": (cls(**few, **remembers), "CartPoleNoVel-v1")} if cls is DQN else {})

@@ -15,7 +15,7 @@ from thorndike.memory.sequences import Sequences
 from thorndike.nets.recurrent import GRU, LSTM
 from thorndike.nets.torso import Torso
 from thorndike.nets.value import Categorical, Implicit, Mean, Quantiles
-from thorndike.ops.augment import Shift
+from thorndike.ops.augment import ColourJitter, Crop, Shift
 from thorndike.ops.exploration import Epsilon, Softmax
 from thorndike.ops.munchausen import Munchausen
 from thorndike.ops.optimise import Adam, Optimiser
@@ -198,7 +198,7 @@ class DrQ(DQN):
     """
 
     dueling: bool = True
-    augment: Shift | None = Shift()
+    augment: Shift | Crop | ColourJitter | None = Shift()
     learning_rate: NonNegative = 1e-4
     target_period: int = 1
     replay_ratio: Static = 1.0
