@@ -116,6 +116,7 @@ WITHOUT = {  # algorithms that have no quick row, and why
     "muzero": "needs minutes on CartPole: nightly",
     "maml": "needs more than a million steps: nightly",
     "bc": "learns from recorded episodes, which a row does not have",
+    "distillation": "learns from teachers, which a row does not have",
 }
 
 NIGHTLY = (
