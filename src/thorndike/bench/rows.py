@@ -114,8 +114,10 @@ WITHOUT = {  # algorithms that have no quick row, and why
     "dreamer": "needs minutes on CartPole: nightly",
     "alphazero": "needs minutes of self-play: nightly",
     "muzero": "needs minutes on CartPole: nightly",
+    "alphago": "needs recorded games and minutes of self-play, and no suite has a row for it",
     "maml": "needs more than a million steps: nightly",
     "bc": "learns from recorded episodes, which a row does not have",
+    "distillation": "learns from teachers, which a row does not have",
 }
 
 NIGHTLY = (
