@@ -205,3 +205,10 @@ def test_pendulum_with_every_planner(tmp_path, monkeypatch):
     assert -400 < swung(tmp_path, td.RandomShooting())[0] < -230
     monkeypatch.setattr(shooting, "elite", lambda scores, n: jax.lax.top_k(-scores, n)[1])
     assert swung(tmp_path / "wrong", td.CEM(), 20)[0] < -600
+
+
+def test_a_run_is_evaluated(tmp_path):
+    """Each of two runs, whose agents hold no weights, plays episodes of its own."""
+    algorithm, env = td.MPC.small()[""]
+    run = td.train(algorithm, env, 20, seeds=2, out=tmp_path / "run", progress=False)
+    assert td.open_run(run.path).evaluate(3).returns.shape == (2, 3)

@@ -21,10 +21,11 @@ from thorndike.types import Array, Clock, Look, Metrics, PyTree, Rollout, Spec, 
 
 
 class Actor(NamedTuple):
-    """The simulator and the action space: constants both."""
+    """The simulator and the action space, constants both, and the steps that were made: what tells two runs apart."""
 
     rules: Rules
     actions: Actions
+    steps: Array
 
 
 class State(NamedTuple):
@@ -83,7 +84,7 @@ class MPC:
 
     def actor(self, state: State) -> Actor:
         """Simulator and action space."""
-        return Actor(state.rules, state.actions)
+        return Actor(state.rules, state.actions, state.clock.steps)
 
     def carry(self, actor: Actor, n: int) -> Array:
         """The plans, [n, H, D]: at first all actions are in the middle of their range."""
