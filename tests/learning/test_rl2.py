@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 
 import thorndike as td
@@ -39,8 +37,7 @@ def test_doors():
 
 
 @pytest.mark.slow
-def test_without_rewards_or_memory_nothing_is_learned():
-    """1.27 was measured where the reward is not shown."""
+def test_without_rewards_nothing_is_learned():
+    """Which door was right is not shown: 1.25 is the most. (Without a memory 2.1 was measured: the last action is seen,
+    and steps in the corridor can repeat the door, so that a win is followed by the same one.)"""
     assert max(returns(Unpaid(env=TRIALS), seeds=2)) <= 1.6
-    forgetful = dataclasses.replace(td.preset("rl2", "DoorsTrials"), core=None)
-    assert max(returns(TRIALS, forgetful, seeds=2)) <= 1.6
