@@ -147,3 +147,32 @@ def test_what_it_does_not_serve():
         td.train("maml", "Pendulum-v1", steps=100, progress=False)
     with pytest.raises(ConfigError, match="2 or more"):
         check(td.MAML(trajectories=1))
+
+
+def likelihood_gain(algorithm):
+    """By how much one inner step raises the mean of log π(a | s) A, in each task."""
+    policy, found = gather(algorithm)
+    _, (first, *_) = phases(algorithm, policy, found)
+
+    def one(data):
+        of = lambda policy: (maml.pi(policy, data.obs, data.mask).log_prob(data.action) * data.advantage).mean()  # noqa: E731
+        return of(algorithm.adapted(policy, data)) - of(policy)
+
+    return np.asarray(jax.vmap(one)(first))
+
+
+def test_the_inner_step_makes_good_actions_likelier():
+    """For a small step the gain is positive in every task; with the sign flipped it is negative."""
+    assert (likelihood_gain(dataclasses.replace(SMALL, inner_rate=1e-2)) > 0).all()
+    assert (likelihood_gain(dataclasses.replace(SMALL, inner_rate=-1e-2)) < 0).all()
+
+
+def test_the_loss_is_the_clipped_objective_negated():
+    """With advantages of 1 it is -1 where actions are as likely as they were, -(1 + ε) where they are twice as likely,
+    and -1/2 where they are half as likely."""
+    policy, found = gather()
+    _, (*before, after) = phases(SMALL, policy, found)
+    ones = after._replace(advantage=jnp.ones_like(after.advantage))
+    for factor, expected in ((1.0, -1.0), (2.0, -1.2), (0.5, -0.5)):
+        shifted = ones._replace(log_prob=ones.log_prob - np.log(factor))
+        assert float(SMALL.loss(policy, tuple(before), shifted)[0]) == pytest.approx(expected, abs=2e-3)
