@@ -195,6 +195,34 @@ def test_the_model_learns_nothing_from_imagination(world):
     assert max(map(float, jax.tree.leaves(gradient(0.3, 1.0)))) > 1e-5
 
 
+def likelier(sign=1.0):
+    """By how much a gradient step makes action 0 likelier in imagined states, where it alone earns something."""
+    state, told = begun(), {}
+    batch = Rollout(chosen(), jax.tree.map(lambda x: x[0], state.actor.world.rssm.start(1, B)), ())
+    settings = Dreamer(starts=8, horizon=3, entropy_coefficient=0.0)
+
+    def returns(self, actor, seen):
+        told.setdefault("before", seen.before)
+        first = seen.action[..., 0] if seen.action.ndim > 2 else seen.action == 0
+        return jax.lax.stop_gradient((10.0 * first, jnp.ones(first.shape)))
+
+    def loss(policy):
+        return settings.loss(state.actor._replace(policy=policy), state, batch, KEY)[0]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Dreamer, "returns", returns)
+        loss(state.actor.policy)
+        gradient = jax.jit(jax.grad(loss))(state.actor.policy)
+    moved = jax.tree.map(lambda p, g: p - sign * g, state.actor.policy, gradient)
+    of = lambda policy: jax.nn.softmax(policy(told["before"], settings.unimix).logits)[..., 0].mean()  # noqa: E731
+    return float(of(moved) - of(state.actor.policy))
+
+
+def test_the_policy_climbs():
+    assert likelier() > 1e-3
+    assert likelier(sign=-1.0) < -1e-3  # the step of the other sign, a mutant
+
+
 # --- returns ----------------------------------------------------------------------------------------------------------
 
 
