@@ -69,7 +69,7 @@ def step_of(algorithm, agents, spec=ALONE) -> tuple[np.ndarray, np.ndarray, dict
     told = bound(algorithm, {"teacher": agents}, spec)
     after, metrics = told.learn(state, found, random_key(4))
     flat = jax.tree.map(lambda x: x.reshape((-1, *x.shape[2:])), found.steps.obs)
-    student = np.asarray(jnp.exp(distillation.pi(state.policy, flat, None).log_probs), np.float64)
+    student = np.asarray(jnp.exp(state.policy(flat).log_probs), np.float64)
     return np.asarray(after.policy.head.linear.bias - state.policy.head.linear.bias), student, metrics
 
 

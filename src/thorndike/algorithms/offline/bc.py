@@ -2,48 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
-import equinox as eqx
 import jax
-import jax.numpy as jnp
 from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 
 from thorndike.configuration import algorithm, require
 from thorndike.domains import NonNegative, Positive
-from thorndike.nets.observations import shown
-from thorndike.nets.policy import PolicyHead
-from thorndike.nets.torso import Network, Torso, example
-from thorndike.ops.optimise import Adam, Optimiser, begin, descend
-from thorndike.ops.statistics import normalise_tree, observed, running_tree
-from thorndike.types import Array, Clock, Look, Metrics, PyTree, Spec, Timestep, Transition
-
-
-class Policy(eqx.Module):
-    """π(a | s)."""
-
-    torso: Network
-    head: PolicyHead
-
-    def __call__(self, obs: PyTree, mask: Array | None = None, key: Array | None = None) -> Any:
-        """The distribution of actions at observations [B, ...]; with a key, dropout is active."""
-        return self.head(self.torso(obs, key=key), mask)
-
-
-class Actor(NamedTuple):
-    """What acting needs: the policy, and the statistics that its observations are normalised with."""
-
-    policy: Policy
-    statistics: PyTree
-
-
-class State(NamedTuple):
-    """All that changes."""
-
-    policy: Policy
-    optimiser: Any
-    clock: Clock
-    statistics: PyTree  # of observations; () where they are not normalised
+from thorndike.nets.imitator import Actor, Policy, State, act, blank, look
+from thorndike.nets.torso import Torso
+from thorndike.ops.optimise import Adam, Optimiser, descend
+from thorndike.ops.statistics import observed
+from thorndike.types import Array, Look, Metrics, PyTree, Spec, Timestep, Transition
 
 
 @algorithm(
@@ -83,13 +53,7 @@ class BC:
 
     def init(self, key: Array, spec: Spec) -> State:
         """Network and optimiser."""
-        spec = shown(spec, self.normalize_observation)
-        tkey, hkey = jax.random.split(key)
-        torso = self.torso.build(tkey, spec.observation)
-        policy = Policy(torso, PolicyHead(hkey, torso.features, spec.action, self.log_std))
-        clock = Clock(jnp.int32(0), jnp.int32(spec.steps))
-        statistics = running_tree(example(spec.observation)) if self.normalize_observation else ()
-        return State(policy, begin(self.descent, policy), clock, statistics)  # type: ignore[arg-type]
+        return blank(key, spec, self.torso, self.normalize_observation, self.log_std, self.descent)
 
     @property
     def descent(self):
@@ -106,13 +70,11 @@ class BC:
 
     def look(self, actor: Actor, carry: PyTree, now: Timestep, explore: bool) -> tuple[Look, PyTree]:
         """π(· | s)."""
-        return Look(actor.policy(normalise_tree(actor.statistics, now.obs), now.info.get("mask"))), carry
+        return look(actor, carry, now)
 
     def act(self, actor: Actor, carry: PyTree, now: Timestep, key: Array, explore: bool):
         """Sample from the policy, or take its mode."""
-        pi = self.look(actor, carry, now, explore)[0].pi
-        action = pi.sample(key) if explore else pi.mode()
-        return actor.policy.head.actions.to_environment(action), carry, {}
+        return act(actor, carry, now, key, explore)
 
     def update(self, state: State, batch: Transition, key: Array) -> tuple[State, Metrics]:
         """One gradient step on a batch [B, ...]; only its observations, actions and masks are read."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -10,34 +10,17 @@ from gymnasium.spaces import Dict, Discrete
 
 from thorndike.configuration import algorithm, require
 from thorndike.domains import NonNegative, Positive
-from thorndike.nets.actor_critic import Policy
 from thorndike.nets.frozen import Frozen
-from thorndike.nets.observations import shown
+from thorndike.nets.imitator import Actor, Policy, State, act, blank, look
 from thorndike.nets.policy import SPACES, PolicyHead
 from thorndike.nets.torso import Torso, example
 from thorndike.ops.distributions import ILLEGAL, Bernoulli, Categorical, Joint, MultiCategorical, Normal
 from thorndike.ops.keys import permutation
-from thorndike.ops.optimise import Adam, Optimiser, begin, descend
-from thorndike.ops.statistics import counted, normalise_tree, running_tree, update_tree
-from thorndike.types import Array, Clock, Look, Metrics, PyTree, Rollout, Spec, Timestep
+from thorndike.ops.optimise import Adam, Optimiser, descend
+from thorndike.ops.statistics import counted, normalise_tree, update_tree
+from thorndike.types import Array, Look, Metrics, PyTree, Rollout, Spec, Timestep
 
 KINDS = (Categorical, MultiCategorical, Bernoulli, Normal, Joint)  # those with a divergence in closed form
-
-
-class Actor(NamedTuple):
-    """What acting needs: the policy, and the statistics that its observations are normalised with."""
-
-    policy: Policy
-    statistics: PyTree
-
-
-class State(NamedTuple):
-    """All that changes."""
-
-    policy: Policy
-    optimiser: Any
-    clock: Clock
-    statistics: PyTree  # of observations; () where they are not normalised
 
 
 @algorithm(
@@ -99,7 +82,7 @@ class Distillation:
                 f"of {len(teachers)} teachers one is chosen by the observation's part 'task', which has to be "
                 f"Discrete({len(teachers)}), as td.Tasks has it: it is {task}"
             )
-        now = jax.tree.map(lambda x: x[None], blank(spec))
+        now = jax.tree.map(lambda x: x[None], nothing(spec))
         kind = type(jax.eval_shape(lambda: PolicyHead(jax.random.key(0), 1, spec.action)(jnp.zeros((1, 1)))))
         for teacher in teachers:
             found = jax.eval_shape(lambda teacher=teacher: taught(teacher, now, 1.0))
@@ -111,13 +94,7 @@ class Distillation:
 
     def init(self, key: Array, spec: Spec) -> State:
         """The student's network, its optimiser, and statistics."""
-        spec = shown(spec, self.normalize_observation)
-        tkey, hkey = jax.random.split(key)
-        torso = self.torso.build(tkey, spec.observation)
-        policy = Policy(torso, PolicyHead(hkey, torso.features, spec.action, self.log_std))
-        clock = Clock(jnp.int32(0), jnp.int32(spec.steps))
-        statistics = running_tree(example(spec.observation)) if self.normalize_observation else ()
-        return State(policy, begin(self.descent, policy), clock, statistics)  # type: ignore[arg-type]
+        return blank(key, spec, self.torso, self.normalize_observation, self.log_std, self.descent)
 
     @property
     def descent(self):
@@ -134,13 +111,11 @@ class Distillation:
 
     def look(self, actor: Actor, carry: PyTree, now: Timestep, explore: bool) -> tuple[Look, PyTree]:
         """π(· | s) of the student."""
-        return Look(pi(actor.policy, normalise_tree(actor.statistics, now.obs), now.info.get("mask"))), carry
+        return look(actor, carry, now)
 
     def act(self, actor: Actor, carry: PyTree, now: Timestep, key: Array, explore: bool):
         """Sample from the student's policy, or take its mode."""
-        seen = self.look(actor, carry, now, explore)[0].pi
-        action = seen.sample(key) if explore else seen.mode()
-        return actor.policy.head.actions.to_environment(action), carry, {}
+        return act(actor, carry, now, key, explore)
 
     def divergence(self, teacher: Any, student: Any) -> Array:
         """The divergence between two distributions [...], in the direction that is minimised."""
@@ -158,7 +133,7 @@ class Distillation:
 
         def loss(policy: Policy, batch: tuple[PyTree, Array | None, Any]) -> tuple[Array, Metrics]:
             obs, mask, target = batch
-            student = pi(policy, obs, mask)
+            student = policy(obs, mask)
             value = self.divergence(target, student).mean()
             return value, {"loss": value, "entropy": student.entropy().mean()}
 
@@ -175,7 +150,7 @@ class Distillation:
         (policy, optimiser), metrics = jax.lax.scan(epoch, start, keys)
         metrics = jax.tree.map(jnp.mean, metrics)
         # Of the student that gathered the rollout, without what it has learned from it since.
-        metrics |= {"kl": target.kl(pi(state.policy, obs, mask)).mean(), "teacher_entropy": target.entropy().mean()}
+        metrics |= {"kl": target.kl(state.policy(obs, mask)).mean(), "teacher_entropy": target.entropy().mean()}
         statistics = update_tree(state.statistics, steps.obs)
         if jax.tree.leaves(statistics):
             metrics |= {"observations": counted(statistics)}
@@ -196,12 +171,7 @@ class Distillation:
         }
 
 
-def pi(policy: Policy, obs: PyTree, mask: Array | None) -> Any:
-    """The distribution of actions at normalised observations."""
-    return policy.head(policy.torso(obs), mask)  # type: ignore[call-arg, arg-type]  # a plain torso: no memory
-
-
-def blank(spec: Spec) -> Timestep:
+def nothing(spec: Spec) -> Timestep:
     """A timestep of zeros, without leading axes."""
     obs, no, zero = example(spec.observation), jnp.bool_(False), jnp.float32(0)
     n = PolicyHead(jax.random.key(0), 1, spec.action).actions.choices
