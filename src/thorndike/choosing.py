@@ -13,6 +13,8 @@ from thorndike.runs.storage.environments import describe
 from thorndike.types import Spec
 
 NEAR = 3  # environments with presets that are named where one has none
+COMMON = ("q-learning", "dqn", "ppo", "sac", "alphazero")  # what to name first, of each family one
+MOST = 6  # algorithms that are named where one cannot serve
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,11 +38,15 @@ def choices(env: Any, id: str) -> list[Choice]:
     return sorted(found, key=lambda choice: (choice.problem is not None, not choice.preset, choice.offline))
 
 
-def able(env: Any) -> str:
-    """Which algorithms can serve `env`, as a sentence."""
-    found = choices(env, "")
-    names = [name for name in entries() for one in found if one.name == name and not (one.problem or one.offline)]
-    return f" Algorithms that can serve it: {', '.join(names)}." if names else ""
+def able(env: Any, id: str = "") -> str:
+    """Which algorithms can serve `env`, as a sentence: those with a preset for its id first, then the best known."""
+    found = [one for one in choices(env, id) if not (one.problem or one.offline)]
+    if not found:
+        return ""
+    known = [one.name for one in found if one.preset or one.name in COMMON]
+    names = (known + [one.name for one in found if one.name not in known])[:MOST]
+    more = f" and {len(found) - MOST} more, which thorndike list --env names" if len(found) > MOST else ""
+    return f" Algorithms that can serve it: {', '.join(names)}{more}."
 
 
 def serves(algorithm: Any, spec: Spec) -> str | None:

@@ -6,6 +6,8 @@ import textwrap
 from pathlib import Path
 from shutil import get_terminal_size
 
+LONGEST = 80  # characters of a space in a message
+
 
 def near(path: Path) -> str:
     """The path from the working directory on, where it is below that."""
@@ -16,6 +18,12 @@ def near(path: Path) -> str:
 def score(number: float) -> str:
     """A return: one digit behind the point, two where it is below 10."""
     return f"{number:.1f}" if abs(number) >= 10 else f"{number:.2f}"
+
+
+def brief(space: object) -> str:
+    """A space as its `repr`, on one line: what would be long is cut out of its middle."""
+    whole = " ".join(repr(space).split())
+    return whole if len(whole) <= LONGEST else f"{whole[: LONGEST // 2]} ... {whole[-LONGEST // 2 :]}"
 
 
 def duration(seconds: float) -> str:

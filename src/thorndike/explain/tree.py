@@ -21,7 +21,7 @@ from thorndike.errors import IncompatibleError, require
 from thorndike.explain.planted import LEAF, Nodes, TreePolicy, planted
 from thorndike.extras import importing
 from thorndike.ops.keys import random_key
-from thorndike.text import score
+from thorndike.text import brief, score
 from thorndike.types import PyTree
 
 SIDES = 8  # environments that are played side by side
@@ -172,7 +172,7 @@ def check(agent: Any) -> None:
     spec, name = agent.spec, type(agent.algorithm).__name__
     fits = isinstance(spec.action, Discrete) and isinstance(spec.observation, Box) and spec.players == 1
     if not fits:
-        raise IncompatibleError(f"a tree chooses among actions by an array of numbers: not {spec.observation}")
+        raise IncompatibleError(f"a tree chooses among actions by an array of numbers: not {brief(spec.observation)}")
     if spec.masked:
         raise IncompatibleError("a tree knows no mask: its action might be illegal")
     if jax.tree.leaves(agent.algorithm.carry(agent.actor, 1)):

@@ -13,6 +13,7 @@ from thorndike.domains import NonNegative
 from thorndike.envs.goals import ACHIEVED, DESIRED, has_goals
 from thorndike.memory.ring import Memory, check_sizes, empty_ring, write_rows
 from thorndike.memory.windows import earlier, window
+from thorndike.text import brief
 from thorndike.types import Array, PyTree, Rollout, Spec, Transition
 
 
@@ -58,7 +59,7 @@ class Hindsight:
         if not has_goals(spec.observation):
             return (
                 "Hindsight changes goals, and needs observations that are a Dict with observation, achieved_goal and "
-                f"desired_goal, not {spec.observation}"
+                f"desired_goal, not {brief(spec.observation)}"
             )
         if spec.goal is None:
             return (

@@ -19,6 +19,7 @@ from thorndike.nets.policy import Actions, bounds
 from thorndike.nets.torso import Network, Torso
 from thorndike.ops.distributions import TanhNormal
 from thorndike.ops.noise import StateDependent
+from thorndike.text import brief
 from thorndike.types import Array, PyTree, Spec
 
 LEAST_LOG_STD, MOST_LOG_STD = -20.0, 2.0  # before the tanh
@@ -134,7 +135,7 @@ def unsuited(name: str, policy: str, spec: Spec) -> str | None:
     `policy` says what the algorithm called `name` has for one.
     """
     if not isinstance(spec.action, Box):
-        return f"{name}'s policy is {policy}, and {spec.action} is not a Box"
+        return f"{name}'s policy is {policy}, and {brief(spec.action)} is not a Box"
     if not np.isfinite(bounds(spec.action)).all():
-        return f"{name} squashes actions into finite bounds, and {spec.action} lacks some"
+        return f"{name} squashes actions into finite bounds, and {brief(spec.action)} lacks some"
     return None

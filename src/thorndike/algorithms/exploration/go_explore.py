@@ -12,6 +12,7 @@ from thorndike.algorithms.exploration.cells import Cells
 from thorndike.configuration import algorithm, require
 from thorndike.domains import Fraction, NonNegative
 from thorndike.ops.distributions import Categorical
+from thorndike.text import brief
 from thorndike.types import Array, Look, Metrics, Rollout, Spec, Timestep, Transition
 
 MOST = 400  # megabytes of ways
@@ -96,7 +97,7 @@ class GoExplore:
         if cells is None:
             return (
                 "GoExplore needs cells: observations of finite parts, or of Boxes with finite bounds, not "
-                f"{spec.observation}"
+                f"{brief(spec.observation)}"
             )
         limit = self.horizon or spec.horizon
         if limit is None:

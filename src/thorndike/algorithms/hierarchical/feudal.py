@@ -16,6 +16,7 @@ from thorndike.envs.wrappers.base import layers
 from thorndike.ops.distributions import Categorical
 from thorndike.ops.exploration import Epsilon, Softmax, choose_best, greedy, greedy_probabilities, legal
 from thorndike.ops.returns import td_target
+from thorndike.text import brief
 from thorndike.types import Array, Clock, Look, Metrics, Rollout, Spec, Timestep, Transition
 
 
@@ -125,7 +126,8 @@ class FeudalQ:
         if not (isinstance(spec.observation, Discrete) and spec.observation.n == cells):
             return (
                 "FeudalQ cuts a grid into blocks: it needs a GridWorld, such as LargeDynaMaze or FourRooms, whose "
-                f"observation is the cell, not {spec.id or 'an environment'} with observations of {spec.observation}"
+                f"observation is the cell, not {spec.id or 'an environment'} with observations of "
+                f"{brief(spec.observation)}"
             )
         return None
 

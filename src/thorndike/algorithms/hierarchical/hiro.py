@@ -17,6 +17,7 @@ from thorndike.domains import Fraction, Static
 from thorndike.memory.sequences import Sequences
 from thorndike.nets.continuous import unsuited
 from thorndike.nets.torso import Torso
+from thorndike.text import brief
 from thorndike.types import Array, Look, Metrics, Rollout, Spec, Timestep, Transition
 
 SMALL: dict[str, Any] = {
@@ -95,7 +96,8 @@ class HIRO:
     def supports(self, spec: Spec) -> str | None:
         """Vectors of observations, and what SAC can serve."""
         if not isinstance(spec.observation, Box) or len(spec.observation.shape) != 1:
-            return f"HIRO's goals are points in the space of observations, vectors of numbers, not {spec.observation}"
+            seen = brief(spec.observation)
+            return f"HIRO's goals are points in the space of observations, vectors of numbers, not {seen}"
         if max(self.goal, default=0) >= spec.observation.shape[0]:
             return f"HIRO.goal = {self.goal} names indices that observations of {spec.observation.shape[0]} lack"
         return unsuited("HIRO", "a squashed Gaussian", spec)

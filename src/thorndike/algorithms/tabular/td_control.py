@@ -15,6 +15,7 @@ from thorndike.ops.distributions import Categorical
 from thorndike.ops.exploration import Epsilon, Softmax, choose_best, greedy_probabilities, legal
 from thorndike.ops.returns import td_target
 from thorndike.schedules import Linear, is_schedule
+from thorndike.text import brief
 from thorndike.types import Array, Clock, Look, Metrics, PyTree, Rollout, Spec, Timestep, Transition
 
 MOST = 50_000_000  # entries of a table: 200 MB
@@ -75,7 +76,7 @@ class QLearning:
         if rows is None or columns is None or not isinstance(spec.action, (Discrete, MultiDiscrete)):
             return (
                 "a table needs observations of Discrete, MultiDiscrete and MultiBinary parts and Discrete or "
-                f"MultiDiscrete actions, not {spec.observation} and {spec.action}"
+                f"MultiDiscrete actions, not {brief(spec.observation)} and {brief(spec.action)}"
             )
         if rows.count * columns.count > MOST:
             return (
