@@ -29,7 +29,7 @@ HERE = Path(__file__).resolve().parent
 OURS, THEIRS = HERE / "thorndike_run.py", HERE / "peers" / "sb3_run.py"
 PACKAGES = {
     "thorndike": ("thorndike", "jax", "jaxlib", "envpool", "numpy", "gymnasium", "mujoco"),
-    "peers": ("stable-baselines3", "torch", "sbx-rl", "jax", "ale-py", "numpy", "gymnasium", "mujoco"),
+    "peers": ("stable-baselines3", "sb3-contrib", "torch", "sbx-rl", "jax", "ale-py", "numpy", "gymnasium", "mujoco"),
 }
 
 
@@ -66,6 +66,35 @@ CASES = {
     "sac-halfcheetah-sbx": Case(
         "SAC HalfCheetah-v5, SBX", "the same; the peer is SBX, Stable-Baselines3 in JAX",
         (6_000, 4_500), (1_600, 400), 1.4, repeats=9,  # single pairs differ by more than the aim is away
+    ),
+    "a2c-cartpole": Case(
+        "A2C CartPole-v1", "8 envs x 8 steps, RMSProp, nets 64-64",
+        (500_000, 30_000), (20_000, 2_000), 10,
+    ),
+    "trpo-cartpole": Case(
+        "TRPO CartPole-v1", "8 envs x 128 steps, 15 conjugate gradients, 10 passes of the critic, minibatches of 128; "
+        "the peer is sb3-contrib's",
+        (300_000, 50_000), (20_000, 4_096), 10,
+    ),
+    "qr-dqn-cartpole": Case(
+        "QR-DQN CartPole-v1", "as DQN, with 50 quantiles; the peer is sb3-contrib's",
+        (300_000, 20_000), (20_000, 4_000), 10,
+    ),
+    "td3-halfcheetah": Case(
+        "TD3 HalfCheetah-v5", "1 env, an update of 256 per step, buffer 1M, nets 256-256",
+        (6_000, 3_000), (1_600, 200), 2,
+    ),
+    "tqc-halfcheetah": Case(
+        "TQC HalfCheetah-v5", "the same, 5 critics of 25 quantiles; the peer is sb3-contrib's",
+        (4_000, 2_000), (1_600, 200), 2,
+    ),
+    "crossq-halfcheetah": Case(
+        "CrossQ HalfCheetah-v5", "the same, 2 critics of 1024-1024; the peer is sb3-contrib's",
+        (2_600, 600), (1_400, 100), 2,
+    ),
+    "crossq-halfcheetah-sbx": Case(
+        "CrossQ HalfCheetah-v5, SBX", "the same; the peer is SBX",
+        (2_600, 1_000), (1_400, 200), 1.2,
     ),
     "ppo-atari": Case(
         "PPO Pong", "8 envs x 128 steps, 4 epochs, minibatches of 256, Nature CNN; ours EnvPool's, theirs ale-py's",

@@ -41,6 +41,27 @@ def case(name: str) -> tuple[Any, str, int, int]:
             torso=td.Torso(widths=(256, 256), activation="relu", init="uniform"),
         )  # fmt: skip
         return sac, "HalfCheetah-v5", 1, 200
+    if name == "a2c-cartpole":
+        a2c = td.A2C(num_envs=8, rollout_length=8, learning_rate=7e-4, torso=td.Torso(widths=(64, 64)))
+        return a2c, "CartPole-v1", 1, 5_120
+    if name == "trpo-cartpole":
+        trpo = td.TRPO(
+            num_envs=8, rollout_length=128, cg_steps=15, line_steps=10, critic_epochs=10, minibatch_size=128,
+            torso=td.Torso(widths=(64, 64)),
+        )  # fmt: skip
+        return trpo, "CartPole-v1", 1, 5_120
+    if name == "qr-dqn-cartpole":
+        qr_dqn = td.QRDQN(
+            num_envs=8, rollout_length=1, replay_ratio=1 / 8, target_period=250, learning_rate=5e-4,
+            exploration=td.Epsilon(start=1.0, end=0.05, fraction=0.5), head=td.Quantiles(n=50),
+            replay=td.Uniform(capacity=100_000, batch_size=64, warmup=1_000),
+            torso=td.Torso(widths=(64, 64), activation="relu", init="uniform"),
+        )  # fmt: skip
+        return qr_dqn, "CartPole-v1", 1, 5_000
+    if name in ("td3-halfcheetah", "tqc-halfcheetah", "crossq-halfcheetah", "crossq-halfcheetah-sbx"):
+        cls = {"td3": td.TD3, "tqc": td.TQC, "crossq": td.CrossQ}[name.split("-")[0]]
+        replay = td.Uniform(capacity=1_000_000, batch_size=256, warmup=1_000)
+        return cls(num_envs=1, rollout_length=1, replay_ratio=1, replay=replay), "HalfCheetah-v5", 1, 200
     if name == "ppo-atari":
         ppo = td.PPO(
             num_envs=8, rollout_length=128, epochs=4, minibatch_size=256, learning_rate=2.5e-4, clip=0.1,

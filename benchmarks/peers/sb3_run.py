@@ -1,4 +1,4 @@
-"""One case of the speed benchmark with Stable-Baselines3 or SBX.
+"""One case of the speed benchmark with Stable-Baselines3, sb3-contrib or SBX.
 
 `sb3_run.py CASE --steps N` prints {"steps", "seconds"}.
 
@@ -15,7 +15,7 @@ import time
 from typing import Any
 
 import torch
-from stable_baselines3 import DQN, PPO, SAC
+from stable_baselines3 import A2C, DQN, PPO, SAC, TD3
 from stable_baselines3.common.env_util import make_atari_env, make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecFrameStack
@@ -52,6 +52,52 @@ def case(name: str) -> tuple[Any, int]:
             "MlpPolicy", make("HalfCheetah-v5", 1), train_freq=1, gradient_steps=1, learning_rate=3e-4,
             batch_size=256, buffer_size=1_000_000, learning_starts=1_000,
             policy_kwargs={"net_arch": [256, 256]}, device="cpu",
+        )  # fmt: skip
+        return model, 1_100
+    if name == "a2c-cartpole":
+        model = A2C(
+            "MlpPolicy", make("CartPole-v1", 8), n_steps=8, learning_rate=7e-4, policy_kwargs={"net_arch": [64, 64]},
+            device="cpu",
+        )  # fmt: skip
+        return model, 2 * 8 * 128
+    if name == "trpo-cartpole":
+        from sb3_contrib import TRPO
+
+        model = TRPO(
+            "MlpPolicy", make("CartPole-v1", 8), n_steps=128, batch_size=128, cg_max_steps=15,
+            line_search_max_iter=10, n_critic_updates=10, policy_kwargs={"net_arch": [64, 64]}, device="cpu",
+        )  # fmt: skip
+        return model, 2 * 8 * 128
+    if name == "qr-dqn-cartpole":
+        from sb3_contrib import QRDQN
+
+        model = QRDQN(
+            "MlpPolicy", make("CartPole-v1", 8), train_freq=1, gradient_steps=1, learning_rate=5e-4, batch_size=64,
+            buffer_size=100_000, learning_starts=1_000, target_update_interval=8 * 250,
+            exploration_initial_eps=1.0, exploration_final_eps=0.05, exploration_fraction=0.5,
+            policy_kwargs={"net_arch": [64, 64], "n_quantiles": 50}, device="cpu",
+        )  # fmt: skip
+        return model, 2_000
+    if name in ("td3-halfcheetah", "tqc-halfcheetah", "crossq-halfcheetah", "crossq-halfcheetah-sbx"):
+        wide: dict[str, Any] = {"net_arch": {"pi": [256, 256], "qf": [1024, 1024]}}
+        if name == "td3-halfcheetah":
+            kind: Any = TD3
+            networks: Any = {"net_arch": [256, 256]}
+        elif name == "tqc-halfcheetah":
+            from sb3_contrib import TQC
+
+            kind, networks = TQC, {"net_arch": [256, 256], "n_critics": 5, "n_quantiles": 25}
+        elif name == "crossq-halfcheetah":
+            from sb3_contrib import CrossQ
+
+            kind, networks = CrossQ, wide
+        else:
+            from sbx import CrossQ as SBXCrossQ
+
+            kind, networks = SBXCrossQ, wide
+        model = kind(
+            "MlpPolicy", make("HalfCheetah-v5", 1), train_freq=1, gradient_steps=1, learning_rate=1e-3,
+            batch_size=256, buffer_size=1_000_000, learning_starts=1_000, policy_kwargs=networks, device="cpu",
         )  # fmt: skip
         return model, 1_100
     if name == "ppo-atari":

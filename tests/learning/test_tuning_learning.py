@@ -11,13 +11,17 @@ import pytest
 
 import thorndike as td
 
-OVER = {
+PPO_OVER = {
     "learning_rate": td.LogRange(1e-4, 1e-2),
     "clip": td.Range(0.1, 0.4),
     "trace": td.Range(0.8, 1.0),
     "discount": td.Range(0.9, 0.999),
 }
-CASES = [("Pendulum-v1", 50_000, 64, 1, 400.0)]  # steps, trials, seeds, gain
+TABLE_OVER = {"learning_rate": td.LogRange(0.02, 1.0), "discount": td.Range(0.9, 0.999)}
+CASES = [  # algorithm, environment, ranges, steps, trials, seeds, gain
+    (td.PPO(), "Pendulum-v1", PPO_OVER, 50_000, 64, 1, 400.0),
+    (td.QLearning(), "Taxi-v3", TABLE_OVER, 20_000, 32, 4, 80.0),
+]
 
 
 def processor_seconds():
@@ -33,21 +37,23 @@ def late_returns(run):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("env", "steps", "trials", "seeds", "more"), CASES)
-def test_a_tuned_setting_earns_more_on_new_seeds(env, steps, trials, seeds, more, tmp_path):
+@pytest.mark.parametrize(("algorithm", "env", "over", "steps", "trials", "seeds", "more"), CASES)
+def test_a_tuned_setting_earns_more_on_new_seeds(algorithm, env, over, steps, trials, seeds, more, tmp_path):
     before, began = processor_seconds(), perf_counter()
-    found = td.tune(td.PPO(), env, OVER, trials=trials, seeds=seeds, steps=steps, out=tmp_path / "tune", progress=False)
+    found = td.tune(
+        algorithm, env, over, trials=trials, seeds=seeds, steps=steps, out=tmp_path / "tune", progress=False
+    )
     spent, waited = processor_seconds() - before, perf_counter() - began
     print(found)
     results = {}
-    for name, algorithm in (("default", td.PPO()), ("tuned", found.best)):
-        run = td.train(algorithm, env, steps, seeds=8, seed=1000, out=tmp_path / name, progress=False)
+    for name, setting in (("default", algorithm), ("tuned", found.best)):
+        run = td.train(setting, env, steps, seeds=8, seed=1000, out=tmp_path / name, progress=False)
         results[name] = late_returns(run)
     before, began = processor_seconds(), perf_counter()
     for trial in found.trials[:4]:
-        algorithm = dataclasses.replace(td.PPO(), **trial.settings)
+        setting = dataclasses.replace(algorithm, **trial.settings)
         out = tmp_path / f"alone-{trial.number}"
-        td.train(algorithm, env, steps, seeds=seeds, out=out, progress=False)
+        td.train(setting, env, steps, seeds=seeds, out=out, progress=False)
     each, alone = (processor_seconds() - before) / 4, (perf_counter() - began) / 4
     print(f"{env}: { ({name: returns.round(1).tolist() for name, returns in results.items()}) }")
     print(f"{spent:.0f} s of processor, {waited:.0f} s; one by one {trials * each:.0f} and {trials * alone:.0f} s")
