@@ -12,7 +12,7 @@ from thorndike.names import did_you_mean
 SUITES = {
     "quick": "about one small task for each algorithm, under 20 minutes on two cores",
     "nightly": "more seeds, and tasks of minutes",
-    "full": "MinAtar and MuJoCo: hours to days",
+    "full": "LunarLander, MinAtar and MuJoCo: hours to days",
 }
 
 

@@ -26,6 +26,13 @@ PENDULUM: dict[str, Any] = {"env": "Pendulum-v1", "tolerance": 30.0}
 BARELY: dict[str, Any] = {"env": "Pendulum-v1", "threshold": -250.0, "source": "RLlib's and tianshou's tests: -250"}
 MAZE: dict[str, Any] = {"env": "DynaMaze", "measure": "length", "episodes": 4, "theirs": 14.0, "at": "the shortest way"}
 LAKE: dict[str, Any] = {"env": "FrozenLake-v1", "episodes": 500, "theirs": 0.74, "threshold": 0.70, "source": SOLVED}
+MINATAR: dict[str, Any] = {
+    "steps": 1_000_000, "measure": "training", "env_kwargs": {"use_minimal_action_set": False},
+    "at": "5,000,000 frames, 30 seeds, read off a figure", "source": "Young & Tian 2019",
+}  # fmt: skip
+LANDER: dict[str, Any] = {"env": "LunarLander-v3", "threshold": 200.0, "source": SOLVED}
+ZOO_LANDER: dict[str, Any] = {"env": "LunarLander-v3", "tolerance": 20.0, "at": "LunarLander-v2, 1 seed", "source": ZOO}
+INVERTED: dict[str, Any] = {"env": "InvertedPendulum-v5", "threshold": 950.0, "source": SOLVED}
 
 QUICK = (
     # tables
@@ -157,12 +164,33 @@ NIGHTLY = (
 FULL = (
     Row("ppo", "pgx/minatar-breakout", steps=10_000_000, seeds=5, theirs=23.0, at="read off a figure, 1 seed",
         source="gymnax-blines", differs="gymnax: no sticky actions, episodes of 1,000 steps"),
-    Row("dqn", "pgx/minatar-breakout", steps=1_000_000, seeds=5, theirs=9.0, at="read off a figure, 30 seeds",
-        source="Young & Tian 2019", env_kwargs={"use_minimal_action_set": False}, tolerance=2.0, measure="training"),
-    Row("dqn", "pgx/minatar-asterix", steps=1_000_000, seeds=5, theirs=7.0, at="read off a figure, 30 seeds",
-        source="Young & Tian 2019", env_kwargs={"use_minimal_action_set": False}, tolerance=2.0, measure="training"),
-    Row("dqn", "pgx/minatar-freeway", steps=1_000_000, seeds=5, theirs=48.0, at="read off a figure, 30 seeds",
-        source="Young & Tian 2019", env_kwargs={"use_minimal_action_set": False}, tolerance=5.0, measure="training"),
+    Row("dqn", "pgx/minatar-breakout", **MINATAR, seeds=5, theirs=9.0, tolerance=2.0),
+    Row("dqn", "pgx/minatar-asterix", **MINATAR, seeds=5, theirs=7.0, tolerance=2.0),
+    Row("dqn", "pgx/minatar-freeway", **MINATAR, seeds=5, theirs=48.0, tolerance=5.0),
+    Row("c51", "pgx/minatar-breakout", **MINATAR, seeds=2, theirs=9.0, tolerance=2.0, differs="it is DQN's"),
+    Row("qr-dqn", "pgx/minatar-breakout", **MINATAR, seeds=2, theirs=9.0, tolerance=2.0, differs="it is DQN's"),
+    Row("rainbow", "pgx/minatar-breakout", **MINATAR, seeds=2, theirs=9.0, tolerance=2.0, differs="it is DQN's"),
+    Row("pqn", "pgx/minatar-breakout", seeds=2, measure="training", source="no figure at hand"),
+    Row("dqn", **ZOO_LANDER, theirs=154.4),
+    Row("double-dqn", **LANDER),
+    Row("dueling-dqn", **LANDER),
+    Row("qr-dqn", **ZOO_LANDER, theirs=70.2),
+    Row("rainbow", **LANDER),
+    Row("a2c", **ZOO_LANDER, theirs=155.8),
+    Row("trpo", **ZOO_LANDER, theirs=133.2),
+    Row("ppo-kl", **LANDER, seeds=2),
+    Row("ppo", "LunarLanderContinuous-v3", seeds=2, theirs=270.9, threshold=200.0, at="v2, 1 seed",
+        source=f"{ZOO}; {SOLVED}"),
+    Row("sac", "LunarLanderContinuous-v3", seeds=2, theirs=260.4, threshold=200.0, at="v2, 1 seed",
+        source=f"{ZOO}; {SOLVED}"),
+    Row("td3", "LunarLanderContinuous-v3", seeds=2, theirs=207.5, threshold=200.0, at="v2, 1 seed",
+        source=f"{ZOO}; {SOLVED}"),
+    Row("dqn", "MountainCar-v0", seeds=3, theirs=-100.8, threshold=-110.0, at="1 seed", source=f"{ZOO}; {SOLVED}"),
+    Row("sac", **INVERTED),
+    Row("td3", **INVERTED),
+    Row("ddpg", **INVERTED),
+    Row("tqc", **INVERTED),
+    Row("crossq", **INVERTED),
     Row("sac", "HalfCheetah-v5", seeds=5, theirs=9635.0, tolerance=1424.0, at="HalfCheetah-v4, 3 seeds",
         source=f"{CLEANRL}/sac.md"),
     Row("td3", "HalfCheetah-v5", seeds=5, theirs=9583.0, tolerance=126.0, at="HalfCheetah-v4, 3 seeds",

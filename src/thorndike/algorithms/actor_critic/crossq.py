@@ -252,6 +252,11 @@ class CrossQ:
                 "steps": 1_000_000, "replay": Uniform(capacity=1_000_000, batch_size=256, warmup=5_000),
                 "critic_torso": Torso(widths=(2048, 2048), activation="relu", init="uniform"),
             },
+            "InvertedPendulum-v5": {
+                "steps": 20_000, "torso": Torso(activation="relu", init="uniform"),
+                "critic_torso": Torso(widths=(128, 128), activation="relu", init="uniform"),
+                "replay": Uniform(capacity=20_000, batch_size=128, warmup=1_000),
+            },
             "Pendulum-v1": {
                 "steps": 20_000, "torso": Torso(activation="relu", init="uniform"),
                 "critic_torso": Torso(widths=(128, 128), activation="relu", init="uniform"),

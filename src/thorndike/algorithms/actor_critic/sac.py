@@ -19,6 +19,7 @@ from thorndike.ops.noise import StateDependent
 from thorndike.ops.optimise import Adam, Optimiser, begin, delayed, descend, polyak
 from thorndike.ops.returns import n_step, td_target
 from thorndike.ops.statistics import normalise_tree, observed, running_tree
+from thorndike.schedules import Linear
 from thorndike.types import Array, Clock, Look, Metrics, PyTree, Spec, Timestep, Transition
 
 
@@ -260,6 +261,15 @@ class SAC:
                 "steps": 40_000, "learning_rate": 1e-3, "discount": 0.95, "num_envs": 4,
                 "torso": Torso(activation="relu", init="uniform"),
                 "replay": Uniform(capacity=40_000, batch_size=128, warmup=1_000),
+            },
+            "InvertedPendulum-v5": {
+                "steps": 20_000, "learning_rate": 1e-3, "torso": Torso(activation="relu", init="uniform"),
+                "replay": Uniform(capacity=20_000, batch_size=128, warmup=1_000),
+            },
+            "LunarLanderContinuous-v3": {  # rl-baselines3-zoo's; not measured here
+                "steps": 500_000, "learning_rate": Linear(7.3e-4), "tau": 0.01,
+                "torso": Torso(widths=(400, 300), activation="relu", init="uniform"),
+                "replay": Uniform(capacity=500_000, batch_size=256, warmup=10_000),
             },
             "Pendulum-v1": {
                 "steps": 20_000, "learning_rate": 1e-3, "torso": Torso(activation="relu", init="uniform"),

@@ -199,6 +199,15 @@ class TD3:
                 "torso": Torso(widths=(400, 300), activation="relu", init="uniform"),
                 "replay": Uniform(capacity=300_000, batch_size=256, warmup=100),
             },
+            "InvertedPendulum-v5": {
+                "steps": 20_000, "torso": Torso(activation="relu", init="uniform"),
+                "replay": Uniform(capacity=20_000, batch_size=128, warmup=1_000),
+            },
+            "LunarLanderContinuous-v3": {  # rl-baselines3-zoo's; not measured here
+                "steps": 300_000, "discount": 0.98,
+                "torso": Torso(widths=(400, 300), activation="relu", init="uniform"),
+                "replay": Uniform(capacity=200_000, batch_size=256, warmup=10_000),
+            },
             "Pendulum-v1": {
                 "steps": 20_000, "torso": Torso(activation="relu", init="uniform"),
                 "replay": Uniform(capacity=20_000, batch_size=128, warmup=500),

@@ -90,6 +90,10 @@ class TQC(SAC):
                 "steps": 1_000_000, "drop": 0, "replay": Uniform(capacity=1_000_000, batch_size=256, warmup=10_000),
                 "critic_torso": Torso(widths=(512, 512, 512), activation="relu", init="uniform"),
             },
+            "InvertedPendulum-v5": {
+                "steps": 20_000, "learning_rate": 1e-3, "critics": 2, "torso": Torso(activation="relu", init="uniform"),
+                "replay": Uniform(capacity=20_000, batch_size=128, warmup=1_000),
+            },
             "Pendulum-v1": {
                 "steps": 20_000, "learning_rate": 1e-3, "critics": 2, "torso": Torso(activation="relu", init="uniform"),
                 "replay": Uniform(capacity=20_000, batch_size=128, warmup=500),

@@ -167,7 +167,13 @@ class A2C:
     @classmethod
     def presets(cls) -> dict[str, dict[str, Any]]:
         """Settings known to work, by environment."""
-        return {"CartPole-v1": {"steps": 200_000}}
+        return {
+            "CartPole-v1": {"steps": 200_000},
+            "LunarLander-v3": {  # rl-baselines3-zoo's
+                "steps": 200_000, "rollout_length": 5, "discount": 0.995, "learning_rate": Linear(8.3e-4),
+                "entropy_coefficient": 1e-5, "normalize_observation": False, "normalize_reward": False,
+            },
+        }  # fmt: skip
 
     @classmethod
     def small(cls) -> dict[str, tuple[Any, str]]:

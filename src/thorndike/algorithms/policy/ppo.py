@@ -339,6 +339,10 @@ class PPO:
             "entropy_coefficient": 0.01,
             "core": GRU(),
         }
+        lander = {  # zoo
+            **raw, "steps": 1_000_000, "num_envs": 16, "rollout_length": 1024, "minibatch_size": 64, "epochs": 4,
+            "discount": 0.999, "trace": 0.98, "entropy_coefficient": 0.01,
+        }  # fmt: skip
         return {
             "CartPole-v1": {"steps": 100_000},
             "Acrobot-v1": {"steps": 100_000},
@@ -356,10 +360,8 @@ class PPO:
             },
             "TMaze": {"steps": 200_000, **remembering},
             "RepeatPrevious": {"steps": 300_000, **remembering},
-            "LunarLander-v3": {  # zoo
-                **raw, "steps": 1_000_000, "num_envs": 16, "rollout_length": 1024, "minibatch_size": 64, "epochs": 4,
-                "discount": 0.999, "trace": 0.98, "entropy_coefficient": 0.01,
-            },
+            "LunarLander-v3": lander,
+            "LunarLanderContinuous-v3": lander,
             "InvertedPendulum-v5": {
                 "steps": 500_000, "num_envs": 8, "rollout_length": 256, "minibatch_size": 64, "epochs": 10,
                 "learning_rate": Linear(3e-4),

@@ -233,7 +233,13 @@ class TRPO:
     @classmethod
     def presets(cls) -> dict[str, dict[str, Any]]:
         """Settings known to work, by environment."""
-        return {"CartPole-v1": {"steps": 100_000}}
+        return {
+            "CartPole-v1": {"steps": 100_000},
+            "LunarLander-v3": {  # after rl-baselines3-zoo's
+                "steps": 200_000, "num_envs": 2, "rollout_length": 512, "trace": 0.98, "damping": 0.01,
+                "critic_epochs": 15, "normalize_observation": False, "normalize_reward": False,
+            },
+        }  # fmt: skip
 
     @classmethod
     def small(cls) -> dict[str, tuple[Any, str]]:

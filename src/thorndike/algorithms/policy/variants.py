@@ -25,7 +25,10 @@ class PPOKL(PPO):
     @classmethod
     def presets(cls) -> dict[str, dict[str, Any]]:
         """Settings known to work, by environment."""
-        return {"CartPole-v1": {"steps": 100_000, "learning_rate": Linear(1e-3)}}
+        return {
+            "CartPole-v1": {"steps": 100_000, "learning_rate": Linear(1e-3)},
+            "LunarLander-v3": super().presets()["LunarLander-v3"],
+        }
 
     @classmethod
     def small(cls) -> dict[str, tuple[Any, str]]:

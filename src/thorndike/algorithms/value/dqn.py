@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from gymnasium.spaces import Discrete
 
+from thorndike.algorithms.value import published
 from thorndike.configuration import algorithm, require
 from thorndike.domains import Fraction, NonNegative, Positive, Share, Static
 from thorndike.memory.hindsight import Hindsight
@@ -305,6 +306,9 @@ class DQN:
             },
             "TMaze": {"steps": 200_000, **replaying, "rollout_length": 32, "replay_ratio": 1 / 32},
             "RepeatPrevious": {"steps": 200_000, **replaying, "rollout_length": 16, "replay_ratio": 1 / 32},
+            "LunarLander-v3": published.lunar_lander(),
+            "MountainCar-v0": published.mountain_car(),
+            **published.minatar(),
         }  # fmt: skip
 
     @classmethod

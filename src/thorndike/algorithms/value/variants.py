@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from thorndike.algorithms.value import published
 from thorndike.algorithms.value.dqn import DQN
 from thorndike.configuration import algorithm
 from thorndike.domains import NonNegative, Positive, Static
@@ -36,6 +37,11 @@ class DoubleDQN(DQN):
 
     double: bool = True
 
+    @classmethod
+    def presets(cls) -> dict[str, dict[str, Any]]:
+        """DQN's, with double targets."""
+        return {env: {**settings, "double": True} for env, settings in super().presets().items()}
+
 
 @algorithm(
     name="dueling-dqn",
@@ -51,6 +57,11 @@ class DuelingDQN(DQN):
     """
 
     dueling: bool = True
+
+    @classmethod
+    def presets(cls) -> dict[str, dict[str, Any]]:
+        """DQN's, with double targets."""
+        return {env: {**settings, "double": True} for env, settings in super().presets().items()}
 
 
 @algorithm(
@@ -75,7 +86,10 @@ class C51(DQN):
         """Settings known to work, by environment."""
         cartpole = DQN.presets()["CartPole-v1"]
         head = Categorical(low=0.0, high=60.0)
-        return {"CartPole-v1": {**cartpole, "learning_rate": Linear(2e-3), "double": True, "head": head}}
+        return {
+            "CartPole-v1": {**cartpole, "learning_rate": Linear(2e-3), "double": True, "head": head},
+            **published.minatar(optimiser=Adam(eps=0.01 / 32), head=Categorical(low=0.0, high=25.0)),
+        }
 
 
 @algorithm(
@@ -97,7 +111,16 @@ class QRDQN(DQN):
     def presets(cls) -> dict[str, dict[str, Any]]:
         """Settings known to work, by environment."""
         cartpole = DQN.presets()["CartPole-v1"]
-        return {"CartPole-v1": {**cartpole, "learning_rate": Linear(2e-3), "head": Quantiles(n=10)}}
+        lander = published.lunar_lander(
+            num_envs=8, rollout_length=32, learning_rate=Linear(1.5e-3), discount=0.995, target_period=256,
+            exploration=Epsilon(end=0.18, fraction=0.24), head=Quantiles(n=170), max_grad_norm=1000.0,
+            optimiser=Adam(eps=0.01 / 128), replay=Uniform(capacity=100_000, batch_size=128, warmup=10_000),
+        )  # fmt: skip
+        return {
+            "CartPole-v1": {**cartpole, "learning_rate": Linear(2e-3), "head": Quantiles(n=10)},
+            "LunarLander-v3": lander,
+            **published.minatar(optimiser=Adam(eps=0.01 / 32)),
+        }
 
 
 @algorithm(
@@ -150,11 +173,23 @@ class Rainbow(DQN):
     def presets(cls) -> dict[str, dict[str, Any]]:
         """Settings known to work, by environment."""
         torso = Torso(widths=(64,), activation="relu", init="uniform")
+        small_games = {  # Obando-Ceron & Castro 2021, but for the atoms; not measured
+            "steps": 1_000_000, "num_envs": 4, "replay_ratio": 0.25, "learning_rate": 2.5e-4, "target_period": 1_000,
+            "normalize_observation": False, "torso": Torso(widths=(128,), images="small"),
+            "optimiser": Adam(eps=0.01 / 32), "head": Categorical(low=0.0, high=25.0),
+            "replay": replace(cls().replay, capacity=100_000, batch_size=32),
+        }  # fmt: skip
         return {
             "CartPole-v1": {
                 "steps": 100_000, "discount": 0.98, "target_period": 50, "torso": torso,
                 "head": Categorical(low=0.0, high=60.0),
             },
+            "LunarLander-v3": {  # the zoo's for DQN, and Rainbow's own memory and exploration; not measured
+                "steps": 100_000, "num_envs": 4, "replay_ratio": 1.0, "learning_rate": 6.3e-4, "target_period": 250,
+                "normalize_observation": False, "torso": published.WIDE,
+                "head": Categorical(atoms=101, low=-200.0, high=300.0),
+            },
+            **dict.fromkeys(published.MINATAR, small_games),
         }  # fmt: skip
 
 
