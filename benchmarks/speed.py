@@ -86,15 +86,15 @@ CASES = {
     ),
     "tqc-halfcheetah": Case(
         "TQC HalfCheetah-v5", "the same, 5 critics of 25 quantiles; the peer is sb3-contrib's",
-        (4_000, 2_000), (1_600, 200), 2,
+        (3_000, 600), (1_600, 100), 2,
     ),
     "crossq-halfcheetah": Case(
         "CrossQ HalfCheetah-v5", "the same, 2 critics of 1024-1024; the peer is sb3-contrib's",
-        (2_600, 600), (1_400, 100), 2,
+        (2_000, 200), (1_400, 50), 2,
     ),
     "crossq-halfcheetah-sbx": Case(
         "CrossQ HalfCheetah-v5, SBX", "the same; the peer is SBX",
-        (2_600, 1_000), (1_400, 200), 1.2,
+        (2_000, 600), (1_400, 100), 1.2,
     ),
     "ppo-atari": Case(
         "PPO Pong", "8 envs x 128 steps, 4 epochs, minibatches of 256, Nature CNN; ours EnvPool's, theirs ale-py's",
