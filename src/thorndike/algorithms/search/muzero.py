@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 from gymnasium.spaces import Discrete
 
-from thorndike.algorithms.search.alphazero import mctx_package
 from thorndike.configuration import algorithm, require
 from thorndike.domains import Fraction, NonNegative, Positive, Static
 from thorndike.memory.trajectories import Windows
@@ -22,6 +21,7 @@ from thorndike.ops.keys import random_key
 from thorndike.ops.losses import explained_variance
 from thorndike.ops.optimise import Adam, Optimiser, begin, descend
 from thorndike.ops.twohot import Bins
+from thorndike.planning.turns import mctx_package
 from thorndike.schedules import Linear
 from thorndike.types import Array, Clock, Look, Metrics, PyTree, Rollout, Spec, Timestep, Transition
 
