@@ -7,12 +7,12 @@ import gymnasium as gym
 import pytest
 
 import thorndike as td
-from thorndike.algorithms.search.alphazero import mctx_package
 from thorndike.cli import main
 from thorndike.commands.ui import ui
 from thorndike.envs.adapters.gymnasium import GymnasiumEnvironment
 from thorndike.explain.tree import sklearn_tree
 from thorndike.memory.minari import read_minari
+from thorndike.planning.turns import mctx_package
 
 USES = {  # a package: (what imports it, what pip is told)
     "gymnax": (lambda: td.make("gymnax/Any"), "thorndike[gymnax]"),

@@ -18,6 +18,7 @@ from thorndike.errors import ConfigError, IncompatibleError
 from thorndike.ops.distributions import Categorical
 from thorndike.ops.exploration import legal
 from thorndike.ops.keys import random_key
+from thorndike.planning import puct
 from thorndike.planning.turns import position
 from thorndike.runs.storage.environments import describe
 
@@ -287,13 +288,13 @@ def test_it_wins_and_blocks(monkeypatch):
     found = searcher()
     assert found((0, 3, 1, 4)) == {2}
     assert found((0, 8, 1)) == {2}
-    right = alphago.moved
+    right = puct.moved
 
     def kind(*given):
         later, discount = right(*given)
         return later, jnp.abs(discount)
 
-    monkeypatch.setattr(alphago, "moved", kind)
+    monkeypatch.setattr(puct, "moved", kind)
     assert searcher()((0, 8, 1)) != {2}
 
 

@@ -15,11 +15,13 @@ from gymnasium.spaces import Box, Discrete
 import thorndike as td
 from every_reply import every_reply
 from thorndike.algorithms.search import alphazero
-from thorndike.algorithms.search.alphazero import Actor, Rules, results
+from thorndike.algorithms.search.alphazero import Actor, Rules
 from thorndike.drivers.learner import random_action
 from thorndike.drivers.match import Match, Perfect, Random, Trained, elo, match, tic_tac_toe
 from thorndike.envs.batched import Batched
 from thorndike.ops.exploration import legal
+from thorndike.planning import turns
+from thorndike.planning.turns import results
 
 GAME = td.make("pgx/tic_tac_toe")
 CODE = jnp.asarray(3 ** np.arange(9))
@@ -167,7 +169,7 @@ def test_what_a_position_is_said_to_be_worth_in_training(plies, monkeypatch):
 def test_a_wrong_search_makes_mistakes(bug, monkeypatch):
     player = search_alone()
     if bug == "value of the wrong player":
-        monkeypatch.setattr(alphazero, "opposed", lambda player, other: jnp.ones(player.shape))
+        monkeypatch.setattr(turns, "opposed", lambda player, other: jnp.ones(player.shape))
     elif bug == "root noise":
         search = td.AlphaZero.search
         monkeypatch.setattr(td.AlphaZero, "search", lambda self, *args: search(self, *args[:-1], 20.0))

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 
 from thorndike.drivers.learner import random_action
-from thorndike.extras import importing
-from thorndike.planning.turns import moved, playout, position
-from thorndike.types import Array, PyTree, Step, Timestep
+from thorndike.planning.puct import puct
+from thorndike.planning.turns import playout, position
+from thorndike.types import Array, Step, Timestep
 
 EXPLORATION = 2.0  # weight of equal priors, for values in [0, 1]
 
@@ -30,41 +28,16 @@ class Searching(eqx.Module):
 
     def act(self, now: Timestep, key: Array) -> Array:
         """Moves [B]."""
-        with importing("mctx", "search"):
-            import mctx
+        return puct(self.game, position(now), key, self.judge, self.simulations, EXPLORATION).action
 
-        at = position(now)
-        skey, pkey = jax.random.split(key)
-        mask = at.info.get("mask")
-        found = mctx.muzero_policy(
-            (),
-            skey,
-            mctx.RootFnOutput(prior_logits=self.priors(at), value=self.playout(at, pkey), embedding=at.state),
-            self.imagine,
-            self.simulations,
-            None if mask is None else ~mask,
-            qtransform=partial(mctx.qtransform_by_min_max, min_value=-1.0, max_value=1.0),
-            dirichlet_fraction=0.0,
-            pb_c_init=EXPLORATION,
-            temperature=0.0,
-        )
-        return found.action
+    def judge(self, at: Step, key: Array) -> tuple[Array, Array]:
+        """Logits of the priors [B, A], and values [B]."""
+        return self.priors(at), self.playout(at, key)
 
     def priors(self, at: Step) -> Array:
         """Logits [B, A]: all legal moves are alike."""
         n, a = at.reward.shape[0], int(self.game.action_space.n)
         return jnp.where(at.info["mask"], 0.0, -1e9) if "mask" in at.info else jnp.zeros((n, a))
-
-    def imagine(self, _: Any, key: Array, action: Array, state: PyTree):
-        """One move further; what is good for the other player is bad for this one."""
-        import mctx
-
-        skey, pkey = jax.random.split(key)
-        after, discount = moved(self.game, state, action, skey)
-        step = mctx.RecurrentFnOutput(
-            reward=after.reward, discount=discount, prior_logits=self.priors(after), value=self.playout(after, pkey)
-        )
-        return step, after.state
 
     def playout(self, at: Step, key: Array) -> Array:
         """What random legal moves from positions [B, ...] to the end earn whoever is to move there, [B]."""

@@ -14,11 +14,15 @@ from thorndike.nets.torso import Network, Torso
 from thorndike.types import Array, PyTree
 
 
-def scaled(z: Array) -> Array:
-    """Each vector's numbers moved to [0, 1], its least to 0 and its largest to 1 (Schrittwieser et al. 2020,
-    appendix G): what the dynamics give is then of the same size however often they are applied."""
-    low, high = z.min(-1, keepdims=True), z.max(-1, keepdims=True)
-    return (z - low) / (high - low + 1e-5)
+def normalised(z: Array) -> Array:
+    """Each vector [..., Z] less its mean, by its standard deviation: what the dynamics give is of the same size
+    however often they are applied.
+
+    Scaling to [0, 1] by the least and the largest number (Schrittwieser et al. 2020, appendix G) has that too, but
+    leaves a fifth of the spread around a common mean, and hands the gradient of both ends to one number each.
+    """
+    z = z - z.mean(-1, keepdims=True)
+    return z * jax.lax.rsqrt((z**2).mean(-1, keepdims=True) + 1e-5)
 
 
 def halved(z: PyTree) -> PyTree:
@@ -27,7 +31,7 @@ def halved(z: PyTree) -> PyTree:
 
 
 class Representation(eqx.Module):
-    """z⁰ = h(o), scaled."""
+    """z⁰ = h(o), normalised."""
 
     torso: Network
     out: Dense
@@ -39,11 +43,11 @@ class Representation(eqx.Module):
 
     def __call__(self, obs: PyTree) -> Array:
         """Observations [..., *space.shape] to z [..., Z]."""
-        return scaled(self.out(self.torso(obs)))
+        return normalised(self.out(self.torso(obs)))
 
 
 class Dynamics(eqx.Module):
-    """z', u = g(z, a): the latent state after an action, scaled, and logits of the reward."""
+    """z', u = g(z, a): the latent state after an action, normalised, and logits of the reward."""
 
     body: MLP
     out: Dense
@@ -58,7 +62,7 @@ class Dynamics(eqx.Module):
     def __call__(self, z: Array, action: Array) -> tuple[Array, Array]:
         """z [..., Z] and actions as numbers [..., D] to z' [..., Z] and logits [..., M]."""
         features = self.body(jnp.concatenate([z, action], -1))
-        return scaled(z + self.out(features)), self.reward(features)
+        return normalised(self.out(features)), self.reward(features)
 
 
 class Prediction(eqx.Module):

@@ -132,3 +132,28 @@ def lambda_returns(
 
     steps = (reward, next_value, terminated, ended, jnp.broadcast_to(discount, reward.shape))
     return jax.lax.scan(backwards, next_value[-1], steps, reverse=True)[1]
+
+
+def searched_returns(
+    reward: Array, value: Array, terminated: Array, truncated: Array, discount: Array | float, trace: Array | float
+) -> Array:
+    """λ-returns [T, ...] from values of what was seen before each step, where no successor is kept.
+
+    z_t = r_t + γ (1 - terminated_t) [ λ z_{t+1} + (1 - λ) v_{t+1} ]
+
+    A step after which nothing is known, because it was truncated or is the last, is worth its own v_t.
+
+    Args:
+        reward, value, terminated, truncated: [T, ...].
+        discount, trace: γ, negative where two players take turns, and λ.
+    """
+    cut = truncated.at[-1].set(True) & ~terminated
+
+    def back(later: tuple[Array, Array], step: tuple[Array, ...]):
+        reward, value, terminated, cut = step
+        mixed = trace * later[0] + (1.0 - trace) * later[1]
+        z = jnp.where(cut, value, reward + discount * jnp.where(terminated, 0.0, mixed))
+        return (z, value), z
+
+    nothing = jnp.zeros_like(value[0])
+    return jax.lax.scan(back, (nothing, nothing), (reward, value, terminated, cut), reverse=True)[1]

@@ -9,10 +9,8 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
-from gymnasium.spaces import Discrete
 
 from thorndike.algorithms.offline.bc import Policy
-from thorndike.algorithms.search.alphazero import mctx_package, results
 from thorndike.configuration import algorithm, require
 from thorndike.domains import Fraction, NonNegative, Positive
 from thorndike.nets.mlp import Dense
@@ -22,8 +20,9 @@ from thorndike.ops.distributions import Categorical
 from thorndike.ops.exploration import legal
 from thorndike.ops.losses import explained_variance
 from thorndike.ops.optimise import Adam, Optimiser, begin, descend
+from thorndike.planning.puct import puct
 from thorndike.planning.simulator import Rules
-from thorndike.planning.turns import moved, playout, position
+from thorndike.planning.turns import playout, position, results, unplayable
 from thorndike.types import Array, Clock, Look, Metrics, PyTree, Rollout, Spec, Step, Timestep, Transition
 
 
@@ -127,14 +126,7 @@ class AlphaGo:
 
     def supports(self, spec: Spec) -> str | None:
         """Games of two players whose rules can be compiled."""
-        if spec.players != 2 or not isinstance(spec.action, Discrete):
-            return "AlphaGo plays games of two players, like pgx/tic_tac_toe"
-        if not hasattr(spec.model, "player"):
-            return f"AlphaGo asks whose move it is: {type(spec.model).__name__} needs a method player(state)"
-        if not getattr(spec.model, "perfect", True):
-            return "AlphaGo plays games without chance, hidden cards or stakes, like pgx/tic_tac_toe"
-        mctx_package()
-        return None
+        return unplayable("AlphaGo", spec)
 
     def init(self, key: Array, spec: Spec) -> State:
         """Networks, a pool of copies of the first policy, and the game."""
@@ -222,38 +214,8 @@ class AlphaGo:
 
     def search(self, actor: Actor, at: Step, key: Array):
         """PUCT from positions [B, ...], with priors σ: mctx's `PolicyOutput`."""
-        mctx, mask = mctx_package(), at.info.get("mask")
-        skey, pkey = jax.random.split(key)
-        return mctx.muzero_policy(
-            actor,
-            skey,
-            mctx.RootFnOutput(
-                prior_logits=self.priors(actor, at), value=self.worth(actor, at, pkey), embedding=at.state
-            ),
-            self.imagine,
-            self.simulations,
-            None if mask is None else ~mask,
-            qtransform=partial(mctx.qtransform_by_min_max, min_value=-1.0, max_value=1.0),
-            dirichlet_fraction=0.0,
-            pb_c_init=self.exploration,
-            temperature=0.0,
-        )
-
-    def priors(self, actor: Actor, at: Step) -> Array:
-        """Logits of σ [B, A]."""
-        return actor.prior(at.obs, at.info.get("mask")).logits
-
-    def imagine(self, actor: Actor, key: Array, action: Array, state: PyTree):
-        """One move further in the search; what is good for the other player is bad for this one."""
-        skey, pkey = jax.random.split(key)
-        after, discount = moved(actor.rules.env, state, action, skey)
-        found = mctx_package().RecurrentFnOutput(
-            reward=after.reward,
-            discount=discount,
-            prior_logits=self.priors(actor, after),
-            value=self.worth(actor, after, pkey),
-        )
-        return found, after.state
+        judge = lambda at, key: (actor.prior(at.obs, at.info.get("mask")).logits, self.worth(actor, at, key))  # noqa: E731
+        return puct(actor.rules.env, at, key, judge, self.simulations, self.exploration)
 
     def worth(self, actor: Actor, at: Step, key: Array) -> Array:
         """(1 - λ) v(s) + λ z' for whoever is to move at positions [B, ...]; 0 where the game is over."""

@@ -8,11 +8,9 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from gymnasium.spaces import Discrete
 
 from thorndike.configuration import algorithm, require
 from thorndike.domains import NonNegative, Positive, Static
-from thorndike.extras import importing
 from thorndike.memory.replay import Uniform
 from thorndike.nets.mlp import Dense
 from thorndike.nets.torso import Network, Torso
@@ -21,6 +19,7 @@ from thorndike.ops.exploration import legal
 from thorndike.ops.losses import explained_variance
 from thorndike.ops.optimise import Adam, Optimiser, begin, descend
 from thorndike.planning.simulator import Rules
+from thorndike.planning.turns import mctx_package, moved, results, unplayable
 from thorndike.schedules import Linear
 from thorndike.types import Array, Clock, Look, Metrics, PyTree, Rollout, Spec, Timestep, Transition
 
@@ -101,14 +100,7 @@ class AlphaZero:
 
     def supports(self, spec: Spec) -> str | None:
         """Games of two players whose rules can be compiled."""
-        if spec.players != 2 or not isinstance(spec.action, Discrete):
-            return "AlphaZero plays games of two players, like pgx/tic_tac_toe"
-        if not hasattr(spec.model, "player"):
-            return f"AlphaZero asks whose move it is: {type(spec.model).__name__} needs a method player(state)"
-        if not getattr(spec.model, "perfect", True):
-            return "AlphaZero plays games without chance, hidden cards or stakes, like pgx/tic_tac_toe"
-        mctx_package()
-        return None
+        return unplayable("AlphaZero", spec)
 
     def init(self, key: Array, spec: Spec) -> State:
         """A network, and the game."""
@@ -170,17 +162,13 @@ class AlphaZero:
 
     def imagine(self, actor: Actor, key: Array, action: Array, state: PyTree):
         """One move further in the search; what is good for the other player is bad for this one."""
-        keys = jax.random.split(key, action.shape[0])
-        game = actor.rules.env
-        after = jax.vmap(game.step)(state, action, keys)
+        after, discount = moved(actor.rules.env, state, action, key)
         logits, value = actor.network(after.obs, after.info.get("mask"))
-        sign = opposed(jax.vmap(game.player)(state), jax.vmap(game.player)(after.state))
-        over = after.terminated
         step = mctx_package().RecurrentFnOutput(
             reward=after.reward,
-            discount=jnp.where(over, 0.0, sign),
+            discount=discount,
             prior_logits=logits,
-            value=jnp.where(over, 0.0, value),
+            value=jnp.where(after.terminated, 0.0, value),
         )
         return step, after.state
 
@@ -247,32 +235,3 @@ def improved_value(found: Any) -> Array:
     root = found.search_tree.summary()
     q = jnp.where(root.visit_counts > 0, root.qvalues, found.search_tree.raw_values[:, :1])
     return (found.action_weights * q).sum(-1)
-
-
-def opposed(player: Array, other: Array) -> Array:
-    """1 where it is the same player's move, -1 where it is the other's."""
-    return jnp.where(player == other, 1.0, -1.0)
-
-
-def results(reward: Array, terminated: Array, truncated: Array, player: Array, value: Array) -> Array:
-    """z [T, E]: the mover's result, from rewards, ends, movers and searched values [T, E].
-
-    A game that is truncated, or goes on after T, is scored by the search's value of the last position.
-    """
-    cut = truncated.at[-1].set(True) & ~terminated
-    sign = jnp.concatenate([opposed(player[:-1], player[1:]), jnp.zeros_like(reward[-1:])])
-
-    def back(z: Array, step: tuple[Array, ...]):
-        reward, terminated, cut, sign, value = step
-        z = jnp.where(cut, value, reward + jnp.where(terminated, 0.0, sign * z))
-        return z, z
-
-    steps = (reward, terminated, cut, sign, value)
-    return jax.lax.scan(back, jnp.zeros_like(reward[0]), steps, reverse=True)[1]
-
-
-def mctx_package() -> Any:
-    """The package that searches; raises `MissingExtraError`."""
-    with importing("mctx", "search"):
-        import mctx
-    return mctx

@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 from gymnasium.spaces import Discrete
 
-from thorndike.algorithms.search.alphazero import mctx_package
 from thorndike.configuration import algorithm, require
 from thorndike.domains import Fraction, NonNegative, Positive, Static
 from thorndike.memory.trajectories import Windows
@@ -21,7 +20,9 @@ from thorndike.ops.exploration import legal
 from thorndike.ops.keys import random_key
 from thorndike.ops.losses import explained_variance
 from thorndike.ops.optimise import Adam, Optimiser, begin, descend
+from thorndike.ops.returns import searched_returns
 from thorndike.ops.twohot import Bins
+from thorndike.planning.turns import mctx_package
 from thorndike.schedules import Linear
 from thorndike.types import Array, Clock, Look, Metrics, PyTree, Rollout, Spec, Timestep, Transition
 
@@ -76,7 +77,7 @@ class MuZero:
     bins, and z is a λ-return over the rest of the window, made anew in each update from the values that today's network
     gives to what was seen (of Reanalyse, Schrittwieser et al. 2021, the part without a search). Values that the search
     found when the step was made would be those of the worse players of long ago: with them learning is slow, and fails
-    in some seeds. The gradient that g hands back is halved, and latent states are scaled to [0, 1].
+    in some seeds. The gradient that g hands back is halved, and latent states are normalised.
 
     After a terminal step states are absorbing: their reward and value are 0. Of what comes after a truncated step
     nothing is known, and nothing is learned.
@@ -116,7 +117,7 @@ class MuZero:
             "simulations, considered, unroll, replay_ratio, latent, widths, num_envs and rollout_length must be "
             "positive, and widths at least one",
         )
-        require(self.latent > 1, "latent must be 2 or more: a single number, scaled to [0, 1], says nothing")
+        require(self.latent > 1, "latent must be 2 or more: a single number, normalised, says nothing")
         require(
             self.replay.length >= self.unroll + 2,
             f"replay.length must be unroll + 2 or more ({self.unroll + 2}), got {self.replay.length}",
@@ -263,9 +264,10 @@ class MuZero:
         return {
             "CartPole-v1": {"steps": 80_000},
             "tic_tac_toe": {
-                "steps": 120_000, "discount": 1.0, "simulations": 25, "unroll": 4, "replay_ratio": 1 / 16,
-                "replay": Windows(capacity=60_000, batch_size=256, length=14, warmup=1_000),
-                "torso": Torso(widths=(128,), activation="elu", images="none"), "widths": (128,), "latent": 64,
+                "steps": 120_000, "learning_rate": Linear(5e-3, 2e-4), "discount": 1.0, "simulations": 25, "unroll": 4,
+                "temperature": 3.0, "replay_ratio": 1 / 16,
+                "replay": Windows(capacity=120_000, batch_size=256, length=14, warmup=1_000),
+                "torso": Torso(widths=(128,), activation="relu", images="none"), "widths": (128,), "latent": 64,
                 "bins": Bins(low=-1.0, high=1.0, count=3, scale="linear"), "num_envs": 64, "rollout_length": 12,
             },
         }  # fmt: skip
@@ -284,28 +286,3 @@ class MuZero:
             "game": (cls(**few, bins=bins), "pgx/tic_tac_toe"),
             "puct": (cls(**few, search="puct"), "CartPole-v1"),
         }
-
-
-def searched_returns(
-    reward: Array, value: Array, terminated: Array, truncated: Array, discount: Array | float, trace: Array | float
-) -> Array:
-    """λ-returns [T, ...] from values of what was seen before each step, where no successor is kept.
-
-    z_t = r_t + γ (1 - terminated_t) [ λ z_{t+1} + (1 - λ) v_{t+1} ]
-
-    A step after which nothing is known, because it was truncated or is the last, is worth its own v_t.
-
-    Args:
-        reward, value, terminated, truncated: [T, ...].
-        discount, trace: γ, negative where two players take turns, and λ.
-    """
-    cut = truncated.at[-1].set(True) & ~terminated
-
-    def back(later: tuple[Array, Array], step: tuple[Array, ...]):
-        reward, value, terminated, cut = step
-        mixed = trace * later[0] + (1.0 - trace) * later[1]
-        z = jnp.where(cut, value, reward + discount * jnp.where(terminated, 0.0, mixed))
-        return (z, value), z
-
-    nothing = jnp.zeros_like(value[0])
-    return jax.lax.scan(back, (nothing, nothing), (reward, value, terminated, cut), reverse=True)[1]
