@@ -50,7 +50,7 @@ $(VENV)/.docs: $(BIN)/activate pyproject.toml constraints.txt
 
 docs: $(VENV)/.docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
-	@echo "open site/index.html"
+	@echo "open site/index.html; its search needs a server: $(BIN)/python -m http.server -d site"
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
