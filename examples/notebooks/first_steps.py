@@ -26,7 +26,8 @@ print(run)
 #
 # ## Look at the curve
 #
-# The line is the mean over the eight agents of the return of training episodes, in which they explore.
+# The line is the mean over the eight agents of the returns of training episodes, in which they explore. The circles are
+# evaluations while training, in which they do not.
 
 # %%
 run.plot()
