@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 WORKERS ?= 2
 
-.PHONY: help demo test test-slow lint listings docs format bench bench-learning clean
+.PHONY: help demo test test-slow lint listings notebooks docs format bench bench-learning clean
 
 help:
 	@echo "make demo       train PPO on CartPole, draw its learning curve and film it"
@@ -12,6 +12,7 @@ help:
 	@echo "make test-slow  the long learning runs"
 	@echo "make lint       ruff and mypy        make format   ruff's formatter"
 	@echo "make listings   write anew what is generated from the code: tables of algorithms, __init__.pyi"
+	@echo "make notebooks  run the notebooks in examples/notebooks and keep what they show"
 	@echo "make docs       the documentation as pages, into site/"
 	@echo "make bench      speed beside Stable-Baselines3 and SBX, and what steps cost (up to an hour)"
 	@echo "make bench-learning  what each algorithm learns, beside published scores (the quick suite; 20 minutes or more)"
@@ -49,7 +50,7 @@ $(VENV)/.docs: $(BIN)/activate pyproject.toml constraints.txt
 
 docs: $(VENV)/.docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
-	@echo "open site/index.html"
+	@echo "open site/index.html; its search needs a server: $(BIN)/python -m http.server -d site"
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
@@ -58,6 +59,9 @@ lint: $(VENV)/.test
 
 listings: $(VENV)/.test
 	$(BIN)/python tools/listings.py
+
+notebooks: $(VENV)/.test
+	$(BIN)/python tools/notebooks.py
 
 format: $(VENV)/.test
 	$(BIN)/ruff check --fix .

@@ -1,14 +1,16 @@
 """What MkDocs cannot know: pages that lie outside of docs/, links to these, and the reference of every public name.
 
-A hook of `mkdocs.yml`. Pages of the root, of benchmarks/ and of examples/ become pages of the site; a link to a file
-that is none of its pages becomes the name of the file.
+A hook of `mkdocs.yml`. Pages of the root, of benchmarks/ and of examples/, notebooks too, become pages of the site; a
+link to a file that is none of its pages becomes the name of the file.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import posixpath
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,10 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 from thorndike.exports import find, homes
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from notebooks import as_markdown
 
 ROOT = Path(__file__).parents[1]
 LINK = re.compile(r"\]\(([^)#:\s]+)(#[^)\s]*)?\)")
@@ -44,6 +50,8 @@ def outside() -> dict[str, str]:
         found[name] = name.replace("README.md", "index.md")
     for path in sorted(ROOT.glob("examples/*.py")):
         found[f"examples/{path.name}"] = f"examples/{path.stem}.md"
+    for path in sorted(ROOT.glob("examples/notebooks/*.ipynb")):
+        found[f"examples/notebooks/{path.name}"] = f"examples/notebooks/{path.stem}.md"
     return found
 
 
@@ -71,7 +79,10 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         path = ROOT / source
         if page.endswith(".md"):
             text = path.read_text("utf-8")
-            text = text if source.endswith(".md") else f"# {source}\n\n```python\n{text}```\n"
+            if source.endswith(".ipynb"):
+                text = as_markdown(json.loads(text))
+            elif source.endswith(".py"):
+                text = f"# {source}\n\n```python\n{text}```\n"
             files.append(File.generated(config, page, content=text))
         else:
             files.append(File.generated(config, page, abs_src_path=str(path)))

@@ -211,6 +211,16 @@ def act(algorithm: Any, actor: PyTree, carry: PyTree, now: Timestep, key: Array,
 
 
 @partial(jax.jit, static_argnames="explore")
+def act_alone(algorithm: Any, actor: PyTree, carry: PyTree, obs: PyTree, first: Array, info: Any, key: Array, explore):
+    """`act` outside of a driver, on observations [E, ...] alone, and the next key: one program, as each call costs."""
+    n = first.shape[0]
+    no, none = jnp.zeros(n, bool), jnp.zeros(n, jnp.float32)
+    later, key = jax.random.split(key)
+    action, carry, _ = algorithm.act(actor, carry, Timestep(obs, none, no, no, obs, first, info), key, explore)
+    return action, carry, later
+
+
+@partial(jax.jit, static_argnames="explore")
 def look(algorithm: Any, actor: PyTree, carry: PyTree, now: Timestep, explore: bool) -> dict[str, Array]:
     """`algorithm.look`, compiled, as named arrays [E, ...]; what the algorithm does not know is not there."""
     found, _ = algorithm.look(actor, carry, now, explore)

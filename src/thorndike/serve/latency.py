@@ -38,25 +38,32 @@ def of_agent(agent: Any, calls: int) -> dict[str, Latency | str]:
 
 def of_onnx(path: Path, calls: int) -> dict[str, Latency | str]:
     """Those of an ONNX file of `export`; raises `CheckpointError` where it is none."""
-    from thorndike.runs.storage.spaces import space_from_json
     from thorndike.serve.onnx_file import OnnxPolicy
 
     run = OnnxPolicy(path)
+    inputs = inputs_of(run)
+    if not inputs[0]:
+        raise CheckpointError(f"{path} takes nothing")
+    return {"ONNX Runtime": latency(run, inputs, calls)}
+
+
+def inputs_of(run: Any) -> list[dict[str, np.ndarray]]:
+    """`SEEN` random observations, single, as an `OnnxPolicy` takes them; where it has memory, an episode begins."""
+    from thorndike.runs.storage.spaces import space_from_json
+
     space = space_from_json(run.about["spec"]["observation"])
     kinds = {"tensor(float)": np.float32, "tensor(bool)": bool, "tensor(double)": np.float64}
     fixed = {}
     for name, (kind, shape) in run.inputs.items():
         sizes = [n if isinstance(n, int) else 1 for n in shape]
         dtype: Any = kinds.get(kind) or np.dtype(kind.removeprefix("tensor(").removesuffix(")"))
-        fixed[name] = np.ones(sizes, dtype) if name == "mask" else np.zeros(sizes, dtype)
+        fixed[name] = np.ones(sizes, dtype) if name in ("mask", "first") else np.zeros(sizes, dtype)
     inputs = []
     for _ in range(SEEN):
         parts = dict(zip(names_of(space), jax.tree.leaves(space.sample())))
         shown = {name: np.asarray(x)[None].astype(fixed[name].dtype) for name, x in parts.items() if name in fixed}
         inputs.append(fixed | shown)
-    if not inputs[0]:
-        raise CheckpointError(f"{path} takes nothing")
-    return {"ONNX Runtime": latency(run, inputs, calls)}
+    return inputs
 
 
 def _inputs(agent: Any, policy: Policy, obs: Any) -> dict[str, np.ndarray]:

@@ -15,7 +15,7 @@ from gymnasium import Space
 from gymnasium.spaces import Dict, Discrete, MultiDiscrete, Tuple
 
 from thorndike.configuration import from_json, to_json
-from thorndike.drivers.evaluate import act, look
+from thorndike.drivers.evaluate import act_alone, look
 from thorndike.envs.batched import to_environment
 from thorndike.envs.host.layout import kept, leaf_of
 from thorndike.envs.masks import KEY, choosable, flat_mask, mask_size, mask_sizes, take_mask
@@ -62,11 +62,12 @@ class Agent:
                 missing, or allows nothing; `first` has another shape.
         """
         now, batched = self._now(obs, mask, first)
-        self._key, key = jax.random.split(self._key)
         n = now.first.shape[0]
         if not jax.tree.leaves(self._carry):  # nothing is remembered: one program serves several sizes
             now = _filled(now, n)
-        action, self._carry = act(self.algorithm, self.actor, self._carry, now, key, explore)
+        action, self._carry, self._key = act_alone(
+            self.algorithm, self.actor, self._carry, now.obs, now.first, now.info, self._key, explore
+        )
         action = to_environment(self.spec.action, np.asarray(action)[:n])
         action = action if batched else action[0]
         return self.spec.action.nested(action) if isinstance(self.spec.action, Mixed) else action
