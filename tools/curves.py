@@ -48,7 +48,6 @@ PICTURES = {
     "dyna": Picture(
         ("q-learning", "dyna-q", "prioritised-sweeping"), "DynaMaze", 4_000, 5, every=200, y=GREEDY_LENGTHS
     ),
-    "learned-models": Picture(("pets", "mbpo", "sac"), "Pendulum-v1", 2_000, 1, every=200),
     "muzero": Picture(("muzero",), "CartPole-v1", 60_000, 1, every=3_000),
     "feudal": Picture(("feudal-q", "q-learning"), "LargeDynaMaze", 60_000, 4, y=LENGTHS),
     "rl2": Picture(("rl2",), "DoorsTrials", 400_000, 2, smooth=3),

@@ -166,6 +166,8 @@ class Algorithm(Protocol):
     `Rollout` of `rollout_length` steps, the timestep and the carry after it.
     With names in `takes` it is given agents beside its settings: `learn` or `update` gets `given`, a tuple of
     `nets.frozen.Frozen` for each name; a method `accepts(given, spec)` says, as `supports` does, what is wrong.
+    Before the first update actions are random: with a method `taken(actor, carry, action)`, which gives the carry as if
+    `act` had chosen that action, an algorithm that remembers its last action remembers what was done.
     With a method `adopted(state)` it mends a state of which only a part came from elsewhere: targets follow, say.
     """
 

@@ -16,6 +16,9 @@ import thorndike as td
 from thorndike.algorithms.model_based import dreamer
 from thorndike.algorithms.model_based.dreamer import Dreamer
 from thorndike.configuration import check
+from thorndike.drivers.host import HostDriver, Packed
+from thorndike.drivers.scan import rollout
+from thorndike.envs.batched import Batched
 from thorndike.nets.rssm import RSSM, Latent
 from thorndike.nets.world_model import Size, WorldModel, divergences
 from thorndike.ops.distributions import OneHot
@@ -108,6 +111,44 @@ def test_acting_forgets_at_the_same_place():
 
     alike = [apart(state(full, first), state((empty, action), first), no[None] | True) for first in (~no, no)]
     assert alike[0] == 0 < alike[1]
+
+
+def warmed(name):
+    """An actor, and thirty random steps of a warm-up in CartPole, compiled or on the host."""
+    algorithm, env = dataclasses.replace(Dreamer.small()[""][0], rollout_length=30), td.make(name)
+    spec = td.Spec(env.observation_space, env.action_space, 1000)
+    if name == "CartPole-v1":
+        actor = algorithm.actor(jax.jit(lambda key: algorithm.init(key, spec))(KEY))
+        world, carry = Batched(env, algorithm.num_envs), algorithm.carry(actor, algorithm.num_envs)
+        play = jax.jit(lambda: rollout(algorithm, world, actor, carry, world.reset(KEY), KEY, "random")[0].steps)
+        return actor, play()
+    with HostDriver(algorithm, env, spec, [0], workers="serial") as driver:
+        state = driver.init(KEY[None])
+        agent, point = Packed(state.agent), driver.point(Packed(state))
+        move = driver._act[True](driver.settings, agent, state.carry, driver.observe(), state.key, point)
+        steps = driver.rollout(agent, state.carry, state.key, point, move, True)[0].steps
+    return jax.tree.map(lambda x: jnp.asarray(x)[0], (state.agent.actor, steps))
+
+
+def gaps(name):
+    """How far each memory within an episode is from h' = f(h, z, a) of the action a that was made, [29, E]."""
+    actor, steps = warmed(name)
+    before, action = steps.extras["carry"], jax.nn.one_hot(steps.action, 2)
+    assert 0 < np.mean(steps.action) < 1
+    assert not np.asarray(steps.first).all()
+    led = jax.jit(lambda state, action: actor.world.rssm.step(state, action))(before, action)
+    return np.where(steps.first[1:], 0.0, np.abs(led[:-1] - before.memory[1:]).max(-1))
+
+
+@pytest.mark.parametrize("name", ["CartPole-v1", "gymnasium/CartPole-v1"])
+def test_the_warm_up_remembers_what_was_done(name):
+    """The random action, and not the one that the policy chose."""
+    assert gaps(name).max() < 1e-5
+
+
+def test_a_carry_of_what_was_not_done_is_noticed(monkeypatch):
+    monkeypatch.delattr(Dreamer, "taken")
+    assert (gaps("CartPole-v1") > 1e-3).mean() > 0.3
 
 
 def test_a_state_leads_to_the_next(world):

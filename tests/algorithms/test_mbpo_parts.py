@@ -14,6 +14,7 @@ from gymnasium.spaces import Box
 import thorndike as td
 from thorndike.nets.dynamics import Dynamics, Outcome
 from thorndike.runs.training.validation import check_shaping
+from thorndike.schedules import settled
 
 SPEC = td.Spec(Box(-9, 9, (2,)), Box(-2, 4, (1,), np.float32), 1000)
 MBPO = td.MBPO(
@@ -67,6 +68,22 @@ def test_imagined_rows_are_what_policy_and_models_say():
         np.testing.assert_array_equal(row.terminated, after[:, 1] > 1)
         s, alive = after, alive & ~row.terminated
     assert 0 < alive.sum() < ROWS
+
+
+@pytest.mark.parametrize(("reach", "steps"), [(0.01, 1), (0.25, 1), (0.5, 2), (0.8, 3), (1.0, 4)])
+def test_only_the_steps_within_reach_are_used(reach, steps):
+    """As many of the four as `reach` says, rounded, and one at least; with a policy that ends nothing."""
+    algorithm = dataclasses.replace(MBPO, reach=reach)
+    _, usable = jax.jit(lambda algorithm: algorithm.imagined(policy_of(-0.2), OBS, jax.random.key(1)))(algorithm)
+    np.testing.assert_array_equal(usable.reshape(4, ROWS).all(1), np.arange(4) < steps)
+    np.testing.assert_array_equal(usable.reshape(4, ROWS).any(1), np.arange(4) < steps)
+
+
+def test_the_papers_schedule_goes_from_one_step_to_fifteen():
+    grows = dataclasses.replace(MBPO, horizon=15, reach=td.Linear(1 / 15, 1.0, over=1_400))
+    steps = jax.jit(lambda now: now.imagined(policy_of(-0.2), OBS, jax.random.key(1))[1].reshape(15, ROWS).any(1).sum())
+    found = [int(steps(settled(grows, done, 5_000, 0))) for done in range(0, 2_001, 100)]
+    assert found == [*range(1, 16), *[15] * 6]
 
 
 def test_actions_are_the_present_policys():

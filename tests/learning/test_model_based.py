@@ -9,9 +9,9 @@ from thorndike.runs.training.setup import choose
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "planned", "least"), [("pets", 1_800, -350), ("mbpo", 2_000, -300)])
+@pytest.mark.parametrize(("name", "planned", "least"), [("pets", 1_800, -250), ("mbpo", 2_000, -220)])
 def test_pendulum_in_ten_episodes(name, planned, least, tmp_path):
-    """A random policy has -1,200 or so."""
+    """A random policy has -1,200 or so. MBPO had -154 to -178 in eight seeds; with plain critics -467 in one of 4."""
     algorithm, steps = choose(name, "Pendulum-v1", None)
     assert steps == planned
     returns = greedy(trained(tmp_path, algorithm, "Pendulum-v1", steps, seeds=2), 20)

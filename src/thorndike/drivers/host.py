@@ -27,9 +27,9 @@ from thorndike.drivers.health import health
 from thorndike.drivers.learner import (
     check_kind,
     collect,
+    done_at_random,
     improve,
     init_memory,
-    random_action,
     ranked,
     ranking_of,
     replays,
@@ -119,9 +119,10 @@ class HostDriver:
         def act(algorithm, agent, carry, now, key, point, warm):
             algorithm = at(algorithm, point)
             key, akey, rkey, _ = jax.random.split(key, 4)  # the last is for learning
-            action, carry, extras = algorithm.act(algorithm.actor(agent.tree), carry, now, akey, True)
+            actor = algorithm.actor(agent.tree)
+            action, carry, extras = algorithm.act(actor, carry, now, akey, True)
             if warm and warmup == "random":
-                action = random_action(spec.action, now, rkey).astype(action.dtype)
+                action, carry = done_at_random(algorithm, spec.action, actor, carry, action, now, rkey)
             return action, carry, extras, key
 
         def learn(algorithm, ranking, agent, memory, rollout, key, clock, point):

@@ -131,6 +131,14 @@ def set_clock(agent: PyTree, steps: Array, total: Array) -> PyTree:
     return jax.tree.map(lambda x: Clock(steps, total) if is_clock(x) else x, agent, is_leaf=is_clock)
 
 
+def done_at_random(
+    algorithm: Any, space: Space, actor: PyTree, carry: PyTree, action: PyTree, now: Timestep, key: Array
+) -> tuple[PyTree, PyTree]:
+    """A random action in the place of the `action` that `act` chose, and the carry that knows what was done."""
+    action = random_action(space, now, key).astype(action.dtype)
+    return action, algorithm.taken(actor, carry, action) if hasattr(algorithm, "taken") else carry
+
+
 def random_action(space: Space, now: Timestep, key: Array) -> Array:
     """A uniformly random legal action for each environment [E, ...], as an algorithm would emit it (from 0).
 

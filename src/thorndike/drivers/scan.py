@@ -23,9 +23,9 @@ from thorndike.drivers.health import Health, health
 from thorndike.drivers.learner import (
     check_kind,
     collect,
+    done_at_random,
     improve,
     init_memory,
-    random_action,
     ranked,
     replays,
     set_clock,
@@ -47,7 +47,7 @@ def step_world(algorithm: Any, world: Batched, actor: PyTree, carry: PyTree, now
     akey, skey = jax.random.split(key)
     action, next_carry, extras = algorithm.act(actor, carry, now, akey, how != "exploit")
     if how == "random":
-        action = random_action(world.env.action_space, now, akey).astype(action.dtype)
+        action, next_carry = done_at_random(algorithm, world.env.action_space, actor, next_carry, action, now, akey)
     later = world.step(now, action, skey)
     return later._replace(earned={}), next_carry, transition(now, action, extras, later)
 

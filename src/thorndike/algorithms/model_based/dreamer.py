@@ -190,6 +190,11 @@ class Dreamer:
         action = pi.sample(akey) if explore else pi.mode()
         return actions.to_environment(action), (state, encoded(actions, action)), {"carry": state}
 
+    def taken(self, actor: Actor, carry: PyTree, action: Array) -> PyTree:
+        """The carry where another action was made than `act` chose."""
+        actions = actor.policy.actions
+        return carry[0], encoded(actions, actions.from_environment(action))
+
     def imagine(self, actor: Actor, start: Latent, key: Array) -> Imagined:
         """H steps of the policy in the model, from states [N, ...]; without gradients."""
         world, policy = actor.world, actor.policy

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any, NamedTuple
 
 import jax
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 
 from thorndike.algorithms.actor_critic.sac import SAC
 from thorndike.configuration import algorithm, require
-from thorndike.domains import Fraction, NonNegative, Static
+from thorndike.domains import Fraction, NonNegative, Share, Static
 from thorndike.memory.replay import Uniform
 from thorndike.nets import dynamics as models
 from thorndike.nets.dynamics import Dynamics, unmodelled
@@ -17,6 +18,8 @@ from thorndike.nets.ensemble import Gaussians
 from thorndike.nets.policy import Actions
 from thorndike.nets.torso import Torso
 from thorndike.types import Array, Look, Metrics, PyTree, Spec, Timestep, Transition
+
+WIDE = Torso(widths=(256, 256), activation="relu", init="uniform")
 
 
 class State(NamedTuple):
@@ -43,16 +46,24 @@ class MBPO:
     imagined. Nothing imagined is kept: it is always of the present models and the present policy.
 
     A row is followed by one member, drawn by chance, and not beyond a step that the member thinks to be the last.
-    Models err more with every step, so `horizon` is short; a `q_value` that grows without bound says that it is too
-    long, or that there are too many updates for each step.
+    Models err more with every step, so `horizon` is short. The paper lets it grow as the models learn: with
+    `horizon` 15, `reach=td.Linear(1 / 15, 1.0)` goes from 1 step to 15 over the run.
+
+    With ten updates for each step, critics make too much of what was never tried, and the policy goes there. Layer
+    normalisation bounds that (Ball et al. 2023), so the critics have it: without it a seed in four did not learn
+    Pendulum. A `q_value` that grows without bound says that `horizon` is too long, or that there are too many updates
+    for each step.
     """
 
     online = True  # `act` draws which members learn from a step: no dataset says it
 
-    agent: SAC = SAC()  # what acts and learns; of its fields, those of replay, num_envs and rollout_length are MBPO's
+    agent: SAC = SAC(
+        torso=WIDE, critic_torso=dataclasses.replace(WIDE, norm="layer")
+    )  # what acts and learns; of its fields, those of replay, num_envs and rollout_length are MBPO's
     model: Gaussians = Gaussians()  # the ensemble
     learning_rate: NonNegative = 1e-3  # step size of the models
     horizon: int = 3  # k, imagined steps from each state
+    reach: Share = 1.0  # of these steps that is used, rounded, and one at least; a schedule lets them grow
     real: Fraction = 0.05  # share of what happened in SAC's batches
     pretrain: int = 500  # updates of the models alone at first
     replay_ratio: Static = 10.0  # updates for each environment step
@@ -125,8 +136,8 @@ class MBPO:
         best, actor, no = state.dynamics.best(members), self.agent.actor(state.agent), jnp.zeros(rows, bool)
         parted = lambda x: x.reshape(members, -1, x.shape[-1])  # noqa: E731
 
-        def step(carry: tuple[Array, PyTree, Array, Array], key: Array):
-            obs, memory, first, alive = carry
+        def step(carry: tuple[Array, PyTree, Array, Array], x: tuple[Array, Array]):
+            (obs, memory, first, alive), (key, used) = carry, x
             akey, nkey, ekey = jax.random.split(key, 3)
             now = Timestep(obs, jnp.zeros(rows), no, no, obs, first, {})
             action, memory, _ = self.agent.act(actor, memory, now, akey, True)
@@ -135,10 +146,12 @@ class MBPO:
             end = jax.random.uniform(ekey, (rows,)) < found.end.ravel()
             after = found.obs.reshape(rows, -1)
             done = Transition(obs, (), action, {}, found.reward.ravel(), end, (), after, {})  # type: ignore[arg-type]
-            return (after, memory, no, alive & ~end), (done, alive)
+            return (after, memory, no, alive & ~end), (done, alive & used)
 
         start = obs[:rows], self.agent.carry(actor, rows), ~no, ~no
-        _, seen = jax.lax.scan(step, start, jax.random.split(key, self.horizon))
+        steps = jnp.arange(self.horizon)
+        used = (steps == 0) | (steps + 0.5 < self.reach * self.horizon)
+        _, seen = jax.lax.scan(step, start, (jax.random.split(key, self.horizon), used))
         return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), seen)
 
     def mixed(self, batch: Transition, imagined: Transition, usable: Array, key: Array) -> Transition:
@@ -155,9 +168,11 @@ class MBPO:
     @classmethod
     def presets(cls) -> dict[str, dict[str, Any]]:
         """Settings known to work, by environment."""
+        torso = Torso(activation="relu", init="uniform")
         return {
             "Pendulum-v1": {
-                "steps": 2_000, "agent": SAC(learning_rate=1e-3, torso=Torso(activation="relu", init="uniform")),
+                "steps": 2_000,
+                "agent": SAC(learning_rate=1e-3, torso=torso, critic_torso=dataclasses.replace(torso, norm="layer")),
                 "replay": Uniform(capacity=20_000, batch_size=256, warmup=500),
             },
         }  # fmt: skip
@@ -170,7 +185,7 @@ class MBPO:
                 cls(
                     agent=SAC(torso=Torso(widths=(16, 16)), normalize_observation=True),
                     model=Gaussians(members=3, widths=(16,), keep=0.7, elites=2),
-                    horizon=2, real=0.4, pretrain=2, replay_ratio=1.0, num_envs=4,
+                    horizon=3, reach=0.7, real=0.4, pretrain=2, replay_ratio=1.0, num_envs=4,
                     replay=Uniform(capacity=200, batch_size=16, warmup=32),
                 ),
                 "Pendulum-v1",
