@@ -17,6 +17,7 @@ from thorndike.configuration import config
 from thorndike.domains import NonNegative
 from thorndike.nets.curiosity import encoder
 from thorndike.nets.mlp import Dense
+from thorndike.ops.losses import Added
 from thorndike.types import Array, Metrics, PyTree, Spec
 
 
@@ -98,6 +99,20 @@ class SelfPrediction:
 
 
 Auxiliary = RewardPrediction | SelfPrediction
+
+
+def layers(auxiliary: Auxiliary | None, key: Array, network: Any, spec: Spec) -> PyTree:
+    """What an auxiliary loss has above the torso of a network; () without a loss."""
+    return () if auxiliary is None else auxiliary.build(key, below(network).features, spec)
+
+
+def taught(auxiliary: Auxiliary | None, steps: Told) -> tuple[Added, ...]:
+    """An auxiliary loss of the policy's torso beside another loss, with its layers beside θ; nothing without one."""
+
+    def loss(params: Any, layers: Any, pi: Any, rows: Told) -> tuple[Array, Metrics]:
+        return auxiliary.loss(layers, below(params.policy.torso), rows)  # type: ignore[union-attr]
+
+    return () if auxiliary is None else (Added(loss, steps),)
 
 
 def misfit(spec: Spec) -> str | None:
