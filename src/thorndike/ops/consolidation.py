@@ -46,15 +46,15 @@ def penalty(params: PyTree, anchor: PyTree, importance: PyTree) -> Array:
 def held(weight: Array | float | None, given: dict[str, tuple[Any, ...]] | None) -> tuple[Added, ...]:
     """λ ½ Σ F (θ - θ*)² beside a loss, for the policy of each "anchor" with its "importance"; nothing without any.
 
-    The anchors' sum is λ times the metric `consolidation`.
+    The metric `consolidation` is the sum of ½ Σ F (θ - θ*)².
     """
     if given is None:
         return ()
     pairs = [(anchor.actor.policy, one.actor.policy) for anchor, one in zip(given["anchor"], given["importance"])]
 
     def loss(params: Any, more: Any, pi: Any, rows: Any) -> tuple[Array, Metrics]:
-        total = sum(penalty(params.policy, *pair) for pair in pairs)
-        return weight * total, {"consolidation": total}  # type: ignore[operator, dict-item]
+        total = jnp.stack([penalty(params.policy, *pair) for pair in pairs]).sum()
+        return jnp.asarray(weight) * total, {"consolidation": total}
 
     return (Added(loss),)
 

@@ -14,12 +14,13 @@ from thorndike.algorithms.policy.ppo_presets import presets
 from thorndike.configuration import algorithm, require
 from thorndike.domains import Fraction, NonNegative, Positive
 from thorndike.nets.actor_critic import Actor, Carry, Core, Params, act, blank, look, networks, values
-from thorndike.nets.auxiliary import RewardPrediction, SelfPrediction, Told, layers, misfit, taught
+from thorndike.nets.auxiliary import Told
 from thorndike.nets.curiosity import ICM, RND
 from thorndike.nets.frozen import Frozen
 from thorndike.nets.observations import shown
 from thorndike.nets.policy import SPACES
 from thorndike.nets.recurrent import LSTM
+from thorndike.nets.taught import Auxiliary, check_losses, layers, misfit, taught
 from thorndike.nets.torso import Torso, example
 from thorndike.ops.consolidation import held, misplaced
 from thorndike.ops.losses import Added, explained_variance, standardise
@@ -97,7 +98,7 @@ class PPO:
     log_std: float = 0.0  # initial log standard deviation of continuous actions, in units of half the range
     consolidation: NonNegative | None = None  # λ: hold an earlier policy where it matters; None: do not
     curiosity: RND | ICM | None = None  # a bonus for what is new, beside the rewards
-    auxiliary: RewardPrediction | SelfPrediction | None = None  # a loss that teaches a shared torso's features more
+    auxiliary: Auxiliary | None = None  # a loss, or several, that teaches a shared torso's features more
     torso: Torso = Torso()  # the network below the heads
     core: Core | None = None  # memory behind the torso; minibatches are then whole rollouts of some environments
     optimiser: Optimiser = Adam(eps=1e-5)
@@ -117,6 +118,7 @@ class PPO:
             self.auxiliary is None or self.shared_torso,
             "auxiliary teaches the features that both heads read: it needs shared_torso=True",
         )
+        check_losses(self.auxiliary, "PPO.auxiliary")
         alone = self.cut[1] * (1 if self.core is None else self.rollout_length) == 1
         require(
             not (alone and self.normalize_advantage),
@@ -151,8 +153,7 @@ class PPO:
     def supports(self, spec: Spec) -> str | None:
         """Discrete, MultiDiscrete, MultiBinary and Box actions, and Dict or Tuple of these."""
         if isinstance(spec.action, SPACES):
-            strange = misfit(spec) if self.auxiliary else None
-            return strange or (self.curiosity.supports(spec) if self.curiosity else None)
+            return misfit(self.auxiliary, spec) or (self.curiosity.supports(spec) if self.curiosity else None)
         return f"PPO does not know how to act in {spec.action}"
 
     def init(self, key: Array, spec: Spec) -> State:
