@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from gymnasium.spaces import Box
 
 from thorndike.algorithms.policy.ppo_presets import presets
 from thorndike.configuration import algorithm, require
@@ -25,6 +26,7 @@ from thorndike.nets.torso import Torso, example
 from thorndike.ops.consolidation import held, misplaced
 from thorndike.ops.losses import Added, explained_variance, standardise
 from thorndike.ops.minibatches import passes
+from thorndike.ops.noise import StateDependent
 from thorndike.ops.optimise import Adam, Optimiser, begin, clip_norm, descend
 from thorndike.ops.penalty import KLPenalty, penalised, renewed
 from thorndike.ops.returns import gae
@@ -96,6 +98,7 @@ class PPO:
     normalize_reward: bool = True  # divide by the running standard deviation of the discounted return
     shared_torso: bool = False  # one network below both heads
     log_std: float = 0.0  # initial log standard deviation of continuous actions, in units of half the range
+    exploration: StateDependent | None = None  # gSDE: noise that is a function of the state; None: of each step anew
     consolidation: NonNegative | None = None  # λ: hold an earlier policy where it matters; None: do not
     curiosity: RND | ICM | None = None  # a bonus for what is new, beside the rewards
     auxiliary: Auxiliary | None = None  # a loss, or several, that teaches a shared torso's features more
@@ -152,6 +155,8 @@ class PPO:
 
     def supports(self, spec: Spec) -> str | None:
         """Discrete, MultiDiscrete, MultiBinary and Box actions, and Dict or Tuple of these."""
+        if self.exploration is not None and not isinstance(spec.action, Box):
+            return f"state-dependent exploration is of Box actions, not of {spec.action}: leave exploration out"
         if isinstance(spec.action, SPACES):
             return misfit(self.auxiliary, spec) or (self.curiosity.supports(spec) if self.curiosity else None)
         return f"PPO does not know how to act in {spec.action}"
@@ -160,7 +165,7 @@ class PPO:
         """Networks, optimiser, statistics."""
         given, spec = spec, shown(spec, self.normalize_observation)
         key, ckey = jax.random.split(key) if self.curiosity else (key, key)
-        params = networks(key, spec, self.torso, self.core, self.shared_torso, self.log_std)
+        params = networks(key, spec, self.torso, self.core, self.shared_torso, self.log_std, self.exploration)
         more = layers(self.auxiliary, jax.random.fold_in(key, 4), params.policy.torso, spec)
         return State(
             params,
@@ -183,8 +188,11 @@ class PPO:
         return Actor(*state.params, state.statistics, state.scaling.scale if state.scaling else jnp.float32(1))
 
     def carry(self, actor: Actor, n: int) -> Carry:
-        """Zeros for every network that remembers."""
-        return blank(self.core, self.shared_torso, n)
+        """Zeros for every network that remembers, and for state-dependent noise."""
+        carry = blank(self.core, self.shared_torso, n)
+        if self.exploration is None:
+            return carry
+        return carry._replace(noise=self.exploration.carry(n, *actor.policy.head.log_std.shape))  # type: ignore[union-attr]
 
     def look(self, actor: Actor, carry: Carry, now: Timestep, explore: bool) -> tuple[Look, Carry]:
         """π(· | s) and V(s)."""
@@ -192,7 +200,7 @@ class PPO:
 
     def act(self, actor: Actor, carry: Carry, now: Timestep, key: Array, explore: bool):
         """Sample from the policy, or take its mode."""
-        return act(actor, carry, now, key, explore)
+        return act(actor, carry, now, key, explore, self.exploration)
 
     def loss(
         self, params: Params, batch: Minibatch, more: PyTree = (), added: Sequence[Added] = ()
@@ -236,7 +244,7 @@ class PPO:
         self, state: State, rollout: Rollout, key: Array, given: dict[str, tuple[Frozen, ...]] | None = None
     ) -> tuple[State, Metrics]:
         """Estimate advantages on the rollout [T, E], then `epochs` passes of minibatch descent over it."""
-        steps = rollout.steps
+        steps, rollout = rollout.steps, rollout._replace(carry=rollout.carry._replace(noise=()))
         reward, scaling = scaled(state.scaling, steps, self.discount)
         value, next_value = values(state.params, state.statistics, rollout)
         advantage = gae(reward, value, next_value, steps.terminated, steps.ended, self.discount, self.trace)
