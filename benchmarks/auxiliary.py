@@ -44,7 +44,7 @@ class NoisyRoom:
     where the episode ends, and 0 elsewhere. Episodes begin in the near corner.
     """
 
-    size: int = 6
+    size: int = 5
     noise: int = 200
     max_steps: int = 50
 
@@ -119,7 +119,7 @@ def row(name: str, shares: np.ndarray, seconds: float) -> str:
     return f"| {name} | {np.nanmean(shares):.2f} | {np.nanmean(last):.2f} ({spread}) | {seconds:.0f} |"
 
 
-def main(steps: int = 60_000) -> None:
+def main(steps: int = 40_000) -> None:
     """Train all, draw the curves and write the table."""
     env = NoisyRoom()
     figure = new_figure(9.0, 4.0)
