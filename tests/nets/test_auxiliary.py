@@ -94,13 +94,18 @@ def dense(x, layer):
     return x @ np.asarray(layer.weight) + np.asarray(layer.bias)
 
 
+def surprise_by_hand(layers, steps, weight):
+    """-log p(a | φ(s), φ(s')), in NumPy."""
+    both = np.concatenate([np.tanh(np.asarray(obs) @ weight) for obs in (steps.obs, steps.next_obs)], -1)
+    logits = dense(np.maximum(dense(both, layers.hidden), 0), layers.head.linear)
+    return -log_softmax(logits, -1)[np.arange(B), np.asarray(steps.action)].mean()
+
+
 def check_inverse():
     """-log p(a | φ(s), φ(s')) of a softmax, in NumPy, with a head that is not indifferent."""
     loss, steps = LOSSES["inverse"], told(MIXED)
     layers = jax.tree.map(lambda x: x + 0.3 * jnp.cos(jnp.arange(x.size)).reshape(x.shape), layers_of(loss))
-    both = np.concatenate([features_by_hand(steps.obs), features_by_hand(steps.next_obs)], -1)
-    logits = dense(np.maximum(dense(both, layers.hidden), 0), layers.head.linear)
-    expected = -log_softmax(logits, -1)[np.arange(B), np.asarray(steps.action)].mean()
+    expected = surprise_by_hand(layers, steps, np.asarray(WEIGHT))
     got, metrics = loss.loss(layers, torso, steps)
     np.testing.assert_allclose(got, 3 * expected, rtol=1e-5)
     np.testing.assert_allclose(metrics["auxiliary_loss"], expected, rtol=1e-5)
@@ -280,10 +285,10 @@ def check_both_features():
     """The inverse model's gradient by finite differences: it goes to the features at s and to those at s'."""
     loss, steps = LOSSES["inverse"], told(MIXED)
     layers = jax.tree.map(lambda x: x + 0.3 * jnp.cos(jnp.arange(x.size)).reshape(x.shape), layers_of(loss))
-    value = lambda w: loss.loss(layers, lambda x: jnp.tanh(x @ w), steps)[0]  # noqa: E731
-    along = jnp.asarray(RNG.normal(size=(D, F)), jnp.float32)
-    slope = (value(WEIGHT + 1e-2 * along) - value(WEIGHT - 1e-2 * along)) / 2e-2
-    np.testing.assert_allclose((jax.grad(value)(WEIGHT) * along).sum(), slope, rtol=2e-2)
+    gradient = jax.grad(lambda w: loss.loss(layers, lambda x: jnp.tanh(x @ w), steps)[0])(WEIGHT)
+    along, weight = RNG.normal(size=(D, F)), np.asarray(WEIGHT, np.float64)
+    ahead, behind = (surprise_by_hand(layers, steps, weight + h * along) for h in (1e-5, -1e-5))
+    np.testing.assert_allclose((np.asarray(gradient) * along).sum(), 3 * (ahead - behind) / 2e-5, rtol=1e-2, atol=1e-4)
 
 
 def test_the_gradient_goes_to_both_features(monkeypatch):

@@ -61,7 +61,7 @@ def losses(auxiliary: Auxiliary, layers: PyTree, torso: Any, steps: Told) -> tup
     """The sum of all losses and their metrics; of several those of the i-th end in `_i`."""
     if not isinstance(auxiliary, tuple):
         return answered(auxiliary, layers, torso, steps)
-    total, metrics = jnp.float32(0), {}
+    total, metrics = jnp.float32(0), Metrics()
     for i, (one, its) in enumerate(zip(auxiliary, layers)):
         error, said = answered(one, its, torso, steps)
         total, metrics = total + error, metrics | {f"{name}_{i}": value for name, value in said.items()}
