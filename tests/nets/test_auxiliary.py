@@ -69,7 +69,7 @@ def check_self():
     loss, steps = LOSSES["self"], told(MIXED)
     layers = layers_of(loss)
     a, b = said_by_hand(layers, steps), np.tanh(np.asarray(steps.next_obs) @ np.asarray(WEIGHT))
-    cosine = (a * b).sum(-1) / np.linalg.norm(a, axis=-1) / np.linalg.norm(b, axis=-1)
+    cosine = (a * b).sum(-1) / np.maximum(np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1), 1e-6)
     np.testing.assert_allclose(loss.loss(layers, torso, steps)[0], 3 * (1 - cosine).mean(), rtol=1e-5)
 
 
