@@ -125,6 +125,8 @@ from thorndike.memory.prioritised_sequences import PrioritisedSequences as Prior
 from thorndike.memory.replay import Uniform as Uniform
 from thorndike.memory.sequences import Sequences as Sequences
 from thorndike.memory.trajectories import Windows as Windows
+from thorndike.nets.auxiliary import InverseDynamics as InverseDynamics
+from thorndike.nets.auxiliary import Reconstruction as Reconstruction
 from thorndike.nets.auxiliary import RewardPrediction as RewardPrediction
 from thorndike.nets.auxiliary import SelfPrediction as SelfPrediction
 from thorndike.nets.cnn import ImpalaCNN as ImpalaCNN

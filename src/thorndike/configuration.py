@@ -207,7 +207,7 @@ def is_whole(item: Any) -> bool:
 
 def _spell(hint: Any) -> str:
     if hint == Inner:
-        return "a configuration, such as a JAX environment"
+        return "a configuration (a value of a @td.config class, such as a JAX environment)"
     if hint == Static:
         return "a finite float (programs are compiled for it: it cannot be swept)"
     if bare(hint) is float:
@@ -251,8 +251,9 @@ def not_given(name: str) -> str:
 
 
 def types_in(value: Any) -> set[type]:
-    """The classes of a config and of all configs in it."""
-    inner = [getattr(value, f.name) for f in dataclasses.fields(value)]
+    """The classes of a config and of all configs in it, those in tuples too."""
+    fields = [getattr(value, f.name) for f in dataclasses.fields(value)]
+    inner = [item for field in fields for item in (field if isinstance(field, tuple) else (field,))]
     return {type(value)}.union(*(types_in(item) for item in inner if is_config(item)))
 
 

@@ -48,7 +48,7 @@ PARTS = {  # all but the algorithms
     "nets.recurrent": ("GRU", "LSTM"),
     "nets.torso": ("Torso",),
     "nets.transformer": ("GTrXL",),
-    "nets.auxiliary": ("RewardPrediction", "SelfPrediction"),
+    "nets.auxiliary": ("InverseDynamics", "Reconstruction", "RewardPrediction", "SelfPrediction"),
     "nets.curiosity": ("RND", "ICM"),
     "nets.ensemble": ("Gaussians",),
     "nets.cnn": ("NatureCNN", "SmallCNN", "ImpalaCNN", "ResidualCNN"),

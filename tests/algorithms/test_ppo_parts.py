@@ -17,6 +17,7 @@ from thorndike.nets.actor_critic import Carry
 from thorndike.ops import rewards
 from thorndike.ops.distributions import Categorical
 from thorndike.ops.optimise import packed
+from thorndike.ops.penalty import penalised
 from thorndike.ops.statistics import normalise_tree, update_tree
 from thorndike.types import Clock, Rollout, Timestep, Transition
 
@@ -126,7 +127,7 @@ def test_advantages_against_a_loop(monkeypatch):
     assert truncated[:-1].any()
     handed = []
     monkeypatch.setattr(
-        td.PPO, "descend", lambda self, state, data, key: handed.append(data) or ((None, None), None, {})
+        td.PPO, "descend", lambda self, state, data, key, added: handed.append(data) or ((None, None), None, {})
     )
     algorithm.learn(state, rollout._replace(steps=steps, carry=algorithm.carry(None, E)), jax.random.key(1))
 
@@ -151,7 +152,7 @@ def test_every_epoch_has_an_order_of_its_own(monkeypatch):
     no, obs = jnp.zeros((T, E), bool), jnp.zeros((T, E, 4))
     data = Minibatch(obs, None, no, no.astype(int), index, index, index, index, Carry((), ()))
 
-    def loss(self, params, batch):
+    def loss(self, params, batch, *_):
         jax.debug.callback(lambda x: seen.append(np.ravel(x)), batch.target, ordered=True)
         return jax.tree.leaves(params)[0].sum() * 0.0, {"approx_kl": jnp.float32(0)}
 
@@ -186,7 +187,7 @@ def test_keys_of_curiosity_are_no_keys_of_the_epochs(monkeypatch):
     monkeypatch.setattr(td.RND, "init", lambda self, key, *_: keys.update(init=key))
     monkeypatch.setattr(td.RND, "learn", lambda self, s, r, a, t, key: (keys.update(learn=key), nothing, {}))
     monkeypatch.setattr(
-        td.PPO, "descend", lambda self, s, data, key: keys.update(descend=key) or ((None, None), None, {})
+        td.PPO, "descend", lambda self, s, data, key, added: keys.update(descend=key) or ((None, None), None, {})
     )
     networks = ppo.networks
     monkeypatch.setattr(ppo, "networks", lambda key, *rest: keys.update(policy=key) or networks(key, *rest))
@@ -270,7 +271,7 @@ def test_observation_statistics_stand_still_outside_of_learning():
     np.testing.assert_allclose(after.statistics.var, obs.var(0), rtol=1e-3)
 
 
-def told(algorithm, batch_more=(), seed=5):
+def told(algorithm, seed=5):
     """The loss of random rows, and what it is made of: probabilities, ratios and advantages, in NumPy."""
     rng = np.random.default_rng(seed)
     logits, before = (rng.normal(size=(B, 3)).astype(np.float32) for _ in range(2))
@@ -278,8 +279,9 @@ def told(algorithm, batch_more=(), seed=5):
     action = rng.integers(0, 3, B)
     new, old = (x - np.log(np.exp(x).sum(1, keepdims=True)) for x in (logits, before))
     parts = (x[None] for x in (action, old[np.arange(B), action], value, advantage, value))
-    batch = Minibatch(None, None, None, *parts, (), Categorical(before[None]), jnp.full((1, B), 0.7))
-    loss = float(algorithm.loss(Fixed(logits, value), batch)[0])
+    added = penalised(algorithm.penalty, jnp.float32(0.7), lambda _: Categorical(before[None]), None, (1, B))
+    batch = Minibatch(None, None, None, *parts, (), tuple(one.rows for one in added))
+    loss = float(algorithm.loss(Fixed(logits, value), batch, (), added)[0])
     ratio = np.exp(new - old)[np.arange(B), action]
     return loss, new, old, ratio, advantage
 

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 import thorndike as td
-from thorndike.algorithms.policy import ppo
 from thorndike.errors import ConfigError, IncompatibleError
 from thorndike.ops import consolidation
 from thorndike.ops.keys import random_key
@@ -46,14 +45,15 @@ def test_of_a_softmax_layer(monkeypatch):
     assert np.abs((gradients.mean(0)) ** 2).max() < 1e-10
 
 
-def test_the_pull_is_the_gradient_of_the_penalty():
+def test_the_pull_of_the_penalty():
+    """Its gradient is F (θ - θ*)."""
     rng = np.random.default_rng(0)
     draw = lambda: {"a": jnp.asarray(rng.normal(size=(3, 2))), "b": jnp.asarray(rng.uniform(size=4))}  # noqa: E731
-    params, anchor, importance, gradient = draw(), draw(), draw(), draw()
-    expected = jax.grad(lambda x: 3.0 * consolidation.penalty(x, anchor, importance))(params)
-    found = consolidation.anchored(gradient, params, anchor, importance, 3.0)
+    params, anchor, importance = draw(), draw(), draw()
+    found = jax.grad(consolidation.penalty)(params, anchor, importance)
     for name in params:
-        np.testing.assert_allclose(found[name] - gradient[name], expected[name], rtol=1e-4, atol=1e-6)
+        expected = importance[name] * (params[name] - anchor[name])
+        np.testing.assert_allclose(found[name], expected, rtol=1e-4, atol=1e-6)
     by_hand = 0.5 * sum((importance[k] * (params[k] - anchor[k]) ** 2).sum() for k in params)
     assert consolidation.penalty(params, anchor, importance) == pytest.approx(float(by_hand), rel=1e-5)
 
@@ -96,8 +96,8 @@ def test_ppo_is_held_by_each_of_its_anchors(monkeypatch):
     assert np.abs(leaves[0]).max() > 1e-3
     assert metrics["consolidation"] > 0
     with monkeypatch.context() as patch:  # a mutant: importance is not looked at
-        even = lambda g, x, old, f, w: jax.tree.map(lambda g, x, o: g + w * (x - o), g, x, old)  # noqa: E731
-        patch.setattr(ppo, "anchored", even)
+        right = consolidation.penalty
+        patch.setattr(consolidation, "penalty", lambda x, old, f: right(x, old, jax.tree.map(jnp.ones_like, f)))
         moved = jax.tree.map(lambda a, b: a - b, free, learned(holding, given)[1])
         assert np.abs(np.ravel(jax.tree.leaves(moved)[0]) - np.ravel(jax.tree.leaves(found)[0])).max() > 1e-3
 

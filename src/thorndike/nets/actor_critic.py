@@ -13,6 +13,7 @@ from thorndike.nets.policy import PolicyHead
 from thorndike.nets.recurrent import GRU, LSTM, Recurrent, after, ahead, last, unroll
 from thorndike.nets.torso import Network, Torso
 from thorndike.nets.transformer import GTrXL, Transformer
+from thorndike.ops.noise import StateDependent
 from thorndike.ops.statistics import normalise_tree
 from thorndike.types import Array, Look, PyTree, Rollout, Spec, Timestep
 
@@ -38,6 +39,7 @@ class Carry(NamedTuple):
 
     policy: PyTree
     critic: PyTree
+    noise: PyTree = ()  # of state-dependent exploration; acting alone knows it
 
 
 class Params(NamedTuple):
@@ -74,10 +76,19 @@ class Actor(NamedTuple):
     scale: Array  # of values: what rewards were divided by
 
 
-def networks(key: Array, spec: Spec, torso: Torso, core: Core | None, shared: bool, log_std: float) -> Params:
+def networks(
+    key: Array,
+    spec: Spec,
+    torso: Torso,
+    core: Core | None,
+    shared: bool,
+    log_std: float,
+    exploration: StateDependent | None = None,
+) -> Params:
     """Both networks: each with a torso of its own and the core behind it where there is one, or one torso for both.
 
-    `log_std` is the initial log standard deviation of continuous actions, in units of half the range.
+    `log_std` is the initial log standard deviation of continuous actions, in units of half the range; state-dependent
+    exploration has its own.
     """
 
     def features(key: Array) -> Network | Recurrent | Transformer:
@@ -87,7 +98,7 @@ def networks(key: Array, spec: Spec, torso: Torso, core: Core | None, shared: bo
 
     pkey, hkey, ckey, vkey = jax.random.split(key, 4)
     below = features(pkey)
-    policy = Policy(below, PolicyHead(hkey, below.features, spec.action, log_std))
+    policy = Policy(below, PolicyHead(hkey, below.features, spec.action, log_std, exploration))
     return Params(policy, Critic(None if shared else features(ckey), Dense(vkey, below.features, 1)))
 
 
@@ -100,21 +111,37 @@ def blank(core: Core | None, shared: bool, n: int) -> Carry:
 
 def look(actor: Actor, carry: Carry, now: Timestep) -> tuple[Look, Carry]:
     """π(· | s) and V(s)."""
+    _, seen, carry = think(actor, carry, now)
+    return seen, carry
+
+
+def think(actor: Actor, carry: Carry, now: Timestep) -> tuple[Array, Look, Carry]:
+    """The policy's features [E, F], π(· | s) and V(s)."""
     obs = jax.tree.map(lambda x: x[None], normalise_tree(actor.statistics, now.obs))
     features, trail = unroll(actor.policy.torso, obs, now.first[None], carry.policy)
-    pi, policy_carry = actor.policy.head(features[0], now.info.get("mask")), after(actor.policy.torso, trail)
+    policy_features = features[0]
+    pi, policy_carry = actor.policy.head(policy_features, now.info.get("mask")), after(actor.policy.torso, trail)
     critic_carry: PyTree = ()
     if actor.critic.torso is not None:
         features, trail = unroll(actor.critic.torso, obs, now.first[None], carry.critic)
         critic_carry = after(actor.critic.torso, trail)
     value = actor.scale * actor.critic.head(features[0])[..., 0]
-    return Look(pi, value), Carry(policy_carry, critic_carry)
+    return policy_features, Look(pi, value), Carry(policy_carry, critic_carry, carry.noise)
 
 
-def act(actor: Actor, carry: Carry, now: Timestep, key: Array, explore: bool):
-    """Sample from the policy, or take its mode; `extras["log_prob"]` is log π(a | s)."""
-    seen, carry = look(actor, carry, now)
-    action = seen.pi.sample(key) if explore else seen.pi.mode()
+def act(
+    actor: Actor, carry: Carry, now: Timestep, key: Array, explore: bool, exploration: StateDependent | None = None
+):
+    """Sample from the policy, or take its mode; `extras["log_prob"]` is log π(a | s).
+
+    State-dependent exploration draws from the same distribution, but keeps its noise for some steps.
+    """
+    features, seen, carry = think(actor, carry, now)
+    if explore and exploration is not None:
+        carry = carry._replace(noise=exploration.draw(key, carry.noise, now.first))
+        action = actor.policy.head.explored(features, carry.noise.noise)
+    else:
+        action = seen.pi.sample(key) if explore else seen.pi.mode()
     return actor.policy.head.actions.to_environment(action), carry, {"log_prob": seen.pi.log_prob(action)}
 
 

@@ -13,10 +13,12 @@ import jax
 import jax.numpy as jnp
 from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 
-from thorndike.configuration import config
+from thorndike.configuration import config, require
 from thorndike.domains import NonNegative
 from thorndike.nets.curiosity import encoder
+from thorndike.nets.decoder import Decoder
 from thorndike.nets.mlp import Dense
+from thorndike.nets.policy import PolicyHead
 from thorndike.types import Array, Metrics, PyTree, Spec
 
 
@@ -59,6 +61,10 @@ class RewardPrediction:
 
     weight: NonNegative = 1.0  # of the loss beside the algorithm's own
 
+    def supports(self, spec: Spec) -> str | None:
+        """Actions that are numbers or choices."""
+        return unread(spec)
+
     def build(self, key: Array, features: int, spec: Spec) -> Ahead:
         """The layers above `features`; their outputs are the logits of -, 0 and +."""
         return Ahead(key, features, spec, 3)
@@ -85,6 +91,10 @@ class SelfPrediction:
 
     weight: NonNegative = 1.0  # of the loss beside the algorithm's own
 
+    def supports(self, spec: Spec) -> str | None:
+        """Actions that are numbers or choices."""
+        return unread(spec)
+
     def build(self, key: Array, features: int, spec: Spec) -> Ahead:
         """The layers above `features`; their outputs are features."""
         return Ahead(key, features, spec, features)
@@ -97,14 +107,75 @@ class SelfPrediction:
         return self.weight * error, {"auxiliary_loss": error}
 
 
-Auxiliary = RewardPrediction | SelfPrediction
+class Between(eqx.Module):
+    """From features [..., F] at s and at s' to a distribution of the actions between, by one hidden layer."""
+
+    hidden: Dense
+    head: PolicyHead
+
+    def __init__(self, key: Array, features: int, spec: Spec):
+        hkey, akey = jax.random.split(key)
+        self.hidden = Dense(hkey, 2 * features, features)
+        self.head = PolicyHead(akey, features, spec.action)
+
+    def __call__(self, here: Array, there: Array) -> Any:
+        return self.head(jax.nn.relu(self.hidden(jnp.concatenate([here, there], -1))))
 
 
-def misfit(spec: Spec) -> str | None:
-    """None where these losses can read the actions, else one sentence."""
+@config
+class InverseDynamics:
+    """Which action led from s to s', from the features at both (Pathak et al. 2017, equation 2).
+
+    L = -E[ log p(a | φ(s), φ(s')) ]
+
+    What an agent cannot change, such as noise in a picture, is no help for it; nor is what it cannot change yet.
+    """
+
+    weight: NonNegative = 1.0  # of the loss beside the algorithm's own
+
+    def build(self, key: Array, features: int, spec: Spec) -> Between:
+        """The layers above `features`; they end in a distribution of actions."""
+        return Between(key, features, spec)
+
+    def loss(self, layers: Between, torso: Any, steps: Told) -> tuple[Array, Metrics]:
+        """The error times `weight`, and metrics; `torso(obs)` are features [..., F]."""
+        error = -layers(torso(steps.obs), torso(steps.next_obs)).log_prob(steps.action).mean()
+        return self.weight * error, {"auxiliary_loss": error}
+
+
+@config
+class Reconstruction:
+    """The observation itself, from its features, as autoencoders have them (Lange & Riedmiller 2010).
+
+    L = E[ mean over pixels and numbers of ( d(φ(s)) - s )² ]
+
+    Pixels are in [0, 1]; of large numbers the error is small (`Decoder`). All that there is to see has its share in it,
+    and so has noise, on which the features are wasted.
+    """
+
+    weight: NonNegative = 1.0  # of the loss beside the algorithm's own
+    layers: int = 1  # hidden ones, for all but pictures
+    depth: int = 16  # channels of a picture's last layer but one
+
+    def check(self) -> None:
+        """Positive sizes."""
+        require(min(self.layers, self.depth) > 0, "Reconstruction.layers and depth must be positive")
+
+    def build(self, key: Array, features: int, spec: Spec) -> Decoder:
+        """The layers above `features`; their outputs are an observation."""
+        return Decoder(key, features, spec.observation, features, self.layers, self.depth)
+
+    def loss(self, layers: Decoder, torso: Any, steps: Told) -> tuple[Array, Metrics]:
+        """The error times `weight`, and metrics; `torso(obs)` are features [..., F]."""
+        error = layers.loss(torso(steps.obs), steps.obs).mean() / layers.numbers
+        return self.weight * error, {"auxiliary_loss": error}
+
+
+def unread(spec: Spec) -> str | None:
+    """None where actions can be read as vectors, else one sentence."""
     if isinstance(spec.action, (Discrete, MultiDiscrete, MultiBinary, Box)):
         return None
-    return f"auxiliary losses do not know how to read actions of {spec.action}: leave auxiliary out"
+    return f"this auxiliary loss does not know how to read actions of {spec.action}: leave it out"
 
 
 def balance(rare: Array) -> Array:
@@ -118,8 +189,3 @@ def balance(rare: Array) -> Array:
 def unit(x: Array) -> Array:
     """Vectors [..., F] of length 1; those of zeros stay."""
     return x * jax.lax.rsqrt(jnp.maximum((x**2).sum(-1, keepdims=True), 1e-12))
-
-
-def below(network: Any) -> Any:
-    """The torso below the memory of a network that remembers, or the network itself."""
-    return network.torso if hasattr(network, "after") else network

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import Any
 
@@ -118,6 +119,11 @@ class Decoder(eqx.Module):
         self.vector = Stack(vkey, features, units, layers, numbers) if numbers else None
         shapes = [target.shape for target in self.targets if isinstance(target, Picture)]
         self.images = tuple(Painting(k, features, shape, depth) for k, shape in zip(keys, shapes))
+
+    @property
+    def numbers(self) -> int:
+        """How many numbers and pixels an observation has."""
+        return sum(math.prod(t.shape) if isinstance(t, Picture) else t.features for t in self.targets)
 
     def loss(self, features: Array, obs: PyTree) -> Array:
         """The squared error, summed over all numbers and pixels of an observation, [...]."""

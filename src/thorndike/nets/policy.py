@@ -15,6 +15,7 @@ from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 from thorndike.envs.mixed import Mixed
 from thorndike.nets.mlp import Dense
 from thorndike.ops.distributions import ILLEGAL, Bernoulli, Categorical, Joint, MultiCategorical, Normal
+from thorndike.ops.noise import StateDependent
 from thorndike.types import Array
 
 SPACES = (Discrete, MultiDiscrete, MultiBinary, Box, Mixed)  # of actions that a `PolicyHead` has a distribution of
@@ -125,20 +126,45 @@ def bounds(space: Box) -> tuple[np.ndarray, np.ndarray]:
 class PolicyHead(eqx.Module):
     """Features [..., F] to a distribution over legal actions; a Gaussian's log standard deviation is a free parameter.
 
-    Masks are [..., A] (`thorndike.envs.masks`).
+    Masks are [..., A] (`thorndike.envs.masks`). With state-dependent exploration, of a Box, that parameter is log σ
+    [F, D], and the variance Σ_i φ_i(s)² σ_i² (`thorndike.ops.noise.StateDependent`); no gradient goes from it to the
+    features, as in Raffin et al. (2021)'s own code.
     """
 
     linear: Dense
     log_std: Array | None
     actions: Actions = eqx.field(static=True)
 
-    def __init__(self, key: Array, features: int, space: Space, log_std: float = 0.0):
+    def __init__(
+        self,
+        key: Array,
+        features: int,
+        space: Space,
+        log_std: float = 0.0,
+        exploration: StateDependent | None = None,
+    ):
         self.actions = Actions.of(space)
         self.linear = Dense(key, features, self.actions.dimensions, gain=0.01)
         self.log_std = jnp.full(self.actions.reals, log_std) if self.actions.reals else None
+        if exploration is not None:
+            self.log_std = jnp.full((features, self.actions.dimensions), jnp.float32(exploration.log_std))
 
     def __call__(self, features: Array, mask: Array | None = None):
-        return distribution(self.actions, self.linear(features), self.log_std, mask)
+        log_std = self.log_std
+        if log_std is not None and log_std.ndim == 2:
+            log_std = spread(features, log_std)
+        return distribution(self.actions, self.linear(features), log_std, mask)
+
+    def explored(self, features: Array, noise: Array) -> Array:
+        """Actions [E, D] of state-dependent exploration, for ε [E, F, D]."""
+        assert self.log_std is not None
+        return self.linear(features) + jnp.einsum("ef,efd->ed", features, jnp.exp(self.log_std) * noise)
+
+
+def spread(features: Array, log_std: Array) -> Array:
+    """½ log Σ_i φ_i² σ_i² [..., D], the log standard deviation of φᵀ (σ ⊙ ε), for φ [..., F] and log σ [F, D]."""
+    variance = jax.lax.stop_gradient(features) ** 2 @ jnp.exp(2.0 * log_std)
+    return 0.5 * jnp.log(variance + 1e-6)
 
 
 def distribution(actions: Actions, out: Array, log_std: Array | None, mask: Array | None):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from thorndike.types import Array, PyTree
+from thorndike.envs.conformance import difference
+from thorndike.ops.losses import Added
+from thorndike.types import Array, Metrics, PyTree
 
 CHUNK = 128  # samples whose gradients are in memory at once
 
@@ -41,6 +43,29 @@ def penalty(params: PyTree, anchor: PyTree, importance: PyTree) -> Array:
     return 0.5 * sum(jax.tree.leaves(terms))  # type: ignore[return-value]
 
 
-def anchored(gradient: PyTree, params: PyTree, anchor: PyTree, importance: PyTree, weight: Array | float) -> PyTree:
-    """The gradient of a loss with λ ½ Σ F (θ - θ*)² added to it: each is ∇ + λ F (θ - θ*)."""
-    return jax.tree.map(lambda g, x, old, f: g + weight * f * (x - old), gradient, params, anchor, importance)
+def held(weight: Array | float | None, given: dict[str, tuple[Any, ...]] | None) -> tuple[Added, ...]:
+    """λ ½ Σ F (θ - θ*)² beside a loss, for the policy of each "anchor" with its "importance"; nothing without any.
+
+    The metric `consolidation` is the sum of ½ Σ F (θ - θ*)².
+    """
+    if given is None:
+        return ()
+    pairs = [(anchor.actor.policy, one.actor.policy) for anchor, one in zip(given["anchor"], given["importance"])]
+
+    def loss(params: Any, more: Any, pi: Any, rows: Any) -> tuple[Array, Metrics]:
+        total = jnp.stack([penalty(params.policy, *pair) for pair in pairs]).sum()
+        return jnp.asarray(weight) * total, {"consolidation": total}
+
+    return (Added(loss),)
+
+
+def misplaced(anchors: Sequence[Any], importance: Sequence[Any], policy: PyTree) -> str | None:
+    """None where all of these are agents with such a `policy`, by shapes, and each anchor has its importance; else one
+    sentence."""
+    if len(anchors) != len(importance):
+        return f"each anchor has its importance: given are {len(anchors)} and {len(importance)}"
+    for one in (*anchors, *importance):
+        theirs = getattr(one.actor, "policy", ())
+        if difference(policy, jax.eval_shape(lambda theirs=theirs: theirs)) is not None:
+            return "an anchor has to have the policy's own network: start from it, with the same torso"
+    return None

@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
 import jax.numpy as jnp
 
-from thorndike.types import Array
+from thorndike.types import Array, Metrics, PyTree
+
+
+class Added(NamedTuple):
+    """A loss that is added to an algorithm's own."""
+
+    loss: Callable[
+        [Any, PyTree, Any, PyTree], tuple[Array, Metrics]
+    ]  # of θ, further layers, π and the minibatch's rows
+    rows: PyTree = ()  # what it reads of each step, [T, E, ...]; minibatches are drawn from it as from all else
 
 
 def huber(error: Array, delta: Array | float = 1.0) -> Array:

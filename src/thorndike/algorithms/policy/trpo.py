@@ -15,8 +15,8 @@ from thorndike.nets.actor_critic import Actor, Carry, Critic, Params, Policy, ac
 from thorndike.nets.observations import shown
 from thorndike.nets.policy import SPACES
 from thorndike.nets.torso import Torso, example
-from thorndike.ops.keys import permutation
 from thorndike.ops.losses import explained_variance, standardise
+from thorndike.ops.minibatches import passes
 from thorndike.ops.optimise import Adam, Optimiser, begin, descend
 from thorndike.ops.returns import gae
 from thorndike.ops.rewards import Scaling, scaled, scaling
@@ -197,18 +197,13 @@ class TRPO:
 
         def minibatch(carry, rows):
             critic, state = carry
-            value, gradient = jax.value_and_grad(loss)(critic, jax.tree.map(lambda x: x[rows], obs), target[rows])
+            value, gradient = jax.value_and_grad(loss)(critic, *rows)
             critic, state, norms = descend(self.descent, gradient, state, critic)
             return (critic, state), {"value_loss": value, **norms}
 
-        def epoch(carry, key):
-            order = permutation(key, size)[: count * (size // count)]
-            return jax.lax.scan(minibatch, carry, order.reshape(count, -1))
-
-        (critic, optimiser), metrics = jax.lax.scan(
-            epoch, (critic, optimiser), jax.random.split(key, self.critic_epochs)
-        )
-        return critic, optimiser, jax.tree.map(jnp.mean, metrics)
+        start, rows = (critic, optimiser), (obs, target)
+        (critic, optimiser), metrics = passes(minibatch, start, rows, count, self.critic_epochs, key)
+        return critic, optimiser, metrics
 
     def learn(self, state: State, rollout: Rollout, key: Array) -> tuple[State, Metrics]:
         """One step of the policy, and the critic's passes, on the rollout [T, E]."""

@@ -15,7 +15,7 @@ from thorndike.nets.imitator import Actor, Policy, State, act, blank, look
 from thorndike.nets.policy import SPACES, PolicyHead
 from thorndike.nets.torso import Torso, example
 from thorndike.ops.distributions import ILLEGAL, Bernoulli, Categorical, Joint, MultiCategorical, Normal
-from thorndike.ops.keys import permutation
+from thorndike.ops.minibatches import passes
 from thorndike.ops.optimise import Adam, Optimiser, descend
 from thorndike.ops.statistics import counted, normalise_tree, update_tree
 from thorndike.types import Array, Look, Metrics, PyTree, Rollout, Spec, Timestep
@@ -125,7 +125,7 @@ class Distillation:
         self, state: State, rollout: Rollout, key: Array, given: dict[str, tuple[Frozen, ...]]
     ) -> tuple[State, Metrics]:
         """Ask the teachers about the rollout [T, E], then `epochs` passes of minibatch descent over it."""
-        steps, (count, each) = rollout.steps, self.cut
+        steps = rollout.steps
         flat = lambda tree: jax.tree.map(lambda x: x.reshape((-1, *x.shape[2:])), tree)  # noqa: E731
         raw, mask = flat(steps.obs), flat(steps.info.get("mask"))
         target = target_of(given["teacher"], flat(steps), self.temperature)
@@ -142,13 +142,8 @@ class Distillation:
             policy, optimiser, norms = descend(self.descent, gradient, carry[1], carry[0])
             return (policy, optimiser), metrics | norms
 
-        def epoch(carry, key):
-            order = permutation(key, self.num_envs * self.rollout_length)[: count * each].reshape(count, each)
-            return jax.lax.scan(minibatch, carry, jax.tree.map(lambda x: x[order], (obs, mask, target)))
-
-        start, keys = (state.policy, state.optimiser), jax.random.split(key, self.epochs)
-        (policy, optimiser), metrics = jax.lax.scan(epoch, start, keys)
-        metrics = jax.tree.map(jnp.mean, metrics)
+        start, rows = (state.policy, state.optimiser), (obs, mask, target)
+        (policy, optimiser), metrics = passes(minibatch, start, rows, self.cut[0], self.epochs, key)
         # Of the student that gathered the rollout, without what it has learned from it since.
         metrics |= {"kl": target.kl(state.policy(obs, mask)).mean(), "teacher_entropy": target.entropy().mean()}
         statistics = update_tree(state.statistics, steps.obs)

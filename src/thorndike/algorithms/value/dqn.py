@@ -17,11 +17,12 @@ from thorndike.memory.prioritised import Prioritised
 from thorndike.memory.prioritised_sequences import PrioritisedSequences
 from thorndike.memory.replay import Uniform
 from thorndike.memory.sequences import Sequences, at_last
-from thorndike.nets.auxiliary import RewardPrediction, SelfPrediction, Told, below
+from thorndike.nets.auxiliary import SelfPrediction, Told
 from thorndike.nets.cnn import is_image
 from thorndike.nets.observations import shown
 from thorndike.nets.q_network import QNetwork
 from thorndike.nets.recurrent import GRU, LSTM
+from thorndike.nets.taught import Auxiliary, check_losses, layers, losses, misfit
 from thorndike.nets.torso import Torso, example, leaves
 from thorndike.nets.value import Categorical, Implicit, Mean, Quantiles, saturation, select
 from thorndike.ops import distributions, health
@@ -88,7 +89,7 @@ class DQN:
     noisy: Positive | None = None  # σ₀ of noise in the head's layers (Fortunato et al. 2018), to explore by; mostly 0.5
     munchausen: Munchausen | None = None  # log π as a reward, and softmax targets; in the place of `double`
     augment: Shift | Crop | ColourJitter | None = None  # pictures are changed at random in updates (DrQ, RAD)
-    auxiliary: RewardPrediction | SelfPrediction | None = None  # a loss that teaches the torso's features more
+    auxiliary: Auxiliary | None = None  # a loss, or several, that teaches the torso's features more
     # what it learns from
     replay: Uniform | Prioritised | Sequences | PrioritisedSequences | Hindsight = Uniform(
         capacity=50_000, batch_size=128
@@ -124,6 +125,7 @@ class DQN:
         )
         one_step = getattr(self.replay, "n_step", 1) == 1
         require(self.auxiliary is None or one_step, "auxiliary losses are of single steps: they need replay.n_step 1")
+        check_losses(self.auxiliary, f"{type(self).__name__}.auxiliary")
         plain = isinstance(self.head, Mean) and not self.head.rescaled and one_step
         require(
             self.munchausen is None or plain,
@@ -139,15 +141,14 @@ class DQN:
             )
         if self.augment is not None and not any(map(is_image, leaves(spec.observation))):
             return f"{name} changes pictures, and {spec.observation} has none: leave augment out"
-        return None
+        return misfit(self.auxiliary, spec)
 
     def init(self, key: Array, spec: Spec) -> State:
         """Two equal networks."""
         spec = shown(spec, self.normalize_observation)
         q = QNetwork(key, self.torso, self.core, self.head, self.dueling, self.noisy, spec)
-        copy, more = jax.tree.map(jnp.copy, q), ()
-        if self.auxiliary is not None:
-            more = self.auxiliary.build(jax.random.fold_in(key, 2), below(q.torso).features, spec)  # type: ignore[assignment]
+        copy = jax.tree.map(jnp.copy, q)
+        more = layers(self.auxiliary, jax.random.fold_in(key, 2), q.torso, spec)
         clock = Clock(jnp.int32(0), jnp.int32(spec.steps))
         statistics = running_tree(example(spec.observation)) if self.normalize_observation else ()
         return State(q, copy, begin(self.descent, (q, more)), clock, jnp.int32(0), statistics, more)  # type: ignore[arg-type]
@@ -270,7 +271,7 @@ class DQN:
             whole = (late.extras.get("weight", 1.0) * each).mean()
             if self.auxiliary is not None:
                 told = Told(late.obs, late.action, late.reward, late.next_obs)
-                error, said = self.auxiliary.loss(more, q.seen, told)
+                error, said = losses(self.auxiliary, more, q.seen, told)
                 whole, metrics = whole + error, metrics | said
             return whole, metrics
 

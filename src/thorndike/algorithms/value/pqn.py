@@ -17,7 +17,7 @@ from thorndike.nets.torso import Torso, example
 from thorndike.nets.value import Mean
 from thorndike.ops.distributions import Categorical
 from thorndike.ops.exploration import Epsilon, Softmax, greedy, legal
-from thorndike.ops.keys import permutation
+from thorndike.ops.minibatches import passes
 from thorndike.ops.optimise import Optimiser, RAdam, begin, descend
 from thorndike.ops.returns import lambda_returns
 from thorndike.ops.statistics import counted, normalise_tree, running_tree, update_tree
@@ -140,12 +140,7 @@ class PQN:
         target = lambda_returns(steps.reward, next_value, steps.terminated, steps.ended, self.discount, self.trace)
         flat = lambda x: x.reshape((-1, *x.shape[2:]))  # noqa: E731
         data = jax.tree.map(flat, Minibatch(obs, steps.action, target))
-        n = self.num_envs * self.rollout_length
-        count = max(1, round(n / self.minibatch_size))
-
-        def epoch(carry, key):
-            order = permutation(key, n)[: n // count * count].reshape(count, -1)
-            return jax.lax.scan(minibatch, carry, jax.tree.map(lambda x: x[order], data))
+        count = max(1, round(self.num_envs * self.rollout_length / self.minibatch_size))
 
         def minibatch(carry, batch):
             q, optimiser = carry
@@ -153,9 +148,7 @@ class PQN:
             q, optimiser, norms = descend(self.descent, gradient, optimiser, q)
             return (q, optimiser), metrics | norms
 
-        carry = (state.q, state.optimiser)
-        (q, optimiser), metrics = jax.lax.scan(epoch, carry, jax.random.split(key, self.epochs))
-        metrics = jax.tree.map(jnp.mean, metrics)
+        (q, optimiser), metrics = passes(minibatch, (state.q, state.optimiser), data, count, self.epochs, key)
         if jax.tree.leaves(statistics):
             metrics |= {"observations": counted(statistics)}
         return State(q, optimiser, state.clock, statistics), metrics
