@@ -274,3 +274,33 @@ def test_the_storage_of_prioritised_sequences_is_not_copied():
     storage = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(driver.like().memory))
     scratch = driver.compile(False).memory_analysis().temp_size_in_bytes
     assert scratch < storage / 20, f"{scratch / 1e6:.1f} MB of scratch beside {storage / 1e6:.1f} MB of storage"
+
+
+@td.config
+class Fives(td.RND):
+    """A bonus of 5 for everything."""
+
+    paid: bool = True
+
+    def reward(self, state, steps):
+        return state, jnp.full(steps.reward.shape, 5.0 * self.paid), {"bonus": jnp.float32(5)}
+
+
+def check_bonuses_are_rewards(curiosity):
+    """TD errors are those of rewards that are larger by the bonus."""
+    one, steps = td.DQN(**FEW, curiosity=curiosity), batch()
+    richer = steps._replace(reward=steps.reward + 5.0)
+    curious, plain = updated(one, steps=steps), updated(dataclasses.replace(one, curiosity=None), steps=richer)
+    assert curious["bonus"] == 5
+    np.testing.assert_allclose(curious["td_error"], plain["td_error"], rtol=1e-5)
+
+
+def test_curiosity_pays_for_what_is_new():
+    check_bonuses_are_rewards(Fives())
+    with pytest.raises(AssertionError):
+        check_bonuses_are_rewards(Fives(paid=False))
+
+
+def test_curiosity_is_of_single_steps():
+    with pytest.raises(td.ConfigError, match=r"n_step 1"):
+        check(td.DQN(curiosity=td.RND(), replay=td.Uniform(n_step=3)))

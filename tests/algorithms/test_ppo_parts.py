@@ -251,6 +251,15 @@ def test_a_discounted_return_does_not_outlive_the_episodes_of_a_stopped_run():
     assert float(abs(kept[0].mean - dropped[0].mean)) > 1
 
 
+def test_the_critic_may_have_another_torso():
+    """Its layers have the widths that it was given, and the policy's have theirs."""
+    one = dataclasses.replace(ONE, torso=td.Torso(widths=(16, 8)), critic_torso=td.Torso(widths=(32,)))
+    params = one.init(jax.random.key(0), SPEC).params
+    assert (params.policy.torso.features, params.critic.torso.features) == (8, 32)
+    with pytest.raises(td.ConfigError, match="critic_torso"):
+        dataclasses.replace(one, shared_torso=True).check()
+
+
 def test_a_shared_torso_is_shared():
     """The value's gradient reaches the policy's torso only where there is one torso."""
     for shared in (True, False):

@@ -120,8 +120,8 @@ def test_noise_explores_where_greed_does_not(tmp_path, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["rainbow", "c51", "qr-dqn", "iqn", "munchausen-dqn", "dueling-dqn"])
 def test_cartpole_in_100k_steps(name, tmp_path):
-    """Random play earns 22; of two seeds C51 earned 500 and 500, QR-DQN 405 and 500, and Rainbow in a third of the
-    steps 500 and 443."""
+    """Random play earns 22; QR-DQN earned 500 in five seeds of five, C51 of two seeds 500 and 500, and Rainbow in a
+    third of the steps 500 and 443."""
     value, steps = choose(name, "CartPole-v1", None)
     evaluation = trained(tmp_path, value, "CartPole-v1", steps, seeds=3).evaluate(30)
     print(name, evaluation)

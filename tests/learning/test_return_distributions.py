@@ -132,6 +132,30 @@ def test_quantiles_are_those_of_the_return(kappa):
     check_quantiles(kappa)
 
 
+RARE = 0.02  # the probability of a return of 0 in the place of 10
+
+
+def rarely(key):
+    """The end from the second state, with 10 and seldom with 0."""
+    steps = chain(key)
+    reward = jnp.where(jax.random.bernoulli(key, RARE, (B,)), 0.0, 10.0)
+    return steps._replace(reward=reward, terminated=jnp.ones(B, bool), obs=jnp.broadcast_to(jnp.eye(2)[1], (B, 2)))
+
+
+def test_what_is_rarer_than_a_quantile_needs_a_wide_kappa():
+    """The lowest of ten quantiles is at 0.05. With κ = 1 their mean is above that of returns, 9.8; with κ = 10 the loss
+    is nowhere linear, and they are expectiles (Newey & Powell 1987), τ (1 - p) (10 - e) = (1 - τ) p e."""
+    means = {}
+    for kappa in (1.0, 10.0):
+        algorithm = simple(td.Quantiles(n=10, kappa=kappa))
+        found, _ = returns(algorithm, learned(algorithm, 1500, rarely))
+        means[kappa] = found[1].mean()
+    fractions = (np.arange(10) + 0.5) / 10
+    expectiles = 10 / (1 + (1 - fractions) * RARE / (fractions * (1 - RARE)))
+    assert means[10.0] == pytest.approx(expectiles.mean(), abs=0.1)
+    assert means[1.0] > 10 * (1 - RARE) + 0.05
+
+
 def mirrored(quantiles, fractions, target, kappa):
     """τ in the place of 1 - τ."""
     return distributional.quantile_huber(quantiles, 1 - fractions, target, kappa)

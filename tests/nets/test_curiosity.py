@@ -170,3 +170,42 @@ def test_icm_reads_every_action(space):
         state, _, metrics = learn(state, jax.random.key(i))
         losses.append(float(metrics["novelty_loss"]))
     assert losses[-1] < losses[0]
+
+
+# --- of batches from a memory ----------------------------------------------------------------------------------------
+
+PLACES = Spec(Discrete(40), ACTION, 1000)
+
+
+def check_rewards_of_batches():
+    """Each is the raw bonus by the standard deviation of all so far, by NumPy, times the coefficient; and it falls ten
+    times and more where the batches are from, and less than twice elsewhere."""
+    bonus = td.RND(torso=SMALL, features=16, coefficient=2.0, share=1.0)
+    first = state = bonus.apart(jax.random.key(0), PLACES)
+    learn, raws = jax.jit(lambda s, steps: bonus.reward(s, steps)), []
+    for i in range(400):
+        steps = places(i, 0, 20).steps
+        if i < 3:
+            seen = curiosity.Steps(steps.obs, steps.action, steps.next_obs)
+            raws.append(np.asarray(bonus.novelty(state.learned, state.fixed, seen)[0]))
+        state, given, metrics = learn(state, steps)
+        if i < 3:
+            np.testing.assert_allclose(given, 2 * raws[-1] / np.std(raws), rtol=1e-3)
+            np.testing.assert_allclose(metrics["bonus"], raws[-1].mean(), rtol=1e-4)
+    near, far = ([novelty(bonus, s, places(1000, *of)) for s in (first, state)] for of in ((0, 20), (20, 40)))
+    assert near[1] < near[0] / 10, near
+    assert far[1] > far[0] / 2, far
+
+
+def test_batches_are_rewarded_for_what_is_new():
+    check_rewards_of_batches()
+
+
+@pytest.mark.parametrize("mutant", ["not normalised", "never trained"])
+def test_wrong_rewards_of_batches_are_noticed(mutant, monkeypatch):
+    if mutant == "not normalised":
+        monkeypatch.setattr(curiosity.Running, "std", property(lambda self: jnp.float32(1)))
+    else:
+        monkeypatch.setattr(curiosity, "descend", lambda optimiser, gradient, state, params: (params, state, {}))
+    with pytest.raises(AssertionError):
+        check_rewards_of_batches()

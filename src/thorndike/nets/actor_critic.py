@@ -83,23 +83,25 @@ def networks(
     core: Core | None,
     shared: bool,
     log_std: float,
+    critic_torso: Torso | None = None,
     exploration: StateDependent | None = None,
 ) -> Params:
     """Both networks: each with a torso of its own and the core behind it where there is one, or one torso for both.
 
     `log_std` is the initial log standard deviation of continuous actions, in units of half the range; state-dependent
-    exploration has its own.
+    exploration has its own. The critic's torso is like the policy's unless `critic_torso` says what it is.
     """
 
-    def features(key: Array) -> Network | Recurrent | Transformer:
+    def features(key: Array, torso: Torso) -> Network | Recurrent | Transformer:
         tkey, ckey = jax.random.split(key)
         network = torso.build(tkey if core else key, spec.observation)
         return core.build(ckey, network) if core else network
 
     pkey, hkey, ckey, vkey = jax.random.split(key, 4)
-    below = features(pkey)
+    below = features(pkey, torso)
     policy = Policy(below, PolicyHead(hkey, below.features, spec.action, log_std, exploration))
-    return Params(policy, Critic(None if shared else features(ckey), Dense(vkey, below.features, 1)))
+    own = None if shared else features(ckey, critic_torso or torso)
+    return Params(policy, Critic(own, Dense(vkey, (own or below).features, 1)))
 
 
 def blank(core: Core | None, shared: bool, n: int) -> Carry:

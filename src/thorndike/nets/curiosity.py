@@ -1,7 +1,9 @@
 """Intrinsic rewards: bonuses for states that a network does not know yet, and what they are worth.
 
-A bonus has a critic and a discount of its own, and its return goes on over the ends of episodes (Burda et al. 2019,
-section 2.3): dying costs nothing but the way back, and what is new stays new only once.
+On rollouts (`learn`) a bonus has a critic and a discount of its own, and its return goes on over the ends of episodes
+(Burda et al. 2019, section 2.3): dying costs nothing but the way back, and what is new stays new only once. On batches
+from a memory (`reward`) it is added to their rewards, computed anew each time, so that what has become known is paid no
+more (Laskin et al. 2021, the URL benchmark); its return is then part of Q, and ends where the task does.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from thorndike.nets.torso import Network, Torso, example
 from thorndike.ops.optimise import Adam, begin, descend
 from thorndike.ops.returns import discounted_sums, gae
 from thorndike.ops.statistics import Running, normalise_tree, running, running_tree, update_tree
-from thorndike.types import Array, Metrics, PyTree, Rollout, Spec
+from thorndike.types import Array, Metrics, PyTree, Rollout, Spec, Transition
 
 CLIP = 5.0  # standard deviations that an observation is shown with at most
 
@@ -63,16 +65,26 @@ class Curiosity(NamedTuple):
     sums: Array  # of each environment so far, [E]
 
 
+class Apart(NamedTuple):
+    """All that changes of an intrinsic reward that has no critic."""
+
+    learned: Any  # what says how new a state is
+    fixed: Any  # a random network that is never learned; () without one
+    optimiser: Any
+    statistics: PyTree  # of observations
+    bonuses: Running  # of all bonuses so far
+
+
 @config
 class Bonus:
     """What every intrinsic reward has. A subclass says what is new: `networks(key, spec)` and `novelty(learned, fixed,
     steps) -> bonus, loss`, [...] each."""
 
-    coefficient: NonNegative = 1.0  # weight of the intrinsic advantage beside that of rewards
-    discount: Fraction = 0.99  # γ of intrinsic returns
+    coefficient: NonNegative = 1.0  # weight of the intrinsic advantage, or of the bonus, beside that of rewards
+    discount: Fraction = 0.99  # γ of intrinsic returns; of batches from a memory the algorithm's own γ is that
     learning_rate: NonNegative = 1e-3  # step size
-    share: Static = 0.25  # of a rollout, which each update learns from
-    updates: int = 8  # gradient steps for each rollout
+    share: Static = 0.25  # of a rollout or a batch, which each update learns from
+    updates: int = 8  # gradient steps for each rollout; for each batch it is one
     torso: Torso = Torso(activation="relu")  # the network below each head
 
     def check(self) -> None:
@@ -133,6 +145,30 @@ class Bonus:
         metrics = {"bonus": raw.mean(), "intrinsic_value": value.mean(), **jax.tree.map(jnp.mean, told)}
         after = Curiosity(params[0], state.fixed, params[1], optimiser, statistics, returns, sums)
         return after, self.coefficient * advantage, metrics
+
+    def apart(self, key: Array, spec: Spec) -> Apart:
+        """Nothing is known yet: what `reward` begins with."""
+        learned, fixed = self.networks(key, shown(spec, True))
+        optimiser = begin(Adam().build(self.learning_rate), learned)
+        return Apart(learned, fixed, optimiser, running_tree(example(spec.observation)), running())
+
+    def reward(self, state: Apart, steps: Transition) -> tuple[Apart, Array, Metrics]:
+        """The bonus of each step of a batch [...], in standard deviations of all bonuses so far, times the
+        coefficient; and one gradient step on a share of the batch, after it."""
+        statistics = update_tree(state.statistics, steps.next_obs)
+        seen = Steps(sight(statistics, steps.obs), steps.action, sight(statistics, steps.next_obs))
+        few = max(1, round(self.share * steps.reward.size))  # any are as good as others: the memory drew them
+
+        def loss(learned: Any) -> tuple[Array, Array]:
+            bonus, error = self.novelty(learned, state.fixed, seen)
+            return error.reshape(-1)[:few].mean(), bonus
+
+        (error, raw), gradient = jax.value_and_grad(loss, has_aux=True)(state.learned)
+        learned, optimiser, _ = descend(Adam().build(self.learning_rate), gradient, state.optimiser, state.learned)
+        bonuses = state.bonuses.update(raw)
+        bonus = self.coefficient * jax.lax.stop_gradient(raw) / bonuses.std
+        metrics = {"bonus": raw.mean(), "intrinsic_reward": bonus.mean(), "novelty_loss": error}
+        return Apart(learned, state.fixed, optimiser, statistics, bonuses), bonus, metrics
 
     def loss(self, params: Any, fixed: Any, steps: Steps, target: Array) -> tuple[Array, Metrics]:
         """How badly the steps [B] are known, and their intrinsic returns."""

@@ -200,7 +200,11 @@ class Categorical:
 
 @config
 class Quantiles:
-    """Quantiles of the return at the middles of n equal parts of [0, 1]: QR-DQN (Dabney et al. 2018a)."""
+    """Quantiles of the return at the middles of n equal parts of [0, 1]: QR-DQN (Dabney et al. 2018a).
+
+    Quantiles do not see returns of a probability below 1 / 2n, nor does the mean over them. With κ as large as returns
+    they become expectiles, which do.
+    """
 
     n: int = 50
     kappa: Positive = 1.0  # κ: |error| beyond which the loss is linear, in units of reward

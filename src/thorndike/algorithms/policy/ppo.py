@@ -103,6 +103,7 @@ class PPO:
     curiosity: RND | ICM | None = None  # a bonus for what is new, beside the rewards
     auxiliary: Auxiliary | None = None  # a loss, or several, that teaches a shared torso's features more
     torso: Torso = Torso()  # the network below the heads
+    critic_torso: Torso | None = None  # that of the critic, where it has its own; None: as the policy's
     core: Core | None = None  # memory behind the torso; minibatches are then whole rollouts of some environments
     optimiser: Optimiser = Adam(eps=1e-5)
     num_envs: int = 8  # environments that are stepped side by side
@@ -112,7 +113,12 @@ class PPO:
         """Positive sizes, and minibatches that have something to compare."""
         sizes = (self.num_envs, self.rollout_length, self.epochs, self.minibatch_size)
         require(min(sizes) > 0, "num_envs, rollout_length, epochs and minibatch_size must be positive")
-        require(self.torso.dropout is None, "PPO does not use Torso.dropout: leave it out")
+        dropped = [torso for torso in (self.torso, self.critic_torso) if torso and torso.dropout is not None]
+        require(not dropped, "PPO does not use Torso.dropout: leave it out")
+        require(
+            self.critic_torso is None or not self.shared_torso,
+            "shared_torso is one network below both heads: leave critic_torso out, or shared_torso",
+        )
         low = self.dual_clip is not None and bool((np.asarray(self.dual_clip) <= 1).any())
         require(not low, f"PPO.dual_clip must be above 1, got {self.dual_clip}")
         clipping = self.penalty is None or self.dual_clip is None
@@ -165,7 +171,9 @@ class PPO:
         """Networks, optimiser, statistics."""
         given, spec = spec, shown(spec, self.normalize_observation)
         key, ckey = jax.random.split(key) if self.curiosity else (key, key)
-        params = networks(key, spec, self.torso, self.core, self.shared_torso, self.log_std, self.exploration)
+        params = networks(
+            key, spec, self.torso, self.core, self.shared_torso, self.log_std, self.critic_torso, self.exploration
+        )
         more = layers(self.auxiliary, jax.random.fold_in(key, 4), params.policy.torso, spec)
         return State(
             params,
@@ -312,6 +320,6 @@ class PPO:
         few: dict[str, Any] = {"torso": Torso(widths=(16, 16)), "num_envs": 4}
         few |= {"rollout_length": 16, "minibatch_size": 32}
         return {
-            "": (cls(**few), "CartPole-v1"),
-            "with memory": (cls(**few, core=LSTM(width=8)), "Pendulum-v1"),
+            "": (cls(**few, critic_torso=Torso(widths=(8,))), "CartPole-v1"),
+            "with memory": (cls(**few, core=LSTM(width=8), exploration=StateDependent()), "Pendulum-v1"),
         }

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from gymnasium.spaces import Discrete
 
-from thorndike.algorithms.value import published
+from thorndike.algorithms.value import known
 from thorndike.configuration import algorithm, require
 from thorndike.domains import Fraction, NonNegative, Positive, Share, Static
 from thorndike.memory.hindsight import Hindsight
@@ -19,6 +19,7 @@ from thorndike.memory.replay import Uniform
 from thorndike.memory.sequences import Sequences, at_last
 from thorndike.nets.auxiliary import SelfPrediction, Told
 from thorndike.nets.cnn import is_image
+from thorndike.nets.curiosity import ICM, RND
 from thorndike.nets.observations import shown
 from thorndike.nets.q_network import QNetwork
 from thorndike.nets.recurrent import GRU, LSTM
@@ -55,6 +56,7 @@ class State(NamedTuple):
     updates: Array
     statistics: PyTree  # of observations; () where they are not normalised
     auxiliary: Any = ()  # the layers of an auxiliary loss; () without one
+    curiosity: Any = ()  # of intrinsic rewards; () without any
 
 
 @algorithm(
@@ -90,6 +92,7 @@ class DQN:
     munchausen: Munchausen | None = None  # log π as a reward, and softmax targets; in the place of `double`
     augment: Shift | Crop | ColourJitter | None = None  # pictures are changed at random in updates (DrQ, RAD)
     auxiliary: Auxiliary | None = None  # a loss, or several, that teaches the torso's features more
+    curiosity: RND | ICM | None = None  # what is new is rewarded, in each batch as it is new by then
     # what it learns from
     replay: Uniform | Prioritised | Sequences | PrioritisedSequences | Hindsight = Uniform(
         capacity=50_000, batch_size=128
@@ -126,6 +129,7 @@ class DQN:
         one_step = getattr(self.replay, "n_step", 1) == 1
         require(self.auxiliary is None or one_step, "auxiliary losses are of single steps: they need replay.n_step 1")
         check_losses(self.auxiliary, f"{type(self).__name__}.auxiliary")
+        require(self.curiosity is None or one_step, "curiosity is of single steps: it needs replay.n_step 1")
         plain = isinstance(self.head, Mean) and not self.head.rescaled and one_step
         require(
             self.munchausen is None or plain,
@@ -145,13 +149,14 @@ class DQN:
 
     def init(self, key: Array, spec: Spec) -> State:
         """Two equal networks."""
-        spec = shown(spec, self.normalize_observation)
+        given, spec = spec, shown(spec, self.normalize_observation)
         q = QNetwork(key, self.torso, self.core, self.head, self.dueling, self.noisy, spec)
         copy = jax.tree.map(jnp.copy, q)
         more = layers(self.auxiliary, jax.random.fold_in(key, 2), q.torso, spec)
+        curious = self.curiosity.apart(jax.random.fold_in(key, 3), given) if self.curiosity else ()
         clock = Clock(jnp.int32(0), jnp.int32(spec.steps))
         statistics = running_tree(example(spec.observation)) if self.normalize_observation else ()
-        return State(q, copy, begin(self.descent, (q, more)), clock, jnp.int32(0), statistics, more)  # type: ignore[arg-type]
+        return State(q, copy, begin(self.descent, (q, more)), clock, jnp.int32(0), statistics, more, curious)  # type: ignore[arg-type]
 
     @property
     def descent(self):
@@ -248,6 +253,10 @@ class DQN:
             key: draws what is random in the head, and how pictures are shifted.
         """
         steps, carry = (batch.steps, batch.carry) if isinstance(batch, Rollout) else (_as_sequence(batch), ())
+        curious, told = state.curiosity, Metrics()
+        if self.curiosity is not None:
+            curious, bonus, told = self.curiosity.reward(curious, steps)
+            steps = steps._replace(reward=steps.reward + bonus)
         if self.augment is not None:
             pictures = zip(jax.random.split(jax.random.fold_in(key, 2)), (steps.obs, steps.next_obs))
             obs, next_obs = (self.augment(k, x, axes=2) for k, x in pictures)
@@ -280,37 +289,16 @@ class DQN:
         (q, more), optimiser, norms = descend(self.descent, gradient, state.optimiser, learned)
         updates = state.updates + 1
         target_q = every(updates, self.target_period, polyak(state.target, q, self.tau), state.target)
-        return State(q, target_q, optimiser, state.clock, updates, statistics, more), {**metrics, **norms}
+        return State(q, target_q, optimiser, state.clock, updates, statistics, more, curious), {
+            **metrics,
+            **norms,
+            **told,
+        }
 
     @classmethod
     def presets(cls) -> dict[str, dict[str, Any]]:
         """Settings known to work, by environment."""
-        replaying = {
-            "num_envs": 16,
-            "learning_rate": 1e-3,
-            "normalize_observation": False,
-            "core": GRU(),
-            "torso": Torso(widths=(64,), activation="relu", init="uniform"),
-            "replay": Sequences(capacity=100_000, batch_size=32, warmup=2_000),
-        }
-        return {
-            "CartPole-v1": {
-                "steps": 100_000, "discount": 0.98, "learning_rate": Linear(4e-3), "target_period": 50,
-            },
-            "Acrobot-v1": {
-                "steps": 100_000, "normalize_observation": False, "exploration": Epsilon(end=0.02, fraction=0.2),
-            },
-            "BitFlip": {  # success 1 with hindsight, 0 without
-                "steps": 50_000, "num_envs": 16, "discount": 0.98, "learning_rate": 1e-3, "target_period": 50,
-                "replay_ratio": 0.25, "normalize_observation": False, "exploration": Epsilon(start=0.3, end=0.02),
-                "torso": Torso(widths=(128, 128), activation="relu", init="uniform"), "replay": Hindsight(),
-            },
-            "TMaze": {"steps": 200_000, **replaying, "rollout_length": 32, "replay_ratio": 1 / 32},
-            "RepeatPrevious": {"steps": 200_000, **replaying, "rollout_length": 16, "replay_ratio": 1 / 32},
-            "LunarLander-v3": published.lunar_lander(),
-            "MountainCar-v0": published.mountain_car(),
-            **published.minatar(),
-        }  # fmt: skip
+        return known.dqn()
 
     @classmethod
     def small(cls) -> dict[str, tuple[Any, str]]:
@@ -319,6 +307,7 @@ class DQN:
         sequences = Sequences(capacity=240, batch_size=8, burn_in=2, warmup=48)
         remembers: dict[str, Any] = {
             "core": GRU(width=8), "rollout_length": 6, "replay": sequences, "auxiliary": SelfPrediction(),
+            "curiosity": ICM(features=8, torso=Torso(widths=(16,))),
         }  # fmt: skip
         replay = replace(cls().replay, capacity=200, batch_size=16, warmup=32)
         cases = {"": (cls(**few, replay=replay), "CartPole-v1")}

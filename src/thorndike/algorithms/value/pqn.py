@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from gymnasium.spaces import Discrete
 
-from thorndike.algorithms.value import published
+from thorndike.algorithms.value import known
 from thorndike.configuration import algorithm, require
 from thorndike.domains import Fraction, NonNegative, Positive
 from thorndike.nets.observations import shown
@@ -161,7 +161,7 @@ class PQN:
                 "steps": 300_000, "num_envs": 32, "rollout_length": 64, "trace": 0.95, "discount": 0.98,
                 "learning_rate": Linear(5e-4), "exploration": Epsilon(fraction=0.3),
             },
-            **published.minatar_without_replay(),
+            **known.minatar_without_replay(),
         }  # fmt: skip
 
     @classmethod

@@ -1,4 +1,4 @@
-"""Settings that others published for DQN and its relatives, as presets.
+"""Settings for DQN and its relatives, as presets: those of `DQN` itself, and some that others published.
 
 LunarLander and MountainCar: rl-baselines3-zoo, hyperparams/dqn.yml and qrdqn.yml. The zoo counts the steps between two
 copies of the target (`target_update_interval`), and `target_period` the updates in these. MinAtar: Young & Tian 2019,
@@ -9,7 +9,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from thorndike.memory.hindsight import Hindsight
 from thorndike.memory.replay import Uniform
+from thorndike.memory.sequences import Sequences
+from thorndike.nets.recurrent import GRU
 from thorndike.nets.torso import Torso
 from thorndike.ops.exploration import Epsilon
 from thorndike.ops.optimise import RMSProp
@@ -17,6 +20,38 @@ from thorndike.schedules import Linear
 
 MINATAR = tuple(f"pgx/minatar-{game}" for game in ("asterix", "breakout", "freeway", "seaquest", "space_invaders"))
 WIDE = Torso(widths=(256, 256), activation="relu", init="uniform")
+
+
+def dqn() -> dict[str, dict[str, Any]]:
+    """DQN's, by environment."""
+    replaying = {
+        "steps": 200_000,
+        "num_envs": 16,
+        "learning_rate": 1e-3,
+        "normalize_observation": False,
+        "core": GRU(),
+        "torso": Torso(widths=(64,), activation="relu", init="uniform"),
+        "replay": Sequences(capacity=100_000, batch_size=32, warmup=2_000),
+        "replay_ratio": 1 / 32,
+    }
+    return {
+        "CartPole-v1": {
+            "steps": 100_000, "discount": 0.98, "learning_rate": Linear(4e-3), "target_period": 50,
+        },
+        "Acrobot-v1": {
+            "steps": 100_000, "normalize_observation": False, "exploration": Epsilon(end=0.02, fraction=0.2),
+        },
+        "BitFlip": {  # success 1 with hindsight, 0 without
+            "steps": 50_000, "num_envs": 16, "discount": 0.98, "learning_rate": 1e-3, "target_period": 50,
+            "replay_ratio": 0.25, "normalize_observation": False, "exploration": Epsilon(start=0.3, end=0.02),
+            "torso": Torso(widths=(128, 128), activation="relu", init="uniform"), "replay": Hindsight(),
+        },
+        "TMaze": {**replaying, "rollout_length": 32},
+        "RepeatPrevious": {**replaying, "rollout_length": 16},
+        "LunarLander-v3": lunar_lander(),
+        "MountainCar-v0": mountain_car(),
+        **minatar(),
+    }  # fmt: skip
 
 
 def lunar_lander(**changes: Any) -> dict[str, Any]:
