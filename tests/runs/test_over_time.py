@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from matplotlib import colormaps
 from PIL import Image
 
 import thorndike as td
 from thorndike.cli import main
 from thorndike.runs.results import over_time
+from thorndike.runs.results.video import write
 from thorndike.runs.storage import checkpoint
 
 
@@ -72,6 +74,26 @@ def test_surfaces(pole, tmp_path, monkeypatch):
     alone = pole.picture(over=(2, 3))  # of the newest agent, who is the last frame's too
     last = np.asarray(alone.axes[0].collections[0].get_array())
     np.testing.assert_allclose(np.asarray(meshes[-1][0].get_array()), last, rtol=1e-5)
+
+
+def test_what_stays_has_one_colour(tmp_path):
+    """A wall beside values that grow, through the file; a palette for each frame would tint it."""
+    frames = []
+    for k in range(8):
+        frame = np.full((60, 80, 3), (195, 202, 211), np.uint8)
+        frame[20:, :, :] = (255 * colormaps["viridis"](np.linspace(0, k / 7, 80))[None, :, :3]).astype(np.uint8)
+        frames.append(frame)
+    walls = {}
+    for name, shown in (("one", over_time._of_one_palette(frames)), ("each", frames)):
+        write(tmp_path / f"{name}.gif", shown, 4.0)
+        with Image.open(tmp_path / f"{name}.gif") as film:
+            found = []
+            for i in range(film.n_frames):
+                film.seek(i)
+                found.append(np.asarray(film.convert("RGB"))[5, 5].astype(int))
+            walls[name] = np.abs(np.array(found) - (195, 202, 211)).max()
+    assert walls["one"] <= 2
+    assert walls["each"] > 5
 
 
 def test_the_command(rooms, capsys):

@@ -6,15 +6,13 @@ import sys
 from json import dumps
 from typing import Any
 
-from thorndike.errors import ThorndikeError
-
 
 def report(run: Any, as_json: bool) -> None:
     """Say what came of a run and what to do next, or one line of JSON."""
     from thorndike.runs.results.games import playable
     from thorndike.runs.results.video import filmable
 
-    status = run.status
+    status, page = run.status, _page(run)
     if as_json:
         keys = ("steps", "seconds", "steps_per_second", "compile_seconds", "return_mean")
         print(dumps({"run": str(run.path), **{key: status[key] for key in keys}}))
@@ -33,7 +31,6 @@ def report(run: Any, as_json: bool) -> None:
     print(f"time     {status['seconds']:.1f} s, and {status['compile_seconds']:.1f} s of compilation")
     see = ["play"] * playable(run.env) if games else ["watch"] * filmable(run.env)
     see = [] if recorded else ["evaluate", *see]
-    page = _page(run)
     if page:
         print(f"page     {page}  (with a film and what the agent goes by: thorndike report {run.shell})")
     steps = [f"thorndike {command} {run.shell}" for command in see]
@@ -47,7 +44,7 @@ def _page(run: Any) -> str:
 
     try:
         return near(written(run, run.path / "report.html"))
-    except (ThorndikeError, OSError) as error:
+    except Exception as error:  # the run is whole, whatever is wrong with its page
         print(f"warning: there is no report.html: {error}", file=sys.stderr)
         return ""
 

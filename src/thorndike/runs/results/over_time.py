@@ -17,6 +17,7 @@ from thorndike.runs.storage import checkpoint
 
 MOST = 60  # checkpoints that are shown, evenly apart
 FPS = 4.0
+COLOURS = 64  # that a GIF's frame has here
 LAST = 2.0  # seconds for which the last one is held
 
 
@@ -50,6 +51,7 @@ def film(run: Any, out: Path, over: tuple[int, int] | None = None, seed: int | N
     figures = _tables(run, agents) if over is None else _surfaces(run, agents, over)
     titles = [name, *(f"{step:,} steps" for step in at)]
     frames = [_frame(figure, title) for figure, title in zip(figures, titles, strict=True)]
+    frames = frames if encoder else _of_one_palette(frames)
     frames += [frames[-1]] * round(LAST * FPS)
     write(out, frames, FPS, encoder)
     return Film(out, [], about=f"{len(titles)} agents, {name} to {titles[-1]}")
@@ -59,6 +61,16 @@ def _frame(figure: Figure, title: str) -> np.ndarray:
     figure.suptitle(title, x=0.01, ha="left", fontsize=11)
     frame = drawn(figure)
     return frame[: frame.shape[0] // 2 * 2, : frame.shape[1] // 2 * 2]
+
+
+def _of_one_palette(frames: list[np.ndarray]) -> list[np.ndarray]:
+    """Frames whose colours are those of one palette. With one for each frame, as a GIF has, what stays would flicker."""
+    from PIL import Image
+
+    few = frames[:: max(1, len(frames) // 8)]
+    palette = Image.fromarray(np.concatenate([*few, frames[-1]])).quantize(COLOURS, Image.Quantize.MEDIANCUT)
+    none = Image.Dither.NONE
+    return [np.asarray(Image.fromarray(x).quantize(palette=palette, dither=none).convert("RGB")) for x in frames]
 
 
 def _tables(run: Any, agents: list[Any]) -> list[Figure]:
