@@ -116,7 +116,7 @@ def _panels(agent: Any, looks: dict[str, np.ndarray]) -> list[tuple[str, str, An
         mean = looks["mean"].reshape(len(looks["mean"]), -1)
         std = looks["std"].reshape(mean.shape) if "std" in looks else np.zeros_like(mean)
         several = mean.shape[1] > 1
-        names = [f"action {i}" if several else "action" for i in range(min(mean.shape[1], PARTS))]
+        names = [f"action {i}, unscaled" if several else "action, unscaled" for i in range(min(mean.shape[1], PARTS))]
         return [(name, "band", (mean[:, i], std[:, i]), i) for i, name in enumerate(names)]
     if "q" in looks:
         return [("Q(s, a)", "lines", looks["q"], 0)]

@@ -64,7 +64,7 @@ def _frame(figure: Figure, title: str) -> np.ndarray:
 
 
 def _of_one_palette(frames: list[np.ndarray]) -> list[np.ndarray]:
-    """Frames whose colours are those of one palette. With one for each frame, as a GIF has, what stays would flicker."""
+    """Frames in the colours of one palette: where each has its own, as GIFs do, what stays would flicker."""
     from PIL import Image
 
     few = frames[:: max(1, len(frames) // 8)]
