@@ -22,7 +22,8 @@ h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2rem; } .faint { 
 table { border-collapse: collapse; } td, th { padding: .25rem .9rem .25rem 0; text-align: left; vertical-align: top;
   border-bottom: 1px solid var(--line); font-variant-numeric: tabular-nums; overflow-wrap: anywhere; }
 pre { background: var(--card); padding: .7rem 1rem; border-radius: 6px; white-space: pre-wrap; }
-.words td + td { overflow-wrap: normal; } .numbers td + td { white-space: nowrap; } th { white-space: nowrap; }
+.words td + td { overflow-wrap: normal; } .numbers td + td { white-space: nowrap; }
+.words th, .numbers th { white-space: nowrap; }
 .away { color: var(--c1); } summary { cursor: pointer; } summary:focus-visible { outline: 2px solid var(--c0); }
 figure { display: inline-block; margin: 0 1rem 1rem 0; max-width: 100%; vertical-align: top; }
 figcaption { color: var(--faint); font-size: .85rem; }

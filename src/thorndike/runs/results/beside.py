@@ -55,8 +55,10 @@ def beside(run: Any, seed: int | None = None, most_frames: int = FRAMES) -> Html
     shots = [footage(agent, env, 1, most_frames, timeout=run.info["env_timeout"]) for agent in (before, after)]
     names = [name, f"after {run.status['steps']:,} steps"]
     longest = max(len(shot.frames) for shot in shots)
-    films = [_fitting(shot, longest, BYTES // 2) for shot in shots]
-    return Html("".join(_figure(film, _words(*pair, games)) for film, *pair in zip(films, names, shots, strict=True)))
+    parts = []
+    for shot, name in zip(shots, names, strict=True):
+        parts.append(_figure(_fitting(shot, longest, BYTES // 2), _words(name, shot, games)))
+    return Html("".join(parts))
 
 
 def _words(name: str, shot: Footage, game: bool) -> str:

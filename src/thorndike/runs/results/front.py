@@ -84,8 +84,8 @@ def front(
     for i, one in enumerate(points):
         mine = good[sum(map(len, points[:i])) :][: len(one)]
         colour, name = style(i)["color"], runs[i].path.name if len(runs) > 1 else "not dominated"
-        axes.scatter(*one[mine].T, s=46, color=colour, zorder=3, label=name)
-        axes.scatter(*one[~mine].T, s=34, facecolors="none", edgecolors=colour, linewidths=1.2, zorder=2)
+        axes.scatter(one[mine, 0], one[mine, 1], s=46, color=colour, zorder=3, label=name)
+        axes.scatter(one[~mine, 0], one[~mine, 1], s=34, facecolors="none", edgecolors=colour, linewidths=1.2, zorder=2)
     axes.scatter([], [], s=34, facecolors="none", edgecolors="#4a5568", linewidths=1.2, label="dominated")
     axes.set(xlabel=objectives[0], ylabel=objectives[1])
     axes.xaxis.set_major_formatter(lambda value, _: short(value))
