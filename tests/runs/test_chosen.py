@@ -60,7 +60,7 @@ def test_memory_is_of_the_steps_before(tmp_path):
     for obs in episode.observations[:-1]:
         agent.reset()
         alone.append(agent.look(obs, explore=True)["probabilities"])
-    assert np.abs(np.stack(alone) - looks["probabilities"]).max() > 0.02  # without memory it would be another
+    assert (np.argmax(alone, 1) != episode.actions).any()  # as it is without memory
 
 
 def test_continuous_actions_have_bands(tmp_path):
