@@ -108,8 +108,11 @@ def test_every_return_of_an_evaluation_is_a_dot(tmp_path):
 
 
 def test_settings_that_differ_between_runs(tmp_path):
+    """Beside a run of another algorithm, too, which has no such setting."""
+    kinds = {"a": {"clip": 0.2}, "b": {"clip": 0.31}, "c": {}}
     runs = [
-        fake_runs.make(tmp_path / name, fake_runs.settings("PPO", clip=clip)) for name, clip in zip("ab", (0.2, 0.31))
+        fake_runs.make(tmp_path / name, fake_runs.settings("PPO" if changes else "QLearning", **changes))
+        for name, changes in kinds.items()
     ]
     page = report(runs, tmp_path / "report.html").read_text()
     assert "<td>clip=0.2</td>" in page

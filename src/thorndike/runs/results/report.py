@@ -89,11 +89,13 @@ def _line(curve: Curve, points: int) -> tuple[Any, Any, Any, Any]:
 
 
 def _differing(journals: list[Journal]) -> list[Html]:
-    """What each run is of, and the settings that are not the same in all."""
-    settings = [flat(j.settings) | {"steps": j.info["steps"], "seeds": j.seeds, "seed": j.seed} for j in journals]
-    names = differing(settings)
-    rows = [
-        (journal.path.name, journal.name, journal.environment["id"], spell({name: own[name] for name in names}) or "-")
-        for journal, own in zip(journals, settings)
-    ]
-    return [table(rows, ("run", "algorithm", "environment", "settings that are not the same in all"))]
+    """What each run is of, and the settings that are not the same in all runs of its algorithm."""
+    rows = []
+    for kind in dict.fromkeys(journal.settings["type"] for journal in journals):
+        mine = [journal for journal in journals if journal.settings["type"] == kind]
+        settings = [flat(j.settings) | {"steps": j.info["steps"], "seeds": j.seeds, "seed": j.seed} for j in mine]
+        names = differing(settings)
+        for journal, own in zip(mine, settings):
+            told = spell({name: own[name] for name in names}) or "-"
+            rows.append((journal.path.name, journal.name, journal.environment["id"], told))
+    return [table(rows, ("run", "algorithm", "environment", "settings that differ between runs of an algorithm"))]
