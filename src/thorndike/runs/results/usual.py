@@ -60,7 +60,6 @@ USUAL = {
     "train/explained_variance": Usual("how much of the returns the critic foresees", _within(0, 1)),
     "train/gradient_norm": Usual("the gradient's length, before clipping", _gradient),
     "train/actor_gradient_norm": Usual("the length of the policy's gradient", _gradient),
-    "train/critic_gradient_norm": Usual("the length of the critic's gradient", _gradient),
     "train/staleness": Usual("updates between acting and learning", _within(high=10)),
     "train/ent_coef": Usual("the temperature α", _within(low=1e-4)),
     "train/effective_rank": Usual("how many directions the features use", _within(low=1.5)),
