@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import re
+from functools import partial
 
 import jax
 import numpy as np
@@ -16,6 +17,7 @@ from thorndike.commands.outcome import report as said
 from thorndike.drivers.scan import ScanDriver, member
 from thorndike.ops.keys import random_key
 from thorndike.runs.results import beside
+from thorndike.runs.results import shown as showing
 from thorndike.runs.results.video import Footage
 from thorndike.runs.training.beginning import seed_keys
 
@@ -121,3 +123,12 @@ def test_training_does_not_fail_for_its_page(run, capsys):
     found = capsys.readouterr()
     assert "there is no report.html" in found.err
     assert "thorndike evaluate" in found.out
+
+
+def test_choices_are_explained_by_occlusion(tmp_path, monkeypatch):
+    """A cell's number has no gradient."""
+    monkeypatch.setattr(showing, "beside", partial(beside.beside, most_frames=3))
+    run = td.train("q-learning", "FourRooms", 100, out=tmp_path / "run", progress=False)
+    parts = "".join(showing.shown(run))
+    assert "Occlusion:" in parts
+    assert "There is no" not in parts

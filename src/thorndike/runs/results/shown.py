@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from thorndike.drivers.evaluation import Evaluation
-from thorndike.errors import ThorndikeError
+from thorndike.errors import IncompatibleError, ThorndikeError
 from thorndike.explain.page import compact
 from thorndike.pages import Html, text
 from thorndike.runs.results.beside import beside
@@ -38,9 +38,17 @@ def shown(run: Any) -> list[Html]:
         parts.append(text(f"There is no film: {error}."))
     parts.append(text("What it goes by", "h3"))
     try:
-        parts += compact(run.explain(seed=seed))
+        parts += compact(_explained(run, seed))
         parts.append(text("The whole page, with every step of an episode and other methods:"))
         parts.append(text(f"thorndike explain {run.shell}", "pre"))
     except (ThorndikeError, NotImplementedError) as error:
         parts.append(text(f"There is no explanation: {error}."))
     return parts
+
+
+def _explained(run: Any, seed: int | None) -> Any:
+    """By the default method, or where choices are seen, which have no gradient, by occlusion."""
+    try:
+        return run.explain(seed=seed)
+    except IncompatibleError:
+        return run.explain(seed=seed, method="occlusion")
