@@ -182,6 +182,8 @@ from thorndike.runs.results.compare import Comparison as Comparison
 from thorndike.runs.results.compare import compare as compare
 from thorndike.runs.results.criteria import Criteria as Criteria
 from thorndike.runs.results.criteria import criteria as criteria
+from thorndike.runs.results.front import Front as Front
+from thorndike.runs.results.front import front as front
 from thorndike.runs.results.games import record_games as record_games
 from thorndike.runs.results.importance import importance as importance
 from thorndike.runs.results.listing import list_runs as list_runs

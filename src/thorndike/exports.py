@@ -29,6 +29,7 @@ PARTS = {  # all but the algorithms
     "runs.results.returns": ("plot_returns",),
     "runs.results.compare": ("compare", "Comparison"),
     "runs.results.importance": ("importance",),
+    "runs.results.front": ("front", "Front"),
     "runs.results.criteria": ("criteria", "Criteria"),
     "presets": ("preset",),
     "suggestion": ("suggest", "Suggestion"),

@@ -66,6 +66,17 @@ def curve(x: Sequence[float], y: Sequence[float], label: str) -> Figure:
     return figure
 
 
+def drawn(figure: Figure, dpi: int = 100) -> Any:
+    """The figure as an array uint8 [height, width, 3]."""
+    import numpy as np
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    figure.set_dpi(dpi)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
 def save(figure: Figure, out: str | Path) -> None:
     """Write a figure, making its folder; raises `ConfigError` for a format that matplotlib does not write."""
     out = Path(out).expanduser()

@@ -22,10 +22,16 @@ h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2rem; } .faint { 
 table { border-collapse: collapse; } td, th { padding: .25rem .9rem .25rem 0; text-align: left; vertical-align: top;
   border-bottom: 1px solid var(--line); font-variant-numeric: tabular-nums; overflow-wrap: anywhere; }
 pre { background: var(--card); padding: .7rem 1rem; border-radius: 6px; white-space: pre-wrap; }
-figure { display: inline-block; margin: 0 1rem 1rem 0; } figcaption { color: var(--faint); font-size: .85rem; }
-svg { max-width: 100%; height: auto; } svg text { fill: var(--faint); font: 11px system-ui, sans-serif; }
+.words td + td { overflow-wrap: normal; } .numbers td + td { white-space: nowrap; }
+.words th, .numbers th { white-space: nowrap; }
+.away { color: var(--c1); } summary { cursor: pointer; } summary:focus-visible { outline: 2px solid var(--c0); }
+figure { display: inline-block; margin: 0 1rem 1rem 0; max-width: 100%; vertical-align: top; }
+figcaption { color: var(--faint); font-size: .85rem; }
+svg, img { max-width: 100%; height: auto; } svg text { fill: var(--faint); font: 11px system-ui, sans-serif; }
+.dot { fill: var(--c0); opacity: .4; } .mean { stroke: var(--ink); stroke-width: 2; }
 .grid { stroke: var(--line); } .key { display: inline-block; width: 1.4em; height: .25em; vertical-align: middle; }
-@media print { body { margin: 0; } h2 { break-after: avoid; } figure, table { break-inside: avoid; } }
+@media (max-width: 30rem) { body { margin: 1rem auto; } td, th { padding-right: .6rem; font-size: .87rem; } }
+@media print { body { margin: 0; max-width: none; } h2 { break-after: avoid; } figure, table { break-inside: avoid; } }
 """
 CSS += "".join(
     f".s{i} {{ stroke: var(--c{i}) }} .f{i} {{ fill: var(--c{i}); opacity: .15 }} .k{i} {{ background: var(--c{i}) }}\n"
@@ -54,11 +60,12 @@ def page(title: str, sections: Iterable[tuple[str, Sequence[Html]]]) -> str:
     )
 
 
-def table(rows: Iterable[Sequence[Any]], head: Sequence[Any] = ()) -> Html:
-    """Rows of cells."""
+def table(rows: Iterable[Sequence[Any]], head: Sequence[Any] = (), kind: str = "") -> Html:
+    """Rows of cells, whose text may be broken anywhere; of the kind "words" between words, and of "numbers" nowhere,
+    but for the first of each row."""
     lines = ["<tr>" + "".join(f"<th>{html(cell)}</th>" for cell in head) + "</tr>"] if head else []
     lines += ["<tr>" + "".join(f"<td>{html(cell)}</td>" for cell in row) + "</tr>" for row in rows]
-    return Html(f"<table>{''.join(lines)}</table>")
+    return Html(f"<table{kind and f' class={kind}'}>{''.join(lines)}</table>")
 
 
 def text(words: Any, kind: str = "p") -> Html:
@@ -103,6 +110,32 @@ def chart(title: str, lines: Sequence[tuple[Any, Any, Any, Any]], x: str = "envi
     return Html(f"<figure>{svg}{''.join(parts)}{label}</svg><figcaption>{html(title)}</figcaption></figure>")
 
 
+def dots(title: str, rows: Sequence[tuple[str, Any]]) -> Html:
+    """Distributions, a row for each: every value a dot, and a line at the mean. Values [N] that are not finite are left
+    out."""
+    known = [np.asarray(values, float)[np.isfinite(values)] for _, values in rows]
+    if not any(map(len, known)):
+        return Html("")
+    left, row = 110, 26
+    x0, x1 = _ends(np.concatenate(known))
+    at = lambda v: left + 6 + (v - x0) / (x1 - x0) * (WIDTH - left - 24)  # noqa: E731
+    bottom, parts = row * len(rows) + 4, []
+    for v in _ticks(x0, x1):
+        parts.append(f'<line class="grid" x1="{at(v):.1f}" x2="{at(v):.1f}" y1="0" y2="{bottom}"/>')
+        parts.append(f'<text x="{at(v):.1f}" y="{bottom + 14}" text-anchor="middle">{_short(v)}</text>')
+    for i, ((name, _), values) in enumerate(zip(rows, known)):
+        middle = row * i + row / 2 + 2
+        parts.append(f'<text x="{left - 8}" y="{middle + 4}" text-anchor="end">{html(name[:18])}</text>')
+        for j, value in enumerate(values):
+            y = middle + (j * 7 % 5 - 2) * 2  # apart, where values are equal
+            parts.append(f'<circle class="dot" cx="{at(value):.1f}" cy="{y}" r="3"/>')
+        if len(values):
+            mean = at(values.mean())
+            parts.append(f'<line class="mean" x1="{mean:.1f}" x2="{mean:.1f}" y1="{middle - 11}" y2="{middle + 11}"/>')
+    svg = f'<svg viewBox="0 0 {WIDTH} {bottom + 20}" width="{WIDTH}" role="img" aria-label="{html(title)}">'
+    return Html(f"<figure>{svg}{''.join(parts)}</svg><figcaption>{html(title)}</figcaption></figure>")
+
+
 def _ticks(low: float, high: float, most: int = 6) -> list[float]:
     """Round numbers from `low` to `high`: multiples of 1, 2 or 5 times a power of ten, at most so many."""
     power = 10 ** np.floor(np.log10((high - low) / most))
@@ -112,7 +145,8 @@ def _ticks(low: float, high: float, most: int = 6) -> list[float]:
 
 def _ends(values: np.ndarray) -> tuple[float, float]:
     low, high = float(values.min()), float(values.max())
-    return (low, high) if high > low else (low - 0.5, high + 0.5)
+    half = max(0.5, 1e-6 * abs(low))  # of a constant, which may be so large that 0.5 is nothing beside it
+    return (low, high) if high > low else (low - half, high + half)
 
 
 def _points(pairs: Sequence[tuple[float, float]]) -> str:

@@ -49,6 +49,14 @@ def test_the_form_of_answers(engine):
     assert "genmove" in said(engine, "list_commands")[0].split("\n")
 
 
+def test_a_fault_of_ours_is_no_syntax_error(engine, monkeypatch):
+    """Only arguments that a command does not take are the caller's fault."""
+    assert said(engine, "showboard more", "genmove") == ["? syntax error\n\n"] * 2
+    monkeypatch.setattr(Engine, "show", lambda self: len(None))
+    with pytest.raises(TypeError, match="NoneType"):
+        engine.answer("showboard")
+
+
 def test_points_are_cells(engine):
     """A1 is at the lower left, and J follows H."""
     said(engine, "clear_board", "play black A1", "play white C3", "play b B2")

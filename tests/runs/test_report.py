@@ -11,10 +11,10 @@ import pytest
 from runs import fake_runs
 from thorndike.cli import main
 from thorndike.drivers.evaluation import Evaluation
-from thorndike.pages import _ticks
+from thorndike.pages import _ticks, dots
 from thorndike.runs.results.report import report
 
-VOID = {"meta", "br", "line", "polyline", "polygon"}
+VOID = {"meta", "br", "line", "polyline", "polygon", "circle", "rect", "img", "source"}
 
 
 class Checked(HTMLParser):
@@ -53,7 +53,8 @@ def test_a_page_of_a_run(tmp_path):
     found = Checked(page)
     said = " ".join(found.words)
     assert "clip=0.33" in said
-    assert "learning_rate" not in said  # as it is by default
+    assert "learning_rate" not in page.partition("<details>")[0]  # as it is by default
+    assert "learning_rate" in said
     assert "CartPole-v1" in said
     assert "3 seeds" in said
     assert all(f"{value}" in said for value in evaluation.to_json()["per_run"])
@@ -80,6 +81,45 @@ def test_names_are_text(tmp_path):
     Checked(page)
 
 
+def test_what_is_outside_of_its_range_is_said(tmp_path):
+    flat = np.ones((30, 2))
+    columns = {
+        "rollout/ep_rew_mean": np.linspace(10, 400, 30)[:, None] * flat,
+        "train/approx_kl": flat * [0.01, 0.2],
+        "train/explained_variance": 0.5 * flat,
+    }
+    run = fake_runs.make(tmp_path / "run", columns=columns, seeds=2)
+    rows = re.findall(r"<tr>(.*?)</tr>", report(run, tmp_path / "report.html").read_text())
+    (kl,) = [row for row in rows if "train/approx_kl" in row and "0.0005 to 0.05" in row]
+    (explained,) = [row for row in rows if "train/explained_variance" in row and "0 to 1" in row]
+    assert "outside in 1 of 2 agents" in kl
+    assert "outside" not in explained
+
+
+def test_every_return_of_an_evaluation_is_a_dot(tmp_path):
+    returns = np.array([[0.0, 5.0, 10.0], [2.0, 2.0, np.nan]])
+    page = dots("returns", [("a", returns[0]), ("b", returns[1])])
+    at = [float(x) for x in re.findall(r'<circle class="dot" cx="([^"]*)"', page)]
+    assert len(at) == 5  # NaN is none
+    place = np.interp(returns[np.isfinite(returns)], [0, 10], [at[0], at[2]])  # to one scale
+    np.testing.assert_allclose(at, place, atol=0.11)
+    means = [float(x) for x in re.findall(r'<line class="mean" x1="([^"]*)"', page)]
+    np.testing.assert_allclose(means, np.interp([5, 2], [0, 10], [at[0], at[2]]), atol=0.11)
+
+
+def test_settings_that_differ_between_runs(tmp_path):
+    """Beside a run of another algorithm, too, which has no such setting."""
+    kinds = {"a": {"clip": 0.2}, "b": {"clip": 0.31}, "c": {}}
+    runs = [
+        fake_runs.make(tmp_path / name, fake_runs.settings("PPO" if changes else "QLearning", **changes))
+        for name, changes in kinds.items()
+    ]
+    page = report(runs, tmp_path / "report.html").read_text()
+    assert "<td>clip=0.2</td>" in page
+    assert "<td>clip=0.31</td>" in page
+    assert "epochs=" not in page
+
+
 def test_several_runs_and_the_command(tmp_path, capsys):
     a = fake_runs.make(tmp_path / "a")
     b = fake_runs.make(tmp_path / "b", env="Pendulum-v1", seeds=2)
@@ -90,8 +130,18 @@ def test_several_runs_and_the_command(tmp_path, capsys):
     found = Checked(page)
     assert found.tags.count("svg") == 2
     assert "3 runs" in found.words
-    assert main(["report", str(empty), "--out", str(tmp_path / "empty.html")]) == 0
+    assert main(["report", str(empty), "--no-play", "--out", str(tmp_path / "empty.html")]) == 0
     assert "No episode has ended yet" in (tmp_path / "empty.html").read_text()
+
+
+def test_a_run_without_an_agent_has_a_page(tmp_path, capsys):
+    run = fake_runs.make(tmp_path / "run")
+    with pytest.warns(UserWarning, match="no checkpoint yet"):
+        assert main(["report", str(run)]) == 0
+    assert capsys.readouterr().out.strip() == str(run / "report.html")
+    page = (run / "report.html").read_text()
+    assert "There is no film: " in page
+    assert "There is no explanation: " in page
 
 
 @pytest.mark.parametrize(("low", "high"), [(0, 1), (-0.26, 417), (1e3, 4e4), (-0.5, 0.5), (3e-9, 4e-9), (-7e8, 1e3)])

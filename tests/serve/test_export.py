@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import subprocess
 import sys
 
@@ -26,6 +27,7 @@ IMAGES = td.Torso(images="small", widths=(8,))
 VECTOR = Box(np.array([-1, -np.inf, 0], np.float32), np.array([1, np.inf, 5], np.float32))
 ARMS = Box(np.array([-3.0, 0.0], np.float32), np.array([1.0, 0.5], np.float32))
 PARTS = Dict({"speed": Box(-1, 1, (2,), np.float32), "gear": Discrete(3)})
+ROOMS = td.four_rooms()
 PPO = {"torso": TORSO, "normalize_observation": True}
 
 CASES = {
@@ -45,6 +47,7 @@ CASES = {
     "table": (td.QLearning(), Spec(Discrete(5), Discrete(3), 1, "t")),
     "options": (td.OptionCritic(torso=TORSO), Spec(VECTOR, Discrete(3), 1, "t")),
     "goals": (td.HIRO(), Spec(VECTOR, ARMS, 1, "t")),
+    "blocks": (td.FeudalQ(block=4), Spec(ROOMS.observation_space, Discrete(4), 1, "t", model=ROOMS)),
 }  # fmt: skip
 
 
@@ -66,14 +69,14 @@ def test_onnx_acts_as_the_agent(case, tmp_path):
     found = exporting.export(agent_of(case), tmp_path / "policy.onnx", check=200)
     assert found.checked >= 200
     assert found.difference < 1e-5
-    assert found.batch == (1 if case in ("image", "table", "options") else None)
+    assert found.batch == (1 if case in ("image", "table", "options", "blocks") else None)
     carries = [name for name in found.inputs if name.startswith("carry")]
-    assert len(carries) == {"memory": 1, "lstm": 2, "dreamer": 3, "options": 1, "goals": 2}.get(case, 0)
+    assert len(carries) == {"memory": 1, "lstm": 2, "dreamer": 3, "options": 1, "goals": 2, "blocks": 3}.get(case, 0)
     assert ("first" in found.inputs) == bool(carries)
     assert ("mask" in found.inputs) == (case in ("masked", "multidiscrete"))
 
 
-@pytest.mark.parametrize("case", ["discrete", "multidiscrete", "clipped", "memory", "dqn", "sac", "options"])
+@pytest.mark.parametrize("case", ["discrete", "multidiscrete", "clipped", "memory", "dqn", "sac", "options", "blocks"])
 def test_a_module_of_numpy_acts_as_the_agent(case, tmp_path):
     agent = agent_of(case)
     assert exporting.export(agent, tmp_path / "policy.py", check=200).difference < 1e-5
@@ -84,6 +87,24 @@ def test_a_module_of_numpy_acts_as_the_agent(case, tmp_path):
         )
         said = subprocess.check_output([sys.executable, "-c", code], text=True, cwd=tmp_path, env={}).splitlines()
         assert said == [f"[{agent.act([0.1, 0.2, 0.3])}]", "[]"]
+
+
+def test_whole_numbers_are_divided_as_jax_does(tmp_path):
+    """Towards zero, and -1 where the divisor is 0; `//` alone, which goes down, would differ."""
+    exporting.export(agent_of("blocks"), tmp_path / "policy.py", check=10)
+    spec = importlib.util.spec_from_file_location("policy", tmp_path / "policy.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    some = np.array([-(2**31), -9, -7, -2, -1, 0, 1, 2, 7, 9, 2**31 - 1], np.int32)
+    x, y = (z.ravel() for z in np.meshgrid(some, some[1:]))
+    expected = np.asarray(jax.lax.div(x, y))
+    with np.errstate(over="ignore"):
+        found, down = module.divide(x, y), x // np.where(y == 0, 1, y)
+    np.testing.assert_array_equal(found, expected)
+    assert found.dtype == np.int32
+    assert (down != expected)[y != 0].any()
+    halves = np.array([1.0, -3.0], np.float32)
+    np.testing.assert_array_equal(module.divide(halves, np.float32(2)), [0.5, -1.5])
 
 
 def left_out(name):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from json import dumps
 from typing import Any
 
@@ -11,7 +12,7 @@ def report(run: Any, as_json: bool) -> None:
     from thorndike.runs.results.games import playable
     from thorndike.runs.results.video import filmable
 
-    status = run.status
+    status, page = run.status, _page(run)
     if as_json:
         keys = ("steps", "seconds", "steps_per_second", "compile_seconds", "return_mean")
         print(dumps({"run": str(run.path), **{key: status[key] for key in keys}}))
@@ -30,8 +31,22 @@ def report(run: Any, as_json: bool) -> None:
     print(f"time     {status['seconds']:.1f} s, and {status['compile_seconds']:.1f} s of compilation")
     see = ["play"] * playable(run.env) if games else ["watch"] * filmable(run.env)
     see = [] if recorded else ["evaluate", *see]
+    if page:
+        print(f"page     {page}  (with a film and what the agent goes by: thorndike report {run.shell})")
     steps = [f"thorndike {command} {run.shell}" for command in see]
     print("next     " + "\n         ".join([*steps, f"thorndike plot {run.journal.shell_path}"]))
+
+
+def _page(run: Any) -> str:
+    """The path of a page of what the run logged; "" where it cannot be written, which no training should fail for."""
+    from thorndike.runs.results.report import report as written
+    from thorndike.text import near
+
+    try:
+        return near(written(run, run.path / "report.html"))
+    except Exception as error:  # the run is whole, whatever is wrong with its page
+        print(f"warning: there is no report.html: {error}", file=sys.stderr)
+        return ""
 
 
 def sinks(names: tuple[str, ...]) -> list[Any]:

@@ -15,7 +15,8 @@ from thorndike.files import replace
 from thorndike.pages import Html, page, table, text
 from thorndike.text import score
 
-MOST = 16  # features that are drawn
+MOST, FEW = 16, 10  # features that are drawn, and those of them in a compact picture
+IMAGES = 3  # of an episode, in that
 CSS = Html(
     "<style>.b0 { fill: var(--c0) } .b1 { fill: var(--c1) } .node { fill: var(--card); stroke: var(--line) }"
     " .leaf { stroke: var(--c0) }</style>"
@@ -49,6 +50,20 @@ def write(explanation: Explanation, out: str | Path, tree: Any = None) -> Path:
     out.parent.mkdir(parents=True, exist_ok=True)
     replace(out, [page(f"What {explanation.agent} goes by", sections).encode()])
     return out
+
+
+def compact(explanation: Explanation) -> list[Html]:
+    """The shares alone, and three frames where the agent sees images, for a page about other things too."""
+    order, shares = _order(explanation)[:FEW], list(explanation.shares.values())
+    left, names = len(shares) - len(order), [explanation.names[i] for i in order]
+    parts = [
+        CSS,
+        text(f"The longer a bar, the more {WORDS[explanation.kind]} follows that input. {HOW[explanation.method]}"),
+        bars([f"input {name}" if name.isdigit() else name for name in names], [shares[i] for i in order]),
+    ]
+    if left > 0:
+        parts.append(text(f"{left} more inputs have smaller shares."))
+    return [*parts, *_frames(explanation, IMAGES)]
 
 
 def _order(explanation: Explanation) -> np.ndarray:
@@ -92,8 +107,10 @@ def _steps(explanation: Explanation) -> list[Html]:
     ]
 
 
-def _frames(explanation: Explanation) -> list[Html]:
+def _frames(explanation: Explanation, most_frames: int | None = None) -> list[Html]:
     parts: list[Html] = []
+    n = len(explanation.steps)
+    at = range(n) if most_frames is None else np.unique(np.linspace(0, n - 1, most_frames + 2)[1:-1].astype(int))
     for image, name, obs, maps in zip(
         explanation.layout.images, explanation.layout.names, explanation.obs, explanation.maps
     ):
@@ -101,8 +118,7 @@ def _frames(explanation: Explanation) -> list[Html]:
             continue
         parts.append(text(f"{name or 'What the agent sees'}: red speaks for what is explained, blue against it."))
         most = float(np.quantile(np.abs(maps), 0.998))
-        for step, frame, shown in zip(explanation.steps, obs, maps):
-            parts.append(png(heat(frame, shown, most), f"step {int(step)}"))
+        parts += [png(heat(obs[i], maps[i], most), f"step {int(explanation.steps[i])}") for i in at]
     return parts
 
 

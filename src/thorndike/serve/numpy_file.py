@@ -14,7 +14,7 @@ from thorndike.serve.graph import Dim, Node
 from thorndike.serve.policy import Policy
 
 INFIX = {
-    "Add": "+", "Sub": "-", "Mul": "*", "Div": "/", "Pow": "**", "Equal": "==", "Less": "<", "LessOrEqual": "<=",
+    "Add": "+", "Sub": "-", "Mul": "*", "Pow": "**", "Equal": "==", "Less": "<", "LessOrEqual": "<=",
     "Greater": ">", "GreaterOrEqual": ">=", "And": "&", "Or": "|", "Xor": "^", "BitwiseAnd": "&", "BitwiseOr": "|",
     "BitwiseXor": "^", "MatMul": "@",
 }  # fmt: skip
@@ -22,7 +22,7 @@ CALLS = {
     "Max": "np.maximum", "Min": "np.minimum", "Exp": "np.exp", "Log": "np.log", "Tanh": "np.tanh", "Sqrt": "np.sqrt",
     "Neg": "np.negative", "Abs": "np.abs", "Sign": "np.sign", "Floor": "np.floor", "Ceil": "np.ceil", "Sin": "np.sin",
     "Cos": "np.cos", "Tan": "np.tan", "Not": "~", "BitwiseNot": "~", "Round": "np.rint", "Where": "np.where",
-    "IsNaN": "np.isnan", "IsInf": "np.isinf", "Mod": "np.fmod", "Reciprocal": "1 / ", "Identity": "",
+    "Div": "divide", "IsNaN": "np.isnan", "IsInf": "np.isinf", "Mod": "np.fmod", "Reciprocal": "1 / ", "Identity": "",
 }  # fmt: skip
 REDUCE = {"ReduceSum": "sum", "ReduceMax": "max", "ReduceMin": "min", "ReduceProd": "prod"}
 
@@ -43,6 +43,15 @@ with np.load(Path(__file__).with_name({weights!r}), allow_pickle=False) as file:
 def sigmoid(x):
     """1 / (1 + exp(-x)), without overflow."""
     return np.float32(0.5) * (np.tanh(np.float32(0.5) * x) + np.float32(1))
+
+
+def divide(x, y):
+    """x / y; of whole numbers it is cut towards zero, and -1 where y is 0."""
+    if not np.issubdtype(np.result_type(x, y), np.integer):
+        return x / y
+    whole = x // np.where(y == 0, 1, y).astype(y.dtype)
+    cut = whole + ((whole * y != x) & ((x < 0) != (y < 0)))
+    return np.where(y == 0, -1, cut).astype(whole.dtype)
 
 
 def act({arguments}):

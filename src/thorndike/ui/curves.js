@@ -35,7 +35,8 @@ function short(number) {
 function ends(values) {
   let low = Infinity, high = -Infinity;
   for (const value of values) { low = Math.min(low, value); high = Math.max(high, value); }
-  return high > low ? [low, high] : [low - 0.5, high + 0.5];
+  const half = Math.max(0.5, 1e-6 * Math.abs(low));
+  return high > low ? [low, high] : [low - half, high + half];
 }
 
 function chart(metric) {

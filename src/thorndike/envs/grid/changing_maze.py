@@ -99,9 +99,9 @@ class ChangingMaze:
         step = jax.tree.map(lambda x, y: jnp.where(state.time < self.change, x, y), *steps)
         return step._replace(state=MazeState(step.obs, state.time + 1))
 
-    def picture(self, q: np.ndarray, path: str | Path | None = None) -> Any:
+    def picture(self, q: np.ndarray, path: str | Path | None = None, limits: tuple[float, float] | None = None) -> Any:
         """Values and greedy actions of a table q [S, A] in the second maze, as a figure."""
-        return self.mazes[1].picture(q, path)
+        return self.mazes[1].picture(q, path, limits)
 
     def render(self, state: MazeState) -> np.ndarray:
         """One frame, uint8 [height, width, 3]."""

@@ -133,11 +133,11 @@ class GridWorld:
         probability[still], reward[still] = np.eye(cells)[still][:, None], 0.0
         return probability, reward, terminal
 
-    def picture(self, q: np.ndarray, path: str | Path | None = None) -> Any:
+    def picture(self, q: np.ndarray, path: str | Path | None = None, limits: tuple[float, float] | None = None) -> Any:
         """Values and greedy actions of a table q [S, A] as a figure; see `thorndike.envs.grid.picture.draw_values`."""
         from thorndike.envs.grid.picture import draw_values
 
-        return draw_values(self, q, path)
+        return draw_values(self, q, path, limits)
 
     def render(self, state: GridState) -> np.ndarray:
         """One frame, uint8 [height, width, 3]."""

@@ -14,13 +14,20 @@ if TYPE_CHECKING:
     from thorndike.figures import Figure
 
 
-def draw_values(grid: GridWorld, q: np.ndarray, path: str | Path | None = None, cliff: str = "cliff") -> Figure:
+def draw_values(
+    grid: GridWorld,
+    q: np.ndarray,
+    path: str | Path | None = None,
+    limits: tuple[float, float] | None = None,
+    cliff: str = "cliff",
+) -> Figure:
     """Draw max_a q(s, a) as a heat map and every greedy action (ties included) as an arrow.
 
     Args:
         grid: the world.
         q: the values [S, A].
         path: where to save the figure too; the suffix says the format.
+        limits: the values of the darkest and the brightest colour; by default the least and the greatest shown.
         cliff: what cliffs are called in it.
     """
     from matplotlib.cm import ScalarMappable
@@ -37,7 +44,8 @@ def draw_values(grid: GridWorld, q: np.ndarray, path: str | Path | None = None, 
     )
     value = q.max(1)
     shown = ~(layout.goal | layout.cliff | layout.wall)
-    colours = ScalarMappable(Normalize(value[shown].min(), value[shown].max()), "viridis")
+    low, high = (value[shown].min(), value[shown].max()) if limits is None else limits
+    colours = ScalarMappable(Normalize(low, high), "viridis")
 
     figure = new_figure(0.72 * columns + 1.4, 0.72 * rows + 0.6)
     axes = figure.add_subplot()

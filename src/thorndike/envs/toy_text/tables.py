@@ -129,7 +129,7 @@ class GymnasiumTable:
             return self.grid.render(GridState(state.state))
         return _draw_taxi(_load(self.name, self.options)[0], int(state.state))
 
-    def picture(self, q: np.ndarray, path: str | Path | None = None) -> Any:
+    def picture(self, q: np.ndarray, path: str | Path | None = None, limits: tuple[float, float] | None = None) -> Any:
         """Values and greedy actions of a table q [S, A] as a figure; raises `ConfigError` for Taxi."""
         from thorndike.envs.grid.picture import draw_values
 
@@ -137,9 +137,9 @@ class GymnasiumTable:
         if grid is None:
             raise ConfigError(f"{self.name}'s states are no cells of a grid: there is nothing to draw them on")
         if self.name == "CliffWalking":
-            return draw_values(grid, q, path)
+            return draw_values(grid, q, path, limits)
         order = [3, 2, 1, 0]  # FrozenLake's actions are left, down, right, up; GridWorld's are up, right, down, left
-        return draw_values(grid, np.asarray(q)[:, order], path, cliff="hole")
+        return draw_values(grid, np.asarray(q)[:, order], path, limits, cliff="hole")
 
 
 def _cumulative(probability: np.ndarray) -> np.ndarray:

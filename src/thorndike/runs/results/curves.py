@@ -66,9 +66,10 @@ def curves(journals: list[Journal], tag: str, x: Axis) -> list[list[Curve]]:
     raise ConfigError(f"nothing to draw yet: {what} in {where}")
 
 
-def of_run(journal: Journal, tag: str, x: Axis) -> list[Curve]:
-    """A run's curves of `tag`; none where it has logged no value of it."""
-    table = journal.metrics()
+def of_run(journal: Journal, tag: str, x: Axis, table: dict[str, np.ndarray] | None = None) -> list[Curve]:
+    """A run's curves of `tag`; none where it has logged no value of it. `table` is what it logged, where that has been
+    read already."""
+    table = journal.metrics() if table is None else table
     if tag not in table or X[x] not in table:
         return []
     values, along = table[tag], _along(table, X[x])

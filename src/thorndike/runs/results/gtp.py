@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -94,11 +95,13 @@ class Engine:
         if method is None:
             return f"?{id} unknown command\n\n"
         try:
+            inspect.signature(method).bind(self, *arguments)
+        except TypeError:  # too few arguments, or too many
+            return f"?{id} syntax error\n\n"
+        try:
             return f"={id} {method(self, *arguments) or ''}".rstrip(" ") + "\n\n"
         except Refused as refused:
             return f"?{id} {refused}\n\n"
-        except TypeError:
-            return f"?{id} syntax error\n\n"
 
     def clear_board(self) -> None:
         """The beginning of a game."""

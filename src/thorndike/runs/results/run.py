@@ -341,7 +341,14 @@ class Run:
     def picture(
         self, out: str | Path | None = None, seed: int | None = None, over: tuple[int, int] | None = None
     ) -> Any:
-        """Values and greedy actions as a matplotlib figure: of tables on a grid, or `over` two numbers of a vector."""
+        """Values and greedy actions as a matplotlib figure: of tables on a grid, or `over` two numbers of a vector.
+
+        With an `out` that is a .gif or .mp4 it is a film over the checkpoints that were kept.
+        """
+        if out is not None and Path(out).suffix in (".gif", ".mp4"):
+            from thorndike.runs.results.over_time import film
+
+            return film(self, Path(out).expanduser(), over, seed)
         if over is not None:
             from thorndike.runs.results.surface import surface
 
@@ -353,6 +360,32 @@ class Run:
                 "sees a vector say over which two of its numbers, over=(0, 1)"
             )
         return self.env.picture(np.asarray(q), out)
+
+    def report(self, out: str | Path | None = None, episodes: int = 20, play: bool = True) -> Path:
+        """Write a page about the run in one file of HTML: what it logged, and its agent at work.
+
+        Args:
+            out: the file; by default `report.html` in the run directory.
+            episodes: of each agent's evaluation.
+            play: False: nothing is played, and only what was logged is shown.
+        """
+        from thorndike.runs.results.report import report
+        from thorndike.runs.results.shown import evaluated, shown
+
+        found = (evaluated(self, episodes), {self.path: shown(self)}) if play else ({}, {})
+        return report(self, out or self.path / "report.html", *found)
+
+    def choices(self, out: str | Path | None = None, **options: Any) -> Any:
+        """How an agent chooses along an episode; see `thorndike.runs.results.chosen.choices`."""
+        from thorndike.runs.results.chosen import choices
+
+        return choices(self, out, **options)
+
+    def front(self, objectives: tuple[str, str], out: str | Path | None = None, **options: Any) -> Any:
+        """What the agents of a sweep over weights earn of two objectives; see `td.front`."""
+        from thorndike.runs.results.front import front
+
+        return front(self, objectives, out, **options)
 
     def explain(self, **options: Any) -> Any:
         """What an agent goes by in an episode; see `thorndike.explain.explanation.explain_run`, and `Agent.explain`."""

@@ -10,7 +10,7 @@ import subprocess
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import gymnasium
@@ -38,11 +38,12 @@ INLINE = 1_000_000  # characters of a film within a notebook; of a longer one th
 class Film:
     """A file with a moving picture; notebooks show it.
 
-    `returns` are those of its whole episodes; `cut` says where it stopped in the midst of one.
+    `returns` are those of its whole episodes; `cut` says where it stopped in the midst of one. A film of something else
+    than episodes is `about` that.
     """
 
-    def __init__(self, path: Path, returns: list[float], cut: str = ""):
-        self.path, self.returns, self.cut = path, returns, cut
+    def __init__(self, path: Path, returns: list[float], cut: str = "", about: str = ""):
+        self.path, self.returns, self.cut, self.about = path, returns, cut, about
 
     def _repr_html_(self) -> str:
         import base64
@@ -60,7 +61,7 @@ class Film:
 
     def __repr__(self) -> str:
         whole = f"return {', '.join(f'{x:.1f}' for x in self.returns)}" if self.returns else "no episode ended"
-        return f"{near(self.path)} ({whole}{self.cut and '; '}{self.cut})"
+        return f"{near(self.path)} ({self.about or whole}{self.cut and '; '}{self.cut})"
 
 
 def film(
@@ -93,9 +94,44 @@ def film(
     """
     if out.suffix not in (".gif", ".mp4"):
         raise ConfigError(f"films are .gif or .mp4, not {out.name!r}")
+    encoder = ffmpeg() if out.suffix == ".mp4" else None
+    found = footage(agent, env, episodes, most_frames, seed, timeout, explore)
+    write(out, found.frames, found.fps, encoder)
+    return Film(out, found.returns, found.cut)
+
+
+def write(out: Path, frames: list[np.ndarray], fps: float, encoder: str | None = None) -> None:
+    """Write frames uint8 [H, W, 3] as a GIF, or as an MP4 where there is an encoder; at least two seconds."""
+    frames = frames + [frames[-1]] * (math.ceil(SHORTEST * fps) - len(frames))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if encoder is None:
+        _write_gif(out, frames, fps)
+    else:
+        _write_mp4(encoder, out, frames, fps)
+
+
+class Footage(NamedTuple):
+    """What was filmed."""
+
+    frames: list[np.ndarray]  # uint8 [H, W, 3] each, of one size
+    returns: list[float]  # of whole episodes
+    cut: str  # where it stopped in the midst of one, else ""
+    fps: float
+
+
+def footage(
+    agent: Agent,
+    env: Any,
+    episodes: int = 1,
+    most_frames: int = 1500,
+    seed: int = 0,
+    timeout: float = 60.0,
+    explore: bool = False,
+) -> Footage:
+    """Play and draw, and write nothing; arguments and errors as of `film`."""
     check_episodes(episodes)
     require(most_frames > 0, f"frames must be positive, got {most_frames}")
-    encoder, env = ffmpeg() if out.suffix == ".mp4" else None, getattr(env, "evaluation", env)
+    env = getattr(env, "evaluation", env)
     if not filmable(env):
         name = getattr(env, "id", type(env).__name__)
         why = "it draws no frames, and its observations are no images"
@@ -105,13 +141,7 @@ def film(
     shoot = _film_jax if is_jax(env) else partial(_film_host if draws(env) else _film_rows, timeout=timeout)
     with starts_within(timeout):
         (frames, returns, cut), fps = shoot(play, agent, env, seed)
-    frames += [frames[-1]] * (math.ceil(SHORTEST * fps) - len(frames))
-    out.parent.mkdir(parents=True, exist_ok=True)
-    if encoder is None:
-        _write_gif(out, frames, fps)
-    else:
-        _write_mp4(encoder, out, frames, fps)
-    return Film(out, returns, cut)
+    return Footage(frames, returns, cut, fps)
 
 
 def draws(env: Any) -> bool:
