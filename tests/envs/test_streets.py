@@ -113,7 +113,7 @@ def test_progress_leaves_the_best_policy():
         actions = jax.random.categorical(key, jnp.array([0.0, 2.0, 0.0, 1.0, 0.0]), shape=(100,))
         begin = (first.state, jnp.bool_(True), jnp.float32(0), jnp.float32(1))
         carry, _ = jax.lax.scan(step, begin, (actions, jax.random.split(key, 100)))
-        return carry[2] - routed.progress * routed.left(first.state.inner), carry[1]
+        return carry[2] + routed.potential(first.state.inner), carry[1]
 
     found, alive = jax.vmap(differ, (0, None))(jax.random.split(jax.random.key(2), 30), jnp.float32(0.9))
     assert (~alive).sum() > 10

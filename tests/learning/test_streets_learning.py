@@ -44,6 +44,7 @@ def hurried(env, key):
     return jax.lax.scan(step, begin, jax.random.split(key, env.max_steps))[0][3]
 
 
+@pytest.mark.slow
 def test_who_always_accelerates_collides():
     env = td.make("RoutedStreets")
     collided = jax.jit(jax.vmap(lambda key: hurried(env, key)))(jax.random.split(jax.random.key(0), 100))

@@ -27,12 +27,12 @@ class Routed(Wrapper):
     they answer for every crossing, so a car that leaves its route is shown another one at once. With `planner="none"`
     the route is zeros, and the rewards are the same: what a planner is worth is the difference.
 
-    Progress is rewarded by γ Φ(s') - Φ(s), Φ = -`progress` · streets to go, which leaves the best policy as it is
+    Progress is rewarded by γ Φ(s') - Φ(s), Φ = `progress` · streets behind it, which leaves the best policy as it is
     (Ng et al. 1999); `discount` has to be the algorithm's γ.
     """
 
     planner: Literal["a_star", "none"] = "a_star"
-    progress: NonNegative = 0.1
+    progress: NonNegative = 0.2
     discount: Fraction = 0.99
 
     def check(self) -> None:
@@ -45,24 +45,34 @@ class Routed(Wrapper):
         """ "obs", and "route"."""
         return Dict(obs=self.env.observation_space, route=Box(0.0, 1.0, (5,), np.float32))
 
+    @property
+    def most(self) -> float:
+        """Streets to go at most."""
+        return float(self.env.town.far.max()) + 1.0
+
     def reset(self, key: Array) -> Step:
         """With the first turn."""
         step = self.env.reset(key)
-        return step._replace(state=Wrapped(step.state, self.left(step.state)), obs=self.shown(step.obs, step.state))
+        return step._replace(
+            state=Wrapped(step.state, self.potential(step.state)), obs=self.shown(step.obs, step.state)
+        )
 
     def step(self, state: Wrapped, action: Array, key: Array) -> Step:
         """The inner step, with the route from where it leads, and what was won of it."""
         step = self.env.step(state.inner, action, key)
-        left = self.left(step.state)
-        potential = -self.progress * jnp.where(step.terminated, 0.0, left)
-        reward = step.reward + self.discount * potential + self.progress * state.mine
-        later = Wrapped(step.state, left)
+        potential = jnp.where(step.terminated, 0.0, self.potential(step.state))
+        reward = step.reward + self.discount * potential - state.mine
+        later = Wrapped(step.state, potential)
         return step._replace(state=later, obs=self.shown(step.obs, step.state), reward=reward)
 
     def left(self, state: Drive) -> Array:
         """Streets to go: the rest of this one, and those from its end to the goal."""
         far = jnp.asarray(self.env.town.far)[self.env.ahead(state.me), state.goal]
         return far + 1.0 - state.me.cell / self.env.length
+
+    def potential(self, state: Drive) -> Array:
+        """Φ, 0 for the farthest two crossings: not negative, so that neither to stand nor to collide is a gain."""
+        return self.progress * (self.most - self.left(state))
 
     def turn(self, state: Drive) -> Array:
         """The next turn of a shortest route: into the street whose end is nearest to the goal."""
@@ -73,8 +83,7 @@ class Routed(Wrapper):
 
     def shown(self, obs: Array, state: Drive) -> dict[str, PyTree]:
         """The observation with the route."""
-        most = float(self.env.town.far.max()) + 1.0
-        route = jnp.concatenate([jax.nn.one_hot(self.turn(state), 4), (self.left(state) / most)[None]])
+        route = jnp.concatenate([jax.nn.one_hot(self.turn(state), 4), (self.left(state) / self.most)[None]])
         return {"obs": obs, "route": route * (self.planner == "a_star")}
 
 

@@ -22,7 +22,7 @@ TURN = (0, 1, 2, 2, 3)  # the turn that each of these makes at a crossing: BACK,
 SIDE_AFTER = (2, 2, 2, 3, 3)  # where each is in the next street: who turns left comes into the left lane
 TOP = 2  # cells in a step, the highest speed
 SIGHT = 4  # cells ahead in which other cars are seen
-EARNS = {"arrival": 1.0, "collision": -1.0, "red": -0.3, "close": -0.02, "jerk": -0.003, "time": -0.005}
+EARNS = {"arrival": 1.0, "collision": -1.0, "red": -0.3, "close": -0.02, "jerk": -0.003, "time": -0.01}
 
 
 class Cars(NamedTuple):
@@ -58,7 +58,7 @@ class Streets:
 
     A step earns the sum of its terms: 1 for arriving; -1 for a collision, with a car or, with probability `hit`, on
     red; -0.3 for a red light; -0.02 for being so close to a car that it could not stop; -0.003 for each change of
-    speed; -0.005 for the step. Arrival and collisions end an episode. An observation says where the goal is, but
+    speed; -0.01 for the step. Arrival and collisions end an episode. An observation says where the goal is, but
     not the way.
 
     Starts and goals are drawn from `pairs`: "seen" are seven of ten of all pairs, "unseen" the others.
@@ -66,7 +66,7 @@ class Streets:
 
     map: tuple[str, ...] = ("...#.", ".#...", ".....", "...#.", ".#...")
     pairs: Literal["all", "seen", "unseen"] = "all"
-    cars: int = 60
+    cars: int = 30
     length: int = 8
     green: int = 8  # steps for which a light is green
     hit: Fraction = 0.3
