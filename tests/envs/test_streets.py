@@ -140,7 +140,7 @@ def test_what_a_step_does():
     assert int(STEP(placed(speed=2), SLOWER, key).state.me.cell) == 1
     # Into a car that moves from cell 1 to 2: with two cells; not in the other lane, but by steering into it.
     assert bool(STEP(placed(other=(1, 0), speed=2), KEEP, key).terminated)
-    assert float(STEP(placed(other=(1, 0), speed=2), KEEP, key).info["terms"]["collision"]) == -1.0
+    assert float(STEP(placed(other=(1, 0), speed=2), KEEP, key).info["terms"]["collision"]) == pytest.approx(-0.3)
     assert not bool(STEP(placed(other=(1, 0), speed=1), KEEP, key).terminated)
     assert not bool(STEP(placed(other=(1, 1), speed=2), KEEP, key).terminated)
     assert bool(STEP(placed(other=(1, 1), speed=2), STEER_RIGHT, key).terminated)
@@ -165,7 +165,7 @@ def test_turns_and_lights():
             after = found.state.me
             assert [int(x) for x in after] == [ahead, heading, lane, 0]
             green = bool(FAR.green_for(jnp.int32(clock), me))
-            assert float(found.info["terms"]["red"]) == pytest.approx(0.0 if green else -0.3)
+            assert float(found.info["terms"]["red"]) == pytest.approx(0.0 if green else -0.1)
             assert float(found.info["cost"]) == float(not green)
             if green:
                 arrived = STEP(state._replace(clock=jnp.int32(clock), goal=jnp.int32(ahead)), KEEP, jax.random.key(0))

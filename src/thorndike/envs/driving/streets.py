@@ -22,7 +22,7 @@ TURN = (0, 1, 2, 2, 3)  # the turn that each of these makes at a crossing: BACK,
 SIDE_AFTER = (2, 2, 2, 3, 3)  # where each is in the next street: who turns left comes into the left lane
 TOP = 2  # cells in a step, the highest speed
 SIGHT = 4  # cells ahead in which other cars are seen
-EARNS = {"arrival": 1.0, "collision": -1.0, "red": -0.3, "close": -0.02, "jerk": -0.003, "time": -0.01}
+EARNS = {"arrival": 1.0, "collision": -0.3, "red": -0.1, "close": -0.02, "jerk": -0.003, "time": -0.01}
 
 
 class Cars(NamedTuple):
@@ -56,8 +56,8 @@ class Streets:
     there is no such street it turns back. Stopping and yielding are "slower", for as long as it takes, and need no
     actions of their own.
 
-    A step earns the sum of its terms: 1 for arriving; -1 for a collision, with a car or, with probability `hit`, on
-    red; -0.3 for a red light; -0.02 for being so close to a car that it could not stop; -0.003 for each change of
+    A step earns the sum of its terms: 1 for arriving; -0.3 for a collision, with a car or, with probability `hit`, on
+    red; -0.1 for a red light; -0.02 for being so close to a car that it could not stop; -0.003 for each change of
     speed; -0.01 for the step. Arrival and collisions end an episode. An observation says where the goal is, but
     not the way.
 
