@@ -71,6 +71,8 @@ from thorndike.envs.classic.mountain_car_continuous import MountainCarContinuous
 from thorndike.envs.classic.pendulum import Pendulum as Pendulum
 from thorndike.envs.continuous.point_maze import PointMaze as PointMaze
 from thorndike.envs.control.reactor import Reactor as Reactor
+from thorndike.envs.driving.routed import Routed as Routed
+from thorndike.envs.driving.streets import Streets as Streets
 from thorndike.envs.goal.bit_flip import BitFlip as BitFlip
 from thorndike.envs.goal.reach import Reach as Reach
 from thorndike.envs.grid.boat_race import BoatRace as BoatRace
@@ -85,6 +87,7 @@ from thorndike.envs.identify import identify as identify
 from thorndike.envs.memory.repeat_previous import RepeatPrevious as RepeatPrevious
 from thorndike.envs.memory.t_maze import TMaze as TMaze
 from thorndike.envs.tasks.bandit import Bandit as Bandit
+from thorndike.envs.tasks.cheetah import CheetahTask as CheetahTask
 from thorndike.envs.tasks.dark_room import DarkRoom as DarkRoom
 from thorndike.envs.tasks.doors import Doors as Doors
 from thorndike.envs.tasks.navigation import Navigation2D as Navigation2D

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +14,7 @@ from thorndike.configuration import check, config
 from thorndike.envs.batched import Batched
 from thorndike.errors import ConfigError
 from thorndike.ops.keys import random_key
+from thorndike.types import Step
 
 FAMILIES = {
     "bandit": td.Bandit(),
@@ -151,3 +154,44 @@ def test_what_cannot_be_wrapped():
         check(td.Trials(env=td.SameTask(env=td.Bandit())))
     with pytest.raises(ConfigError, match="positive"):
         check(td.Trials(env=td.Bandit(), episodes=0))
+
+
+class Runner:
+    """In the place of Brax's robot: its velocity is its first action, and control costs 0.1 |a|²."""
+
+    def reset(self, key):
+        return Step(SimpleNamespace(metrics={}), jnp.zeros(3))
+
+    def step(self, state, action, key):
+        metrics = {"x_velocity": action[0], "reward_ctrl": -0.1 * (action**2).sum()}
+        return Step(SimpleNamespace(metrics=metrics), jnp.zeros(3), jnp.float32(99))
+
+
+def test_what_a_cheetah_is_paid_for(monkeypatch):
+    """By hand, in both families; the simulator's own reward, for running forward, is not paid."""
+    monkeypatch.setattr(td.CheetahTask, "robot", Runner())
+    key, action = jax.random.key(0), jnp.array([1.5, 1.0])
+    for kind, task, expected in (("direction", -1.0, -1.5), ("direction", 1.0, 1.5), ("velocity", 0.5, -1.0)):
+        env = td.CheetahTask(kind=kind)
+        step = env.step(env.begin(jnp.float32(task), key).state, action, key)
+        assert float(step.reward) == pytest.approx(expected - 0.325)
+        assert float(env.task_of(step.state)) == task
+    keys = jax.random.split(key, 200)
+    assert set(np.asarray(jax.vmap(td.CheetahTask().task)(keys)).tolist()) == {-1.0, 1.0}
+    speeds = np.asarray(jax.vmap(td.CheetahTask(kind="velocity").task)(keys))
+    assert speeds.min() >= 0
+    assert 1.8 < speeds.max() <= 2
+
+
+@pytest.mark.slow
+def test_braxs_cheetah_is_paid_by_the_task():
+    """Its own reward, 1 · v - 0.1 |a|², is that of running forward; backward pays the opposite of v."""
+    env, key = td.CheetahTask(backend="spring"), jax.random.key(0)
+    state, step, own = env.begin(jnp.float32(-1), key).state, jax.jit(env.step), jax.jit(env.robot.step)
+    for t in range(5):
+        action = jnp.sin(jnp.arange(6.0) + t)
+        found, forward = step(state, action, key), own(state.place, action, key)
+        control = -0.1 * float((action**2).sum())
+        assert float(found.reward) - control == pytest.approx(-(float(forward.reward) - control), abs=1e-4)
+        state = found.state
+    assert env.observation_space.shape == (17,)

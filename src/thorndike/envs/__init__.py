@@ -32,6 +32,8 @@ BUILT_IN = {  # id: (module, factory); where Gymnasium has one of that id, parit
     "Reach": ("goal.reach", "Reach"),
     "PointMaze": ("continuous.point_maze", "PointMaze"),
     "Reactor": ("control.reactor", "Reactor"),
+    "Streets": ("driving.streets", "Streets"),
+    "RoutedStreets": ("driving.routed", "routed_streets"),
     "RepeatPrevious": ("memory.repeat_previous", "RepeatPrevious"),
     "TMaze": ("memory.t_maze", "TMaze"),
     "Bandit": ("tasks.bandit", "Bandit"),

@@ -55,6 +55,10 @@ def presets() -> dict[str, dict[str, Any]]:
             "learning_rate": Linear(2.5e-4), "clip": 0.1, "entropy_coefficient": 0.01,
             "shared_torso": True, "torso": Torso(widths=(512,)),
         },
+        "RoutedStreets": {
+            **raw, "steps": 300_000, "num_envs": 32, "rollout_length": 64, "minibatch_size": 256, "epochs": 4,
+            "learning_rate": Linear(1e-3), "entropy_coefficient": 0.01,
+        },
         "simple_spread_v3": {  # eight worlds of three agents; the norm is MAPPO's (Yu et al. 2022)
             **raw, "steps": 100_000, "num_envs": 24, "rollout_length": 50, "minibatch_size": 240, "epochs": 8,
             "learning_rate": Linear(1e-3), "max_grad_norm": 10.0,
