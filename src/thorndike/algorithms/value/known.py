@@ -69,7 +69,8 @@ def mountain_car(**changes: Any) -> dict[str, Any]:
     flag."""
     return {
         "steps": 120_000, "num_envs": 1, "rollout_length": 16, "replay_ratio": 0.5, "learning_rate": 4e-3,
-        "discount": 0.98, "target_period": 300, "huber": 1.0, "max_grad_norm": 10.0, "normalize_observation": False, "double": False,
+        "discount": 0.98, "target_period": 300, "huber": 1.0, "max_grad_norm": 10.0, "normalize_observation": False,
+        "double": False,
         "exploration": Epsilon(end=0.07, fraction=0.2), "torso": WIDE,
         "replay": Uniform(capacity=10_000, batch_size=128, warmup=1_000), **changes,
     }  # fmt: skip
