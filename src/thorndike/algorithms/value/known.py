@@ -55,9 +55,10 @@ def dqn() -> dict[str, dict[str, Any]]:
 
 
 def lunar_lander(**changes: Any) -> dict[str, Any]:
-    """The zoo's DQN: an update for each of four steps. Here these are of four environments, there of one."""
+    """The zoo's DQN: four updates after four steps of one environment."""
     return {
-        "steps": 100_000, "num_envs": 4, "replay_ratio": 1.0, "learning_rate": 6.3e-4, "discount": 0.99,
+        "steps": 100_000, "num_envs": 1, "rollout_length": 4, "replay_ratio": 1.0, "learning_rate": 6.3e-4,
+        "discount": 0.99,
         "target_period": 250, "huber": 1.0, "max_grad_norm": 10.0, "normalize_observation": False, "double": False,
         "exploration": Epsilon(end=0.1, fraction=0.12), "torso": WIDE,
         "replay": Uniform(capacity=50_000, batch_size=128, warmup=128), **changes,
