@@ -56,8 +56,8 @@ def presets() -> dict[str, dict[str, Any]]:
             "shared_torso": True, "torso": Torso(widths=(512,)),
         },
         "RoutedStreets": {
-            **raw, "steps": 300_000, "num_envs": 32, "rollout_length": 64, "minibatch_size": 256, "epochs": 4,
-            "learning_rate": Linear(1e-3), "entropy_coefficient": 0.01,
+            "steps": 2_000_000, "num_envs": 64, "rollout_length": 64, "minibatch_size": 512, "epochs": 4,
+            "learning_rate": Linear(1e-3), "entropy_coefficient": 0.01, "normalize_observation": False,
         },
         "simple_spread_v3": {  # eight worlds of three agents; the norm is MAPPO's (Yu et al. 2022)
             **raw, "steps": 100_000, "num_envs": 24, "rollout_length": 50, "minibatch_size": 240, "epochs": 8,
