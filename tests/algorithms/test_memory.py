@@ -116,7 +116,7 @@ def test_learning_from_the_wrong_memory_is_caught(bug, tmp_path, monkeypatch):
             carry=jax.tree.map(lambda c: jnp.roll(c, 1, 1), data.carry)
         ),
     }[bug]
-    monkeypatch.setattr(td.PPO, "descend", lambda self, state, data, key: descend(self, state, change(data), key))
+    monkeypatch.setattr(td.PPO, "descend", lambda self, s, data, *rest: descend(self, s, change(data), *rest))
     assert first_ratios(tmp_path) > 1e-5
 
 
@@ -131,7 +131,7 @@ def test_minibatches_are_whole_sequences():
         jax.tree.map(lambda c: c[None], algorithm.carry(None, 4)),
     )  # fmt: skip
 
-    def loss(self, params, batch):
+    def loss(self, params, batch, more, added):
         jax.debug.callback(lambda x: seen.append(np.asarray(x)), batch.target)
         return jax.tree.leaves(params)[0].sum() * 0.0, {"approx_kl": jnp.float32(0)}
 

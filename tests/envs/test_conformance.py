@@ -41,8 +41,6 @@ ENVS = {
     "Taxi": td.make("Taxi-v4", max_steps=12),
     "RepeatPrevious": RepeatPrevious(cards=30, max_steps=7),
     "TMaze": TMaze(length=3, max_steps=20),
-    "Streets": td.Streets(cars=8, max_steps=30),
-    "Routed": td.Routed(env=td.Streets(cars=8, max_steps=30)),
     "Counter": Counter(),
     "Counter that ends": Counter(ends=3),
     "Counter that ends with the clock": Counter(ends=5),
@@ -50,7 +48,7 @@ ENVS = {
     "pgx Breakout": td.make("pgx/minatar-breakout", max_steps=12),
     "Brax": td.make("brax/fast", max_steps=7),
 }
-RANDOM = (GridWorld, RepeatPrevious, td.GymnasiumTable, td.PgxGame, td.Streets, td.Routed)  # a step depends on its key
+RANDOM = (GridWorld, RepeatPrevious, td.GymnasiumTable, td.PgxGame)  # a step depends on its key
 ADAPTED = (td.Gymnax, td.PgxGame, td.Robot)
 PROBES = {
     "truncated": Counter(),

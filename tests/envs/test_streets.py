@@ -200,3 +200,8 @@ def test_without_a_planner_the_route_is_not_shown_and_rewards_are_the_same():
     assert float(begun[0].obs["route"][:4].sum()) == 1.0
     assert not np.asarray(begun[1].obs["route"]).any()
     np.testing.assert_array_equal(begun[0].obs["obs"], begun[1].obs["obs"])
+
+
+def test_the_contract_of_environments_holds():
+    for env in (td.Streets(cars=8, max_steps=30), td.Routed(env=td.Streets(cars=8, max_steps=30))):
+        assert "all holds" in str(td.check(env))
