@@ -90,12 +90,12 @@ def chart(title: str, lines: Sequence[tuple[Any, Any, Any, Any]], x: str = "envi
     px = lambda v: LEFT + (np.asarray(v, float) - x0) / (x1 - x0) * (WIDTH - LEFT - RIGHT)  # noqa: E731
     py = lambda v: HEIGHT - BOTTOM - (np.asarray(v, float) - y0) / (y1 - y0) * (HEIGHT - BOTTOM - TOP)  # noqa: E731
     parts = []
-    for v in _ticks(y0, y1):
+    for v, words in _marks(up):
         at = float(py(v))
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{at:.1f}" y2="{at:.1f}"/>')
-        parts.append(f'<text x="{LEFT - 6}" y="{at + 4:.1f}" text-anchor="end">{_short(v)}</text>')
-    for v in _ticks(x0, x1):
-        parts.append(f'<text x="{float(px(v)):.1f}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">{_short(v)}</text>')
+        parts.append(f'<text x="{LEFT - 6}" y="{at + 4:.1f}" text-anchor="end">{words}</text>')
+    for v, words in _marks(along):
+        parts.append(f'<text x="{float(px(v)):.1f}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">{words}</text>')
     for i, (xs, ys, low, high) in enumerate(lines):
         xs, ys = np.asarray(xs, float), np.asarray(ys, float)
         keep = np.isfinite(ys)
@@ -105,6 +105,9 @@ def chart(title: str, lines: Sequence[tuple[Any, Any, Any, Any]], x: str = "envi
             parts.append(f'<polygon class="f{i % COLOURS}" points="{_points(around)}"/>')
         points = [*zip(px(xs[keep]), py(ys[keep]))]
         parts.append(f'<polyline class="s{i % COLOURS}" fill="none" stroke-width="2" points="{_points(points)}"/>')
+        for across, height in points if len(points) == 1 else ():  # a line of one point shows nothing
+            dot = f'cx="{across:.1f}" cy="{height:.1f}" r="1.5"'
+            parts.append(f'<circle class="s{i % COLOURS}" fill="none" stroke-width="3" {dot}/>')
     label = f'<text x="{(WIDTH + LEFT) / 2}" y="{HEIGHT - 4}" text-anchor="middle">{html(x)}</text>'
     svg = f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" role="img" aria-label="{html(title)}">'
     return Html(f"<figure>{svg}{''.join(parts)}{label}</svg><figcaption>{html(title)}</figcaption></figure>")
@@ -120,9 +123,9 @@ def dots(title: str, rows: Sequence[tuple[str, Any]]) -> Html:
     x0, x1 = _ends(np.concatenate(known))
     at = lambda v: left + 6 + (v - x0) / (x1 - x0) * (WIDTH - left - 24)  # noqa: E731
     bottom, parts = row * len(rows) + 4, []
-    for v in _ticks(x0, x1):
+    for v, words in _marks(np.concatenate(known)):
         parts.append(f'<line class="grid" x1="{at(v):.1f}" x2="{at(v):.1f}" y1="0" y2="{bottom}"/>')
-        parts.append(f'<text x="{at(v):.1f}" y="{bottom + 14}" text-anchor="middle">{_short(v)}</text>')
+        parts.append(f'<text x="{at(v):.1f}" y="{bottom + 14}" text-anchor="middle">{words}</text>')
     for i, ((name, _), values) in enumerate(zip(rows, known)):
         middle = row * i + row / 2 + 2
         parts.append(f'<text x="{left - 8}" y="{middle + 4}" text-anchor="end">{html(name[:18])}</text>')
@@ -134,6 +137,17 @@ def dots(title: str, rows: Sequence[tuple[str, Any]]) -> Html:
             parts.append(f'<line class="mean" x1="{mean:.1f}" x2="{mean:.1f}" y1="{middle - 11}" y2="{middle + 11}"/>')
     svg = f'<svg viewBox="0 0 {WIDTH} {bottom + 20}" width="{WIDTH}" role="img" aria-label="{html(title)}">'
     return Html(f"<figure>{svg}{''.join(parts)}</svg><figcaption>{html(title)}</figcaption></figure>")
+
+
+def _marks(values: np.ndarray) -> list[tuple[float, str]]:
+    """Where an axis of these values has its numbers, and what they are: no two alike, and one alone of a constant."""
+    low, high = _ends(values)
+    ticks = _ticks(low, high) if values.max() > values.min() else [float(values[0])]
+    for digits in range(3, 17):
+        words = [_short(tick, digits) for tick in ticks]
+        if len(set(words)) == len(words):
+            break
+    return [*zip(ticks, words)]
 
 
 def _ticks(low: float, high: float, most: int = 6) -> list[float]:
@@ -153,8 +167,8 @@ def _points(pairs: Sequence[tuple[float, float]]) -> str:
     return " ".join(f"{a:.1f},{b:.1f}" for a, b in pairs)
 
 
-def _short(number: float) -> str:
+def _short(number: float, digits: int = 3) -> str:
     for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(number) >= size:
-            return f"{number / size:.3g}{unit}"
-    return f"{number:.3g}"
+            return f"{number / size:.{digits}g}{unit}"
+    return f"{number:.{digits}g}"

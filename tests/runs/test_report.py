@@ -11,7 +11,7 @@ import pytest
 from runs import fake_runs
 from thorndike.cli import main
 from thorndike.drivers.evaluation import Evaluation
-from thorndike.pages import _ticks, dots
+from thorndike.pages import _ticks, chart, dots
 from thorndike.runs.results.report import report
 
 VOID = {"meta", "br", "line", "polyline", "polygon", "circle", "rect", "img", "source"}
@@ -125,8 +125,9 @@ def test_several_runs_and_the_command(tmp_path, capsys):
     b = fake_runs.make(tmp_path / "b", env="Pendulum-v1", seeds=2)
     empty = fake_runs.make(tmp_path / "c", columns={"rollout/ep_rew_mean": np.full(2, np.nan)})
     assert main(["report", *map(str, (a, b, empty))]) == 0
-    page = (a / "report.html").read_text()
-    assert capsys.readouterr().out.strip() == str(a / "report.html")
+    page = (a / "runs.html").read_text()
+    assert capsys.readouterr().out.strip() == str(a / "runs.html")
+    assert not (a / "report.html").exists()  # which training wrote, about this run alone
     found = Checked(page)
     assert found.tags.count("svg") == 2
     assert "3 runs" in found.words
@@ -142,6 +143,16 @@ def test_a_run_without_an_agent_has_a_page(tmp_path, capsys):
     page = (run / "report.html").read_text()
     assert "There is no film: " in page
     assert "There is no explanation: " in page
+
+
+def test_one_evaluation_is_a_dot_and_numbers_at_an_axis_differ():
+    page = chart("evaluations", [([10_240], [500.0], None, None)])
+    assert re.findall(r"<text[^>]*>([^<]*)</text>", page) == ["500", "10.2k", "environment steps"]
+    assert re.search(r'<circle [^>]*cx="([^"]*)"', page)[1] in re.findall(r'<text x="([^"]*)"', page)  # over its steps
+    close = chart("evaluations", [([10_240, 10_250], [499.99, 500.01], None, None)])
+    words = re.findall(r"<text[^>]*>([^<]*)</text>", close)
+    assert len(set(words)) == len(words) > 5
+    assert "circle" not in close
 
 
 @pytest.mark.parametrize(("low", "high"), [(0, 1), (-0.26, 417), (1e3, 4e4), (-0.5, 0.5), (3e-9, 4e-9), (-7e8, 1e3)])

@@ -25,7 +25,7 @@ def report(
 
     Args:
         runs: the runs' directories
-        out: the file; by default report.html in the first run's directory
+        out: the file; by default report.html in the run's directory, or of several runs.html in that of the first
         episodes: play so many with each agent and show that too; by default 20 of one run, and none of several
         play: --no-play: nothing is played, and only what runs logged is read
         env: the environment, where it is one of your own (./my_env.py:MyEnv)
@@ -42,7 +42,8 @@ def report(
 
     opened = [] if episodes is None else [open_run(run, env, classes) for run in runs]
     evaluations = {run.path: run.evaluate(episodes) for run in opened}
-    print(written(list(runs), out or runs[0] / "report.html", evaluations))
+    name = "report.html" if len(runs) == 1 else "runs.html"  # the first keeps its own page
+    print(written(list(runs), out or runs[0] / name, evaluations))
 
 
 def main(words: list[str]) -> None:
