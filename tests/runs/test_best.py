@@ -128,7 +128,9 @@ def test_the_best_is_not_what_a_run_goes_on_from(tmp_path):
     run = small.train("PPO", tmp_path / "run", **KEPT)
     for step in checkpoint.steps(run.path / "checkpoints"):
         shutil.rmtree(run.path / "checkpoints" / f"{step:012d}")
-    with pytest.raises(CheckpointError, match="has no checkpoint yet"):
+    with pytest.raises(
+        CheckpointError, match="has no checkpoint yet, nothing to act with: train it by thorndike resume"
+    ):
         run.agent()
     assert run.agent(step="best").act(np.zeros(4)) in (0, 1)
 

@@ -79,6 +79,8 @@ def test_dominated_agents_are_open_circles(run, tmp_path):
 def test_what_is_no_objective(run):
     with pytest.raises(td.ConfigError, match="did you mean 'treasure'"):
         run.front(("treasur", "time"), episodes=1)
+    with pytest.raises(td.ConfigError, match=r"nothing called 'height', only .*: td\.Weighted tells"):
+        run.front(("height", "time"), episodes=1)
     with pytest.raises(td.ConfigError, match="two different"):
         run.front(("time", "time"), episodes=1)
 

@@ -132,7 +132,7 @@ def test_several_runs_and_the_command(tmp_path, capsys):
     assert found.tags.count("svg") == 2
     assert "3 runs" in found.words
     assert main(["report", str(empty), "--no-play", "--out", str(tmp_path / "empty.html")]) == 0
-    assert "No episode has ended yet" in (tmp_path / "empty.html").read_text()
+    assert "No returns of episodes are logged yet" in (tmp_path / "empty.html").read_text()
 
 
 def test_a_run_without_an_agent_has_a_page(tmp_path, capsys):

@@ -34,7 +34,8 @@ def actors_at(run: Any, step: Step = None) -> Actors:
     else:
         newest = checkpoint.load_newest(folder, checkpoint.AGENT)
         if newest is None:
-            raise CheckpointError(f"{run.path} has no checkpoint yet: nothing to act with")
+            resume = f"thorndike resume {run.shell}"
+            raise CheckpointError(f"{run.path} has no checkpoint yet, nothing to act with: train it by {resume}")
         found, meta, damaged = newest
         for message in damaged:
             warnings.warn(f"skipped a checkpoint: {message}", stacklevel=4)

@@ -68,8 +68,8 @@ def front(
         for name in objectives:
             require(
                 name in told,
-                f"{run.path.name} earns nothing called {name!r}{did_you_mean(name, told)}; there are "
-                f"{', '.join(sorted(told))}",
+                f"{run.path.name} earns nothing called {name!r}{did_you_mean(name, told)}, only "
+                f"{' and '.join(sorted(told))}: td.Weighted tells what each named term of a reward earns",
             )
         points.append(np.stack([mean(told[name]) for name in objectives], 1))
         where = f"{run.path.name}: " if len(runs) > 1 else ""

@@ -78,7 +78,7 @@ def _tables(run: Any, agents: list[Any]) -> list[Figure]:
     if not all(isinstance(q, jax.Array) for q in tables) or not hasattr(run.env, "picture"):
         raise ConfigError(
             "a film of values needs a tabular algorithm on a grid, such as td.GridWorld(); of an agent that sees a "
-            "vector say over which two of its numbers, over=(0, 1)"
+            "vector say over which two of its numbers, over=(0, 1), or --over 0 1"
         )
     values = [np.asarray(q).max(1) for q in tables]
     limits = float(np.min(values)), float(np.max(values))

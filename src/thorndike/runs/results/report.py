@@ -62,7 +62,7 @@ def _curves(journals: list[Journal], tables: dict[Path, Table], draw: Any) -> li
     """The mean return over seeds with its band, by environment, and evaluations while training."""
     curves = [curve for journal in journals for curve in of_run(journal, RETURN, "steps", tables[journal.path])]
     if not curves:
-        return [text("No episode has ended yet.")]
+        return [text("No returns of episodes are logged yet.")]
     parts = []
     names = labels(curves)
     for panel in dict.fromkeys(curve.panel for curve in curves):

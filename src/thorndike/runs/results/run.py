@@ -357,7 +357,7 @@ class Run:
         if not isinstance(q, jax.Array) or not hasattr(self.env, "picture"):
             raise ConfigError(
                 "a picture of values needs a tabular algorithm on a grid, such as td.GridWorld(); of an agent that "
-                "sees a vector say over which two of its numbers, over=(0, 1)"
+                "sees a vector say over which two of its numbers, over=(0, 1), or --over 0 1"
             )
         return self.env.picture(np.asarray(q), out)
 
