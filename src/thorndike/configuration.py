@@ -68,7 +68,8 @@ def _name_fields(cls: Any, names: list[str], kw_only: bool) -> None:
                 f"{cls.__name__} takes its fields by name, {cls.__name__}({some}); the environment is for td.train"
             )
         if unknown:
-            raise ConfigError(f"{cls.__name__} has no field {unknown[0]!r}{called(unknown[0], names)}")
+            few = f"; it has {', '.join(names) or 'none'}" if len(names) <= 12 else ""
+            raise ConfigError(f"{cls.__name__} has no field {unknown[0]!r}{called(unknown[0], names) or few}")
         init(self, *args, **kwargs)
 
     cls.__init__ = __init__

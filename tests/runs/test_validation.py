@@ -128,7 +128,7 @@ class Idle(small.FiveSteps):
         ({"log_every": "a"}, ConfigError, "log_every must be a positive number of steps, got 'a'"),
         ({"checkpoint_every": "x"}, ConfigError, "checkpoint_every is seconds, 0 or more, got 'x'"),
         ({"env_timeout": "5"}, ConfigError, "env_timeout is seconds, more than 0, got '5'"),
-        ({"env_kwargs": {"nonsense": 1.0}}, ConfigError, "CartPole has no field 'nonsense'"),
+        ({"env_kwargs": {"nonsense": 1.0}}, ConfigError, "CartPole has no field 'nonsense'; it has gravity, "),
         ({"env": td.CartPole(), "env_kwargs": {"gravity": 1.0}}, ConfigError, "CartPole exists already and takes no"),
         ({"env": td.RewardScale(env=td.CartPole(), scale=td.Linear(1.0))}, ConfigError, "not an environment's"),
         ({"env": Walk()}, ConfigError, "the spaces of Walk depend on its float fields"),
