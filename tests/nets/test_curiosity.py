@@ -231,3 +231,20 @@ def test_any_row_of_a_batch_is_learned_from(monkeypatch):
     monkeypatch.setattr(curiosity, "permutation", lambda key, n: jnp.arange(n))
     with pytest.raises(AssertionError):
         check_all_places_are_learned()
+
+
+def check_sight_of_batches():
+    """Novelty is of normalised observations from the first batch on: their unit does not matter."""
+    bonus, one, bonuses = td.RND(torso=SMALL), rollout(0).steps, []
+    for unit in (1.0, 100.0):
+        steps = one._replace(obs=unit * one.obs, next_obs=unit * one.next_obs)
+        _, _, metrics = bonus.reward(bonus.apart(jax.random.key(0), SPEC), steps, jax.random.key(1))
+        bonuses.append(float(metrics["bonus"]))
+    assert bonuses[1] == pytest.approx(bonuses[0], rel=0.05)
+
+
+def test_batches_are_seen_in_units_of_their_own(monkeypatch):
+    check_sight_of_batches()
+    monkeypatch.setattr(curiosity, "update_tree", lambda statistics, obs: statistics)
+    with pytest.raises(AssertionError):
+        check_sight_of_batches()
