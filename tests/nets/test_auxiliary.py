@@ -21,6 +21,7 @@ from thorndike.algorithms.value import dqn
 from thorndike.configuration import check
 from thorndike.envs.mixed import Mixed
 from thorndike.nets import auxiliary, taught
+from thorndike.nets.actor_critic import Carry
 from thorndike.nets.auxiliary import Told
 from thorndike.nets.rssm import normed
 from thorndike.ops.statistics import update_tree
@@ -394,6 +395,30 @@ def test_what_a_loss_is_told(check_it, monkeypatch):
         monkeypatch.setattr(module, "Told", wrong)
         with pytest.raises(AssertionError):
             check_it()
+
+
+@td.config
+class Renaming(Telling):
+    """It tells numbers by names that the algorithms have."""
+
+    def loss(self, layers, torso, steps):
+        return 0.0 * layers.sum(), dict.fromkeys(("td_error", "entropy", "own"), jnp.float32(7))
+
+
+def test_the_algorithms_metrics_keep_their_names():
+    """Priorities are made of them."""
+    algorithm = td.DQN(torso=SMALL, auxiliary=Renaming(), learning_rate=1e-3)
+    _, metrics = algorithm.update(algorithm.init(jax.random.key(0), SPEC), batch((16,)), jax.random.key(0))
+    assert metrics["td_error"].size == 16
+    assert metrics["own"] == 7
+    algorithm = td.PPO(torso=SMALL, shared_torso=True, auxiliary=Renaming())
+    params, carry, steps = algorithm.init(jax.random.key(0), SPEC).params, Carry((), ()), batch((1, 16))
+    zero = jnp.zeros((1, 16))
+    rows = Told(steps.obs, steps.action, steps.reward, steps.next_obs)
+    data = ppo.Minibatch(steps.obs, None, steps.first, steps.action, zero, zero, zero, zero, carry, (rows,))
+    _, metrics = algorithm.loss(params, data, jnp.zeros(1), taught.taught(Renaming(), rows))
+    assert metrics["entropy"] < np.log(3) + 1e-5
+    assert metrics["own"] == 7
 
 
 def test_the_guide_says_how_to_write_ones_own(tmp_path):

@@ -281,7 +281,7 @@ class DQN:
             if self.auxiliary is not None:
                 told = Told(late.obs, late.action, late.reward, late.next_obs)
                 error, said = losses(self.auxiliary, more, q.seen, told)
-                whole, metrics = whole + error, metrics | said
+                whole, metrics = whole + error, said | metrics  # priorities are made of metrics
             return whole, metrics
 
         learned = (state.q, state.auxiliary)
