@@ -15,6 +15,7 @@ import thorndike as td
 from thorndike.algorithms.transfer import distillation
 from thorndike.errors import ConfigError, IncompatibleError
 from thorndike.nets.frozen import Frozen
+from thorndike.nets.policy import Actions
 from thorndike.ops.distributions import Bernoulli, Categorical, MultiCategorical, Normal
 from thorndike.ops.keys import random_key
 from thorndike.ops.statistics import update_tree
@@ -183,3 +184,25 @@ def test_who_cannot_teach():
     broken = td.Agent(ppo, ALONE, jax.tree.map(lambda x: x * jnp.nan, legal.actor))
     with pytest.raises(ConfigError, match="is not finite"):
         bound(LINEAR, {"teacher": (broken,)}, ALONE)
+
+
+def check_units(algorithm):
+    """Actions are in the environment's units, and the policy's in halves of the range: of Pendulum [-2, 2]."""
+    env = td.Pendulum()
+    actor = algorithm.actor(algorithm.init(random_key(0), Spec(env.observation_space, env.action_space, 100)))
+    obs, no = jnp.asarray(np.random.default_rng(0).normal(size=(5, 3)), jnp.float32), jnp.zeros(5, bool)
+    now = td.Timestep(obs, jnp.zeros(5), no, no, obs, no, {})
+    action, _, _ = algorithm.act(actor, (), now, random_key(1), False)
+    network = actor.policy.torso(obs) @ np.asarray(actor.policy.head.linear.weight)
+    np.testing.assert_allclose(action, 2.0 * network, rtol=1e-4, atol=1e-7)
+    assert np.abs(np.asarray(action)).max() > 1e-4
+
+
+def test_who_imitates_acts_in_the_environments_units(monkeypatch):
+    both = td.BC(normalize_observation=False), td.Distillation(normalize_observation=False)
+    for one in both:
+        check_units(one)
+    monkeypatch.setattr(Actions, "to_environment", lambda self, action: action)
+    for one in both:
+        with pytest.raises(AssertionError):
+            check_units(one)

@@ -282,7 +282,7 @@ class Fives(td.RND):
 
     paid: bool = True
 
-    def reward(self, state, steps):
+    def reward(self, state, steps, key):
         return state, jnp.full(steps.reward.shape, 5.0 * self.paid), {"bonus": jnp.float32(5)}
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,7 +15,7 @@ from thorndike.drivers.searching import Searching
 from thorndike.envs.batched import Batched
 from thorndike.errors import ConfigError
 from thorndike.ops.keys import random_key
-from thorndike.planning import puct
+from thorndike.planning import puct, turns
 from thorndike.planning.turns import position
 from thorndike.runs.results.games import simulations_of
 
@@ -84,6 +86,23 @@ def played_out(kind):
 def test_playouts_are_random_play_to_the_end():
     assert played_out(Searching) < 0.06  # three deviations
     assert played_out(Opposite) > 0.2
+
+
+def check_what_a_move_hands_back():
+    """Of what follows a move nothing counts where the game is over, and the opposite where the other player moves."""
+    at = position(after((0, 3, 1, 4), 2))
+    step, discount = turns.moved(GAME, at.state, jnp.array([2, 8]), random_key(0))
+    assert step.terminated.tolist() == [True, False]
+    assert step.reward.tolist() == [1.0, 0.0]
+    assert discount.tolist() == [0.0, -1.0]
+
+
+def test_what_a_move_hands_back(monkeypatch):
+    check_what_a_move_hands_back()
+    ends = SimpleNamespace(**{**vars(jnp), "where": lambda when, a, b: b if isinstance(a, float) and a == 0 else jnp.where(when, a, b)})  # fmt: skip  # noqa: E501
+    monkeypatch.setattr(turns, "jnp", ends)  # a mutant: the game goes on after its end
+    with pytest.raises(AssertionError):
+        check_what_a_move_hands_back()
 
 
 def move_of(moves, simulations):

@@ -13,6 +13,7 @@ from scipy.sparse.csgraph import dijkstra
 
 import thorndike as td
 from thorndike.configuration import check
+from thorndike.envs.driving import streets
 from thorndike.envs.driving.streets import FASTER, KEEP, SLOWER, STEER_RIGHT, Cars, Drive
 from thorndike.envs.driving.town import HEADING, STRAIGHT, town
 from thorndike.planning.routes import MOVES, a_star
@@ -175,6 +176,49 @@ def test_turns_and_lights():
     assert np.mean([bool(FAR.green_for(jnp.int32(t), me)) for t in range(16)]) == 0.5
 
 
+def check_what_is_seen():
+    """By hand, on the first two streets of the upper row, whose map is `...#.` above `.#...`."""
+    seen, goal = jax.jit(lambda state: FAR.seen(state)), int(np.flatnonzero((TOWN.place == (4, 2)).all(1))[0])
+    where = [0, 1, 0, 0, 0, 0.25, 1, 0.5]  # to the right, to the crossing (0, 1), with the goal (4, 2), of 5 by 5
+    for clock in range(16):
+        green = [bool(FAR.green_for(jnp.int32(t), placed().me)) for t in range(clock, clock + 9)]
+        lights = [green[0], green.index(not green[0]) / 8]
+        # In the left lane, signalling left, with speed 1 in cell 2 of 8: the street ahead alone goes on.
+        for other, free, beside in (((5, 0), 2, 4), ((3, 0), 0, 4), ((7, 0), 4, 4), ((3, 1), 4, 1), ((1, 1), 4, 0)):
+            found = seen(placed(cell=2, side=1, speed=1, other=other, clock=clock, goal=goal))
+            expected = [0, 1, 0, 0, 0, 0.5, 0.25, *lights, 0, 1, 0, free / 4, beside / 4, *where]
+            np.testing.assert_allclose(found, expected, atol=1e-6)
+    # In the right lane of the next street, at the end of which there is a way to the right: a car waits in it.
+    state = placed(cell=7, side=4, goal=goal)
+    state = state._replace(me=state.me._replace(crossing=jnp.int32(1)))
+    ahead = int(TOWN.exits[1, 1])
+    others = Cars(*(jnp.full(1, x, jnp.int32) for x in (ahead, 2, 1, 1)))
+    found = np.asarray(seen(state._replace(others=others)))
+    np.testing.assert_allclose(found[:7], [0, 0, 0, 0, 1, 0, 0.875])
+    np.testing.assert_allclose(found[9:], [0, 0, 1, 0.25, 1, 0, 1, 0, 0, 0, 0.5, 1, 0.5])
+
+
+def test_what_is_seen():
+    check_what_is_seen()
+
+
+@pytest.mark.parametrize(
+    "mutant", ["the gap of another lane", "lights that change too late", "a way to the right that is not looked at"]
+)
+def test_another_view_is_noticed(mutant, monkeypatch):
+    gap, phase = td.Streets.gap, td.Streets.phase
+    if mutant == "the gap of another lane":
+        swapped = lambda state: state._replace(me=state.me._replace(lane=1 - state.me.lane))  # noqa: E731
+        monkeypatch.setattr(td.Streets, "gap", lambda self, state: gap(self, swapped(state)))
+    elif mutant == "lights that change too late":
+        late = lambda self, clock, car: jnp.maximum(phase(self, clock, car) - 1, 0)  # noqa: E731
+        monkeypatch.setattr(td.Streets, "phase", late)
+    else:
+        monkeypatch.setattr(streets, "TURN", (0, 1, 2, 2, 2))
+    with pytest.raises(AssertionError):
+        check_what_is_seen()
+
+
 def test_unseen_pairs_are_the_others():
     seen, unseen, every = ({tuple(p) for p in td.Streets(pairs=p).choices()} for p in ("seen", "unseen", "all"))
     assert not seen & unseen
@@ -205,3 +249,24 @@ def test_without_a_planner_the_route_is_not_shown_and_rewards_are_the_same():
 def test_the_contract_of_environments_holds():
     for env in (td.Streets(cars=8, max_steps=30), td.Routed(env=td.Streets(cars=8, max_steps=30))):
         assert "all holds" in str(td.check(env))
+
+
+def check_the_rest_of_the_way():
+    """Streets from the end of this one, by Dijkstra, and what is left of it; the route shows both turn and rest."""
+    routed, goal = td.Routed(env=EMPTY), int(np.flatnonzero((TOWN.place == (4, 2)).all(1))[0])
+    rows = [(x, y) for x, y in TOWN.place.tolist()]
+    near = int(dijkstra(csr_matrix(TOWN.far == 1))[rows.index((0, 1)), goal])
+    for cell in range(8):
+        state = placed(cell=cell, goal=goal)
+        route = np.asarray(routed.shown(jnp.zeros(1), state)["route"])
+        left = near + 1 - cell / 8
+        np.testing.assert_allclose(route, [0, 0, 1, 0, left / (TOWN.far.max() + 1)], atol=1e-6)
+        np.testing.assert_allclose(routed.potential(state), 0.2 * (TOWN.far.max() + 1 - left), atol=1e-6)
+
+
+def test_the_rest_of_the_way(monkeypatch):
+    check_the_rest_of_the_way()
+    away = lambda self, state: jnp.asarray(TOWN.far)[EMPTY.ahead(state.me), state.goal] + state.me.cell / 8  # noqa: E731
+    monkeypatch.setattr(td.Routed, "left", away)
+    with pytest.raises(AssertionError):
+        check_the_rest_of_the_way()

@@ -16,11 +16,15 @@ from scipy.special import log_softmax
 from scipy.stats import norm
 
 import thorndike as td
+from thorndike.algorithms.policy import ppo
+from thorndike.algorithms.value import dqn
 from thorndike.configuration import check
 from thorndike.envs.mixed import Mixed
 from thorndike.nets import auxiliary, taught
+from thorndike.nets.actor_critic import Carry
 from thorndike.nets.auxiliary import Told
 from thorndike.nets.rssm import normed
+from thorndike.ops.statistics import update_tree
 
 B, D, F = 24, 5, 4
 SPEC = td.Spec(Box(-np.inf, np.inf, (D,)), Discrete(3), 1000)
@@ -339,6 +343,82 @@ def test_losses_of_ones_own_reach_the_torso(learned):
     check_reach(learned, (Own(weight=3.0), LOSSES["inverse"]))
     with pytest.raises(AssertionError):
         check_reach(learned, (Own(weight=0.0),))
+
+
+@td.config
+class Telling:
+    """Nothing but the sums of what it is told, by which steps can be told apart."""
+
+    def build(self, key, features, spec):
+        return jnp.zeros(1)
+
+    def loss(self, layers, torso, steps):
+        named = {f"sum of {name}": (x * jnp.arange(1, x.shape[-1] + 1)).sum() for name, x in steps._asdict().items()}
+        return 0.0 * layers.sum(), named
+
+
+def check_told_dqn():
+    """The transitions of the batch, normalised by the statistics that have seen it."""
+    algorithm = td.DQN(torso=SMALL, auxiliary=Telling(), learning_rate=1e-3)
+    after, metrics = algorithm.update(algorithm.init(jax.random.key(0), SPEC), batch((16,)), jax.random.key(0))
+    check_told(metrics, after.statistics, batch((16,)))
+
+
+def check_told_ppo():
+    """The steps of the rollout, normalised by the statistics that have acted."""
+    few = {"num_envs": 4, "rollout_length": 8, "minibatch_size": 32, "epochs": 1}
+    algorithm = td.PPO(torso=SMALL, shared_torso=True, auxiliary=Telling(), **few)
+    state, steps, no = algorithm.init(jax.random.key(0), SPEC), batch((8, 4)), jnp.zeros(4, bool)
+    state = state._replace(statistics=update_tree(state.statistics, 3.0 * steps.next_obs + 2.0))
+    last = td.Timestep(steps.next_obs[-1], None, None, None, None, no, {})
+    carry = algorithm.carry(algorithm.actor(state), 4)
+    _, metrics = jax.jit(algorithm.learn)(state, td.Rollout(steps, carry, last), jax.random.key(0))
+    rows = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), (steps.obs, steps.next_obs))
+    check_told(metrics, state.statistics, steps._replace(obs=rows[0], next_obs=rows[1]), ("obs", "next_obs"))
+
+
+def check_told(metrics, statistics, steps, names=("obs", "next_obs", "action", "reward")):
+    mean, std = np.asarray(statistics.mean), np.asarray(statistics.std)
+    for name in names:
+        x = np.asarray(getattr(steps, name))
+        x = (x - mean) / std if name.endswith("obs") else x
+        due = (x * np.arange(1, x.shape[-1] + 1)).sum()
+        np.testing.assert_allclose(metrics[f"sum of {name}"], due, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("check_it", [check_told_dqn, check_told_ppo])
+def test_what_a_loss_is_told(check_it, monkeypatch):
+    """Observations at s and at s', as the torso sees them; mutants: those at s twice, and s' as it came."""
+    check_it()
+    module = dqn if check_it is check_told_dqn else ppo
+    for wrong in (lambda *x: Told(*x[:3], x[0]), lambda *x: Told(*x[:3], 2.0 * x[3])):
+        monkeypatch.setattr(module, "Told", wrong)
+        with pytest.raises(AssertionError):
+            check_it()
+
+
+@td.config
+class Renaming(Telling):
+    """It tells numbers by names that the algorithms have."""
+
+    def loss(self, layers, torso, steps):
+        return 0.0 * layers.sum(), dict.fromkeys(("td_error", "entropy", "own"), jnp.float32(7))
+
+
+def test_the_algorithms_metrics_keep_their_names():
+    """Priorities are made of them."""
+    algorithm = td.DQN(torso=SMALL, auxiliary=Renaming(), learning_rate=1e-3)
+    _, metrics = algorithm.update(algorithm.init(jax.random.key(0), SPEC), batch((16,)), jax.random.key(0))
+    assert metrics["td_error"].size == 16
+    assert metrics["own"] == 7
+    algorithm = td.PPO(torso=SMALL, shared_torso=True, auxiliary=Renaming())
+    params, carry, steps = algorithm.init(jax.random.key(0), SPEC).params, Carry((), ()), batch((1, 16))
+    zero = jnp.zeros((1, 16))
+    rows = Told(steps.obs, steps.action, steps.reward, steps.next_obs)
+    data = ppo.Minibatch(steps.obs, None, steps.first, steps.action, zero, zero, zero, zero, carry, (rows,))
+    _, metrics = algorithm.loss(params, data, jnp.zeros(1), taught.taught(Renaming(), rows))
+    assert metrics["entropy"] < np.log(3) + 1e-5
+    assert metrics["own"] == 7
 
 
 def test_the_guide_says_how_to_write_ones_own(tmp_path):

@@ -22,6 +22,7 @@ from thorndike.nets.mlp import Dense
 from thorndike.nets.observations import Choice, Choices, Numbers, shown
 from thorndike.nets.policy import Actions, PolicyHead
 from thorndike.nets.torso import Network, Torso, example
+from thorndike.ops.keys import permutation
 from thorndike.ops.optimise import Adam, begin, descend
 from thorndike.ops.returns import discounted_sums, gae
 from thorndike.ops.statistics import Running, normalise_tree, running, running_tree, update_tree
@@ -152,16 +153,17 @@ class Bonus:
         optimiser = begin(Adam().build(self.learning_rate), learned)
         return Apart(learned, fixed, optimiser, running_tree(example(spec.observation)), running())
 
-    def reward(self, state: Apart, steps: Transition) -> tuple[Apart, Array, Metrics]:
+    def reward(self, state: Apart, steps: Transition, key: Array) -> tuple[Apart, Array, Metrics]:
         """The bonus of each step of a batch [...], in standard deviations of all bonuses so far, times the
-        coefficient; and one gradient step on a share of the batch, after it."""
+        coefficient; and one gradient step on a share of the batch, after it, which `key` draws."""
         statistics = update_tree(state.statistics, steps.next_obs)
         seen = Steps(sight(statistics, steps.obs), steps.action, sight(statistics, steps.next_obs))
-        few = max(1, round(self.share * steps.reward.size))  # any are as good as others: the memory drew them
+        # Drawn by chance: the first rows are the oldest of a prioritised memory, and the first steps of sequences.
+        rows = permutation(key, steps.reward.size)[: max(1, round(self.share * steps.reward.size))]
 
         def loss(learned: Any) -> tuple[Array, Array]:
             bonus, error = self.novelty(learned, state.fixed, seen)
-            return error.reshape(-1)[:few].mean(), bonus
+            return error.reshape(-1)[rows].mean(), bonus
 
         (error, raw), gradient = jax.value_and_grad(loss, has_aux=True)(state.learned)
         learned, optimiser, _ = descend(Adam().build(self.learning_rate), gradient, state.optimiser, state.learned)

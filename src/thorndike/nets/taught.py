@@ -2,8 +2,8 @@
 
 A loss is a `@td.config` value with two methods. `build(key, features, spec)` makes its layers above `features` numbers,
 a pytree of float arrays; `loss(layers, torso, steps)` is a scalar, times the weight that it is to have beside the
-algorithm's own loss, and a dict of metrics. `torso(obs)` are features [..., F], and `steps` a `Told`. With a method
-`supports(spec)` it says, as algorithms do, what it cannot read.
+algorithm's own loss, and a dict of metrics, whose names the algorithm's own go before. `torso(obs)` are features
+[..., F], and `steps` a `Told`. With a method `supports(spec)` it says, as algorithms do, what it cannot read.
 """
 
 from __future__ import annotations

@@ -245,7 +245,7 @@ class PPO:
         }
         for one, rows in zip(added, batch.added):
             error, said = one.loss(params, more, pi, rows)
-            loss, metrics = loss + error, metrics | said
+            loss, metrics = loss + error, said | metrics
         return loss, metrics | {"loss": loss}
 
     def learn(

@@ -250,12 +250,12 @@ class DQN:
             state: from `init`.
             batch: transitions [B, ...]; with a core, sequences [burn_in + T, B, ...] and the carries that they
                 begin with.
-            key: draws what is random in the head, and how pictures are shifted.
+            key: draws what is random in the head, how pictures are shifted, and what curiosity learns from.
         """
         steps, carry = (batch.steps, batch.carry) if isinstance(batch, Rollout) else (_as_sequence(batch), ())
         curious, told = state.curiosity, Metrics()
         if self.curiosity is not None:
-            curious, bonus, told = self.curiosity.reward(curious, steps)
+            curious, bonus, told = self.curiosity.reward(curious, steps, jax.random.fold_in(key, 3))
             steps = steps._replace(reward=steps.reward + bonus)
         if self.augment is not None:
             pictures = zip(jax.random.split(jax.random.fold_in(key, 2)), (steps.obs, steps.next_obs))
@@ -281,7 +281,7 @@ class DQN:
             if self.auxiliary is not None:
                 told = Told(late.obs, late.action, late.reward, late.next_obs)
                 error, said = losses(self.auxiliary, more, q.seen, told)
-                whole, metrics = whole + error, metrics | said
+                whole, metrics = whole + error, said | metrics  # priorities are made of metrics
             return whole, metrics
 
         learned = (state.q, state.auxiliary)

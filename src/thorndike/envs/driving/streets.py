@@ -119,7 +119,7 @@ class Streets:
         headings = there(others[1], exits[crossing]).astype(jnp.int32)
         lanes, cells = jax.random.randint(others[2], (2, self.cars), 0, jnp.array([[2], [self.length]]))
         cars = Cars(crossing, headings, lanes, cells)
-        # Nobody begins in another's cell, or close before or behind the agent.
+        # No other car begins in the agent's cell or close before it; two others may begin in one cell.
         near = (crossing == start) & (headings == me.heading) & (cells < 3)
         cars = cars._replace(cell=jnp.where(near, cells + 3, cells))
         turns = self.turns(cars, others[3])
