@@ -203,8 +203,8 @@ def test_check(capsys):
 
 def test_the_preset_that_there_is_not(no_training, capsys):
     for flags, said in ([], True), (["--no-preset"], False):
-        assert main(["train", "dqn", "MountainCar-v0", *flags]) == 0
-        assert ("no preset for dqn on MountainCar-v0: its defaults are used; it has" in capsys.readouterr().err) == said
+        assert main(["train", "dqn", "DeepSea", *flags]) == 0
+        assert ("no preset for dqn on DeepSea: its defaults are used; it has" in capsys.readouterr().err) == said
 
 
 @pytest.fixture

@@ -268,9 +268,9 @@ def test_where_there_is_no_preset_it_is_said(capfd, monkeypatch, tmp_path):
 
     monkeypatch.setattr(Loop, "__init__", lambda self, *args: None)
     monkeypatch.setattr(Loop, "go", lambda self: None)
-    td.train("dqn", "MountainCar-v0", 16, out=tmp_path / "one", progress=False)
+    td.train("dqn", "DeepSea", 16, out=tmp_path / "one", progress=False)
     said = capfd.readouterr().err
-    assert said.startswith("no preset for dqn on MountainCar-v0: its defaults are used; it has presets for ")
+    assert said.startswith("no preset for dqn on DeepSea: its defaults are used; it has presets for ")
     td.train("ppo", "CartPole-v1", 16, out=tmp_path / "two", progress=False)  # whose preset is the defaults
     td.train(td.DQN(), "MountainCar-v0", 16, out=tmp_path / "three", progress=False)
     assert capfd.readouterr().err == ""

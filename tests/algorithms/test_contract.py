@@ -192,6 +192,7 @@ STRONG = {
 # Fields without any effect in these cases, and why.
 WITHOUT: dict[tuple[str, str], str] = {
     ("ddpg", "smoothing_clip"): "its targets are not smoothed",
+    ("dqn", "curiosity.discount"): "what is new earns with the rewards, and is discounted as they are",
     ("ppo-kl", "clip"): "the penalty takes its place",
     ("trpo", "shrink"): "whole steps are good enough in these cases: see test_trpo_parts.py",
     ("rainbow", "exploration.fraction"): "its ε stays at 0",
@@ -204,7 +205,7 @@ def fields_of(algorithm):
     leaves, structure = jax.tree_util.tree_flatten_with_path(algorithm)
     for i, (path, value) in enumerate(leaves):
         name = jax.tree_util.keystr(path)[1:]
-        new = STRONG.get(name.rpartition(".")[2], 0.5 * value + 0.1)
+        new = STRONG.get(name.rpartition(".")[2], 0.5 * value + (0.1 if value != 0.2 else 0.05))
         replaced = [new if j == i else other for j, (_, other) in enumerate(leaves)]
         yield name, jax.tree.unflatten(structure, replaced)
 

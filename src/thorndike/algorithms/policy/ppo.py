@@ -321,5 +321,5 @@ class PPO:
         few |= {"rollout_length": 16, "minibatch_size": 32}
         return {
             "": (cls(**few, critic_torso=Torso(widths=(8,))), "CartPole-v1"),
-            "with memory": (cls(**few, core=LSTM(width=8), exploration=StateDependent()), "Pendulum-v1"),
+            "with memory": (cls(**few, core=LSTM(width=8)), "Pendulum-v1"),
         }
