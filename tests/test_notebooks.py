@@ -71,8 +71,9 @@ def test_pages():
     assert "```text\n2\n```" in page
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name == "to_a_file" else pytest.mark.slow) for name in NAMES]
+)
 def test_notebooks_run(name):
     """From top to bottom, in the time that they promise, with outputs of the kinds that are kept."""
     start = time.process_time()
