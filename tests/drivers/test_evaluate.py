@@ -51,20 +51,11 @@ def test_ctrl_c_is_heard(endless, monkeypatch):
     with pytest.raises(td.EnvError):  # compiled now: an interrupt within a callback of the compiler can get lost
         endless.evaluate(2)
     monkeypatch.setattr(evaluation, "LONGEST", 10**9)
-    over = threading.Event()
-
-    def press():
-        while not over.wait(2.0):  # one that comes while the program is compiled can get lost: then the next is heard
-            os.kill(os.getpid(), signal.SIGINT)
-
-    pressing = threading.Thread(target=press)
-    pressing.start()
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            endless.evaluate(2)
-    finally:
-        over.set()
-        pressing.join()
+    timer = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        endless.evaluate(2)
+    timer.join()
 
 
 @td.config
