@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import gymnasium
 import numpy as np
 from gymnasium.spaces import Box, Discrete
 
 import thorndike as td
+from thorndike.cli import main
 from thorndike.commands.evaluate import remark
 
 
@@ -35,8 +38,11 @@ def test_a_policy_that_must_be_random(tmp_path):
     assert remark(run, sampled) == ""
 
 
-def test_nothing_is_said_where_greedy_is_better(tmp_path):
+def test_nothing_is_said_where_greedy_is_better(tmp_path, capsys):
     algorithm = td.QLearning(exploration=td.Epsilon(start=0.5, end=0.5), learning_rate=0.5, discount=1.0)
     run = td.train(algorithm, "CliffWalking-v1", 8000, out=tmp_path / "run", progress=False)
     assert run.evaluate(4).mean > run.status["return_mean"][0] + 50
     assert remark(run, run.evaluate(4)) == ""
+    for flags, explores in ([], False), (["--explore"], True):
+        assert main(["evaluate", str(run.path), "--episodes", "4", "--json", *flags]) == 0
+        assert (json.loads(capsys.readouterr().out)["mean"] < -50) == explores

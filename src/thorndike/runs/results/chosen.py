@@ -139,6 +139,7 @@ def _areas(panel: Any, steps: np.ndarray, p: np.ndarray, taken: np.ndarray) -> N
     )
     below = np.concatenate([np.zeros((len(p), 1)), np.cumsum(p, 1)], 1)
     rows = np.arange(len(p))
-    panel.scatter(steps, (below[rows, taken] + below[rows, taken + 1]) / 2, s=6, color="black", linewidths=0, zorder=3)
+    middle = (below[rows, taken] + below[rows, taken + 1]) / 2
+    panel.scatter(steps, middle, s=6, color="black", linewidths=0, zorder=3, label="taken")
     panel.legend(ncols=AREAS, fontsize=8, frameon=False, loc="lower left", bbox_to_anchor=(0, 1))
     panel.set(ylim=(0, 1))
