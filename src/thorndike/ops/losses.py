@@ -13,9 +13,8 @@ from thorndike.types import Array, Metrics, PyTree
 class Added(NamedTuple):
     """A loss that is added to an algorithm's own."""
 
-    loss: Callable[
-        [Any, PyTree, Any, PyTree], tuple[Array, Metrics]
-    ]  # of θ, further layers, π and the minibatch's rows
+    # of θ, further layers, π and the minibatch's rows
+    loss: Callable[[Any, PyTree, Any, PyTree], tuple[Array, Metrics]]
     rows: PyTree = ()  # what it reads of each step, [T, E, ...]; minibatches are drawn from it as from all else
 
 
